@@ -1,1 +1,4 @@
 //! Stage: output.
+
+pub mod files;
+pub mod write;
