@@ -103,6 +103,17 @@ impl Files {
         }
     }
 
+    /// The parts a service gives now.
+    pub fn parts(&self, service: &str) -> Vec<Part> {
+        let given = self.services.get(service).into_iter().flatten();
+        given
+            .filter_map(|(path, key)| {
+                let text = self.slots.get(path)?.get(key)?.text_of(service)?;
+                Some(Part { path: path.to_string(), key: key.to_string(), text: text.to_string() })
+            })
+            .collect()
+    }
+
     /// The services that are held back, and by whom.
     pub fn conflicts(&self) -> BTreeMap<String, Conflict> {
         let fresh = self.claims_changed.then(|| self.settle());
