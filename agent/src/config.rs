@@ -14,7 +14,7 @@ mod tests;
 mod value;
 
 pub use read::ConfigError;
-pub use value::{Advertise, Argv, Endpoint, Pattern, Period, Reload, Source};
+pub use value::{Advertise, Argv, Endpoint, EngineEndpoint, Pattern, Period, Reload, Source};
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -83,14 +83,17 @@ impl Default for Agent {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Docker {
     /// `unix://`, `http://` or `tcp://`.
-    pub endpoint: Endpoint,
+    pub endpoint: EngineEndpoint,
     /// How often the whole list is compared, in case an event was lost.
     pub resync: Period,
 }
 
 impl Default for Docker {
     fn default() -> Self {
-        Docker { endpoint: Endpoint("unix:///var/run/docker.sock".into()), resync: Period(Duration::from_secs(30)) }
+        Docker {
+            endpoint: EngineEndpoint("unix:///var/run/docker.sock".into()),
+            resync: Period(Duration::from_secs(30)),
+        }
     }
 }
 

@@ -70,7 +70,8 @@ pub async fn follow(
             backoff.reset();
             Duration::MAX
         };
-        let changed = futures::future::select_all(readings.iter_mut().map(|reading| Box::pin(reading.entries.changed())));
+        let changed =
+            futures::future::select_all(readings.iter_mut().map(|reading| Box::pin(reading.entries.changed())));
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),

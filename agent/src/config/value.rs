@@ -72,7 +72,7 @@ impl TryFrom<RawPeriod> for Period {
     }
 }
 
-/// A URL with one of the schemes Waypost speaks.
+/// Where an etcd server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Endpoint(pub String);
@@ -81,13 +81,30 @@ impl TryFrom<String> for Endpoint {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let known = ["unix://", "http://", "https://", "tcp://"];
+        let known = ["http://", "https://"];
         let good = known.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
         let clean = !text.chars().any(|c| c.is_whitespace() || c.is_control());
         if good && clean {
             return Ok(Endpoint(text));
         }
-        Err(format!("found {text:?}, expected a URL like \"http://127.0.0.1:2379\" or \"unix:///var/run/docker.sock\""))
+        Err(format!("found {text:?}, expected a URL like \"http://127.0.0.1:2379\""))
+    }
+}
+
+/// Where a container engine listens.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct EngineEndpoint(pub String);
+
+impl TryFrom<String> for EngineEndpoint {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let known = ["unix://", "http://", "tcp://"];
+        if known.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty())) {
+            return Ok(EngineEndpoint(text));
+        }
+        Err(format!("found {text:?}, expected unix://PATH, http://HOST:PORT or tcp://HOST:PORT"))
     }
 }
 

@@ -74,7 +74,10 @@ impl Decoder {
     }
 
     fn entries_of(&self, directory: &str) -> Vec<(Arc<str>, Arc<str>)> {
-        let below = self.seen.range::<_, str>((Bound::Included(directory), Bound::Unbounded)).take_while(|(key, _)| key.starts_with(directory));
+        let below = self
+            .seen
+            .range::<_, str>((Bound::Included(directory), Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(directory));
         let direct = below.filter(|(key, _)| !key[directory.len()..].contains('/'));
         direct.map(|(key, value)| (Arc::clone(key), Arc::clone(value))).collect()
     }

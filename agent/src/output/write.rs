@@ -71,6 +71,11 @@ impl Directory {
         Ok(Directory { root })
     }
 
+    /// Where the files are.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Writes a complete set of files beside what is there; none when the disk has exactly these.
     ///
     /// One stage exists at a time: an earlier one that was neither committed nor dropped is replaced.

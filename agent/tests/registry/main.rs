@@ -2,9 +2,6 @@
 
 mod contract;
 
-
-
 mod server;
-
 
 mod tools;

@@ -27,7 +27,8 @@ impl Server {
 
     /// Starts an empty etcd with more arguments; `DIR` in them is its data directory.
     pub async fn start_with(arguments: &[&str]) -> Server {
-        let directory = if Path::new("/dev/shm").is_dir() { tempfile::tempdir_in("/dev/shm") } else { tempfile::tempdir() };
+        let directory =
+            if Path::new("/dev/shm").is_dir() { tempfile::tempdir_in("/dev/shm") } else { tempfile::tempdir() };
         let mut server = Server {
             directory: directory.unwrap(),
             client_port: free_port(),
