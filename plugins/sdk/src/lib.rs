@@ -6,9 +6,17 @@
 //! program, where tests and benchmarks call the very same functions.
 
 pub mod attributes;
+pub mod check;
 mod export;
+pub mod grouping;
+pub mod layout;
 pub mod log;
+pub mod reach;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod sample;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use bindings::waypost::plugin::{logging, types};
 pub use types::{Attachment, Container, Health, Instance, Node, PluginError, Port, Readiness, Service, Transport};
