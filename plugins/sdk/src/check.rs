@@ -31,10 +31,15 @@ pub fn segment(what: &str, value: &str) -> Result<(), PluginError> {
 /// # Errors
 /// `invalid-input`, naming `what`.
 pub fn port(what: &str, value: &str) -> Result<u16, PluginError> {
-    match value.parse() {
-        Ok(port) if port > 0 => Ok(port),
-        _ => refuse(format!("{what} is {}, expected a port number from 1 to 65535", show(value))),
+    match parse_port(value) {
+        Some(port) => Ok(port),
+        None => refuse(format!("{what} is {}, expected a port number from 1 to 65535", show(value))),
     }
+}
+
+/// A port number from 1 to 65535, if it is one.
+pub fn parse_port(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|&port| port > 0)
 }
 
 /// Checks that a value is short text of which `valid` holds.

@@ -2,6 +2,9 @@
 
 use crate::{Attachment, Container, Health, Instance, Node, Port, Readiness, Transport, attributes};
 
+#[cfg(feature = "proptest")]
+pub mod arbitrary;
+
 /// The host `web-1` at 10.0.0.1.
 pub fn node() -> Node {
     Node { name: "web-1".to_owned(), address: "10.0.0.1".to_owned(), attributes: Vec::new() }

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::PluginError;
@@ -63,3 +64,10 @@ impl<S: Settings> Cell<S> {
         self.0.get().ok_or_else(|| PluginError::Other("configure was not called".to_owned()))
     }
 }
+
+/// The settings of a plugin that has none; its schema is empty.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+impl Settings for Nothing {}
