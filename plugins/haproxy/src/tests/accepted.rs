@@ -42,7 +42,7 @@ fn a_thousand_random_catalogs() {
     let rendered = catalogs
         .iter()
         .map(|(settings, services)| compose(settings, services).0["haproxy.cfg"].matches("\n    server ").count());
-    assert!(rendered.sum::<usize>() > CATALOGS, "the catalogs put more than one server into a file");
+    assert!(rendered.sum::<usize>() > 5 * CATALOGS, "the catalogs put several servers into a file");
 
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {

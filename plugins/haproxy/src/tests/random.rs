@@ -54,6 +54,7 @@ const HOSTILE: &[&str] = &[
 const NAMES: &[&str] = &[
     "web",
     "db",
+    "shop",
     "team/app",
     "team_app",
     "a.b-c:d",
@@ -66,9 +67,20 @@ const NAMES: &[&str] = &[
     "TRUE",
     "waypost",
     "listen",
+    "ghost.example.web.dev.app1.internal",
+    "whoami",
+    "whoami-8000",
+    "api",
+    "stats",
+    "x.example.com",
+    "example.com",
+    "or",
+    "from",
+    "cache",
 ];
+const IDS: &[&str] = &["a", "web-1:app:80", "x.y_z", "-", ".", "check", "444a99dbf0c6"];
 const ADDRESSES: &[&str] =
-    &["10.0.0.1", "::1", "2001:db8::1", "fe80::1", "127.0.0.1", "localhost", "0.0.0.0", "255.255.255.255"];
+    &["10.0.0.1", "10.0.0.2", "::1", "2001:db8::1", "fe80::1", "127.0.0.1", "localhost", "255.255.255.255"];
 const DOMAINS: &[&str] = &[
     "web",
     "a.example.com",
@@ -79,13 +91,19 @@ const DOMAINS: &[&str] = &[
     "x_y.test",
     "*.a.example.com",
     "",
+    "c.test",
+    "d.test",
+    "e.test",
+    "f.test,g.test",
+    "h.test",
+    "*.test",
 ];
 const PATHS: &[&str] = &["/", "/api", "/api/", "/api/v2,/api", "/~me/v1.0", ""];
-const PORTS: &[&str] = &["8000", "9000", "5432", "80", "1936", "65535", "0", "x"];
+const PORTS: &[&str] = &["8000", "8001", "8002", "9000", "9001", "5432", "3306", "6379", "65535", "1", "80", "1936"];
 
 fn text(good: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop_oneof![
-        8 => select(good).prop_map(str::to_owned),
+        40 => select(good).prop_map(str::to_owned),
         1 => select(HOSTILE).prop_map(str::to_owned),
         1 => "[a-z0-9._/:-]{1,12}",
         1 => any::<String>(),
@@ -93,12 +111,13 @@ fn text(good: &'static [&'static str]) -> impl Strategy<Value = String> {
 }
 
 fn instance() -> impl Strategy<Value = Instance> {
-    let protocol = prop_oneof![3 => Just(Some("http")), 3 => Just(Some("tcp")), 1 => Just(None), 1 => select(HOSTILE).prop_map(Some)];
+    let protocol =
+        prop_oneof![20 => Just(Some("http")), 15 => Just(Some("tcp")), 5 => Just(None), 1 => Just(Some("grpc"))];
     let facts = (protocol, weighted(0.8, text(PORTS)), weighted(0.5, text(DOMAINS)), weighted(0.4, text(PATHS)));
-    let id = prop_oneof![8 => "[0-9a-f]{12}".boxed(), 1 => text(NAMES).boxed()];
-    let transport = prop_oneof![8 => Just(Transport::Tcp), 1 => Just(Transport::Udp)];
+    let id = prop_oneof![8 => "[0-9a-f]{12}".boxed(), 1 => text(IDS).boxed()];
+    let transport = prop_oneof![20 => Just(Transport::Tcp), 1 => Just(Transport::Udp)];
     let readiness = prop_oneof![4 => Just(Readiness::Ready), 1 => Just(Readiness::Draining)];
-    let weight = weighted(0.3, 0..300_u16);
+    let weight = weighted(0.3, 0..270_u16);
     (id, text(ADDRESSES), 0..3000_u16, transport, readiness, weight, facts).prop_map(
         |(id, address, port, transport, readiness, weight, (protocol, listen_port, domain, path))| {
             let facts = [
@@ -113,16 +132,16 @@ fn instance() -> impl Strategy<Value = Instance> {
     )
 }
 
-/// Up to twelve services; names, ports and domains repeat often.
+/// Up to twenty services; names, ports and domains repeat often.
 pub(super) fn catalog() -> impl Strategy<Value = Vec<Service>> {
-    let service = (text(NAMES), vec(instance(), 0..4)).prop_map(|(name, mut instances)| {
+    let service = (text(NAMES), vec(instance(), 0..6)).prop_map(|(name, mut instances)| {
         instances.sort_by(|a, b| a.id.cmp(&b.id));
         for instance in &mut instances {
             instance.service.clone_from(&name);
         }
         Service { name, instances }
     });
-    vec(service, 0..12).prop_map(|mut services| {
+    vec(service, 0..20).prop_map(|mut services| {
         services.sort_by(|a, b| a.name.cmp(&b.name));
         services.dedup_by(|a, b| a.name == b.name);
         services
