@@ -2,7 +2,7 @@
 //!
 //! An instance that trapped, overran or was abandoned is poisoned: it is dropped, and a fresh one serves the next call.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
