@@ -325,6 +325,10 @@ fn after(prefix: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn entries(pairs: &[(&str, &str)]) -> Entries {
+        pairs.iter().map(|(key, value)| (Arc::from(*key), Arc::from(*value))).collect()
+    }
+
     fn text(entries: &Entries) -> Vec<(&str, &str)> {
         entries.iter().map(|(key, value)| (&**key, &**value)).collect()
     }
@@ -339,13 +343,13 @@ mod tests {
 
     #[test]
     fn what_is_as_before_is_no_change() {
-        let mut entries = Entries::from_iter([("/a".into(), "1".into())]);
+        let mut entries = entries(&[("/a", "1")]);
         assert!(!apply(&mut entries, vec![("/a".into(), Some("1".into())), ("/b".into(), None)]));
     }
 
     #[test]
     fn a_new_listing_is_swapped_in_whole() {
-        let mut entries = Entries::from_iter([("/a".into(), "1".into()), ("/b".into(), "1".into())]);
+        let mut entries = entries(&[("/a", "1"), ("/b", "1")]);
         let listed = BTreeMap::from([("/b".into(), "2".into()), ("/c".into(), "1".into())]);
         assert!(replace(&mut entries, listed.clone()));
         assert_eq!(text(&entries), [("/b", "2"), ("/c", "1")]);

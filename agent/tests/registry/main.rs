@@ -1,10 +1,7 @@
 //! The registry against a real etcd, which each test starts for itself.
 
 mod contract;
-
-
-
+mod lease;
 mod server;
-
-
+mod shared;
 mod tools;

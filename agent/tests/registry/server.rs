@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 /// One etcd process; it ends with this value.
-pub struct Server {
+pub(crate) struct Server {
     directory: TempDir,
     client_port: u16,
     peer_port: u16,
@@ -21,13 +21,14 @@ pub struct Server {
 
 impl Server {
     /// Starts an empty etcd.
-    pub async fn start() -> Server {
+    pub(crate) async fn start() -> Server {
         Server::start_with(&[]).await
     }
 
     /// Starts an empty etcd with more arguments; `DIR` in them is its data directory.
-    pub async fn start_with(arguments: &[&str]) -> Server {
-        let directory = if Path::new("/dev/shm").is_dir() { tempfile::tempdir_in("/dev/shm") } else { tempfile::tempdir() };
+    pub(crate) async fn start_with(arguments: &[&str]) -> Server {
+        let directory =
+            if Path::new("/dev/shm").is_dir() { tempfile::tempdir_in("/dev/shm") } else { tempfile::tempdir() };
         let mut server = Server {
             directory: directory.unwrap(),
             client_port: free_port(),
@@ -40,12 +41,12 @@ impl Server {
     }
 
     /// Where it listens, without a scheme.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
     }
 
     /// Where it listens.
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("{}://{}", self.scheme(), self.address())
     }
 
@@ -54,7 +55,7 @@ impl Server {
     }
 
     /// Starts the process on its old ports and data.
-    pub async fn up(&mut self) {
+    pub(crate) async fn up(&mut self) {
         let client = self.endpoint();
         let peer = format!("http://127.0.0.1:{}", self.peer_port);
         let child = Command::new("etcd")
@@ -78,7 +79,7 @@ impl Server {
     }
 
     /// Kills the process.
-    pub fn down(&mut self) {
+    pub(crate) fn down(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -86,18 +87,18 @@ impl Server {
     }
 
     /// Kills the process and loses its data.
-    pub fn wipe(&mut self) {
+    pub(crate) fn wipe(&mut self) {
         self.down();
         std::fs::remove_dir_all(self.directory.path().join("data")).unwrap();
     }
 
     /// Stops the process from answering while its connections stay open.
-    pub fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
     /// Lets a frozen process go on.
-    pub fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         self.signal(Signal::CONT);
     }
 
@@ -114,6 +115,6 @@ impl Drop for Server {
 }
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
