@@ -87,7 +87,8 @@ impl Client {
         }
     }
 
-    /// Calls etcd; when an endpoint is down, at once again on the others, for the library does not.
+    /// Calls etcd; when an endpoint is down or a connection broke, at once again, for the library does not. Everything
+    /// asked of etcd here may be asked twice.
     pub(super) async fn call<T, F>(&self, what: &str, request: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
@@ -110,7 +111,7 @@ impl Client {
             attempt += 1;
             match timeout(ANSWER_TIMEOUT, request()).await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) if attempt <= self.endpoints && code(&error) == Some(UNAVAILABLE) => {}
+                Ok(Err(error)) if attempt <= self.endpoints && is_connection(&error) => {}
                 Ok(Err(error)) => return Err(self.error(what, &error)),
                 Err(_) => return Err(self.unavailable(format!("no answer within {ANSWER_TIMEOUT:?}"))),
             }
@@ -268,6 +269,7 @@ fn connect_options(options: &EtcdOptions) -> ConnectOptions {
 }
 
 // gRPC status codes, by number because the library does not hand out their type.
+const UNKNOWN: i32 = 2;
 const INVALID_ARGUMENT: i32 = 3;
 const PERMISSION_DENIED: i32 = 7;
 const FAILED_PRECONDITION: i32 = 9;
@@ -278,6 +280,15 @@ fn code(error: &etcd_client::Error) -> Option<i32> {
     match error {
         etcd_client::Error::GRpcStatus(status) => Some(status.code() as i32),
         _ => None,
+    }
+}
+
+/// Whether the connection is at fault: another try goes over another one, perhaps to another endpoint.
+fn is_connection(error: &etcd_client::Error) -> bool {
+    match code(error) {
+        Some(UNAVAILABLE) => true,
+        Some(UNKNOWN) => ["transport error", "h2 protocol error"].iter().any(|text| reason(error).contains(text)),
+        _ => false,
     }
 }
 

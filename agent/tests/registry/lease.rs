@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use waypost::registry::{Error, Farewell, Look, Registry, Step};
+use waypost::registry::{Error, Farewell, Look, Step};
 
 use crate::server::Server;
 use crate::tools::{

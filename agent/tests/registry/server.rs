@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use etcd_client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -72,9 +73,21 @@ impl Server {
             .expect("etcd is in the PATH");
         self.child = Some(child);
         let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(self.address()).await.is_err() {
-            assert!(Instant::now() < deadline, "etcd does not listen on {}", self.address());
+        while !self.answers().await {
+            assert!(Instant::now() < deadline, "etcd does not answer on {}", self.address());
             sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Whether it takes requests; behind TLS, whether it listens.
+    async fn answers(&self) -> bool {
+        if self.scheme() == "https" {
+            return TcpStream::connect(self.address()).await.is_ok();
+        }
+        let Ok(client) = Client::connect([self.endpoint()], None).await else { return false };
+        match client.kv_client().get("/", None).await {
+            Ok(_) => true,
+            Err(error) => error.to_string().contains("user name is empty"),
         }
     }
 
