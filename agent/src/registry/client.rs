@@ -1,6 +1,7 @@
 //! Calls to etcd: with a time limit, over all endpoints, signed in, and with errors that say what to do.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,7 +39,8 @@ pub(super) struct Client {
     lease: LeaseClient,
     user: Option<(String, String)>,
     signed_in: OnceCell<()>,
-    contact: Mutex<Option<Result<(), String>>>,
+    answered: AtomicBool,
+    contact: Mutex<Option<Result<(), Error>>>,
 }
 
 /// What a keep-alive found.
@@ -56,7 +58,7 @@ impl Client {
         let description = format!("etcd {}", endpoints.join(","));
         let refused = |reason: String| Error::Refused {
             registry: description.clone(),
-            what: "be connected to".into(),
+            what: "connect".into(),
             reason,
             remedy: "check registry.endpoints, ca-file, cert-file and key-file".into(),
         };
@@ -73,6 +75,7 @@ impl Client {
             endpoints: endpoints.len(),
             user: options.username.clone().zip(options.password.clone()),
             signed_in: OnceCell::new(),
+            answered: AtomicBool::new(false),
             contact: Mutex::new(None),
             description,
         })
@@ -82,8 +85,8 @@ impl Client {
         let contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner).clone();
         RegistryStatus {
             description: self.description.clone(),
-            connected: contact == Some(Ok(())),
-            error: contact.and_then(Result::err),
+            connected: contact.as_ref().is_some_and(|contact| !matches!(contact, Err(Error::Unavailable { .. }))),
+            error: contact.and_then(Result::err).map(|error| error.to_string()),
         }
     }
 
@@ -97,7 +100,13 @@ impl Client {
             Ok(()) => self.attempts(what, request).await,
             Err(error) => Err(error),
         };
-        let contact = result.as_ref().map(|_| ()).map_err(ToString::to_string);
+        let contact = match &result {
+            Ok(_) | Err(Error::LeaseLost { .. }) => {
+                self.answered.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => Err(error.clone()),
+        };
         *self.contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(contact);
         result
     }
@@ -158,7 +167,7 @@ impl Client {
         let mut found = Vec::with_capacity(keys.len());
         // A value has up to half a megabyte, so this many always fit an answer.
         for keys in keys.chunks(MAX_OPERATIONS) {
-            let what = format!("read {} and {} more", keys[0], keys.len() - 1);
+            let what = naming("read", keys[0], keys.len());
             let reads: Vec<TxnOp> = keys.iter().map(|key| TxnOp::get(*key, None)).collect();
             let answer = self.transact(&what, Txn::new().and_then(reads)).await?;
             found.extend(answer.op_responses().into_iter().map(|answer| match answer {
@@ -222,7 +231,11 @@ impl Client {
         self.watch.clone()
     }
 
-    pub(super) fn unavailable(&self, reason: String) -> Error {
+    /// No answer; with a hint when there never was one.
+    pub(super) fn unavailable(&self, mut reason: String) -> Error {
+        if !self.answered.load(Ordering::Relaxed) {
+            reason.push_str(" (no answer so far: check the address, http or https, and client certificates)");
+        }
         Error::Unavailable { registry: self.description.clone(), reason }
     }
 
@@ -292,6 +305,11 @@ fn is_connection(error: &etcd_client::Error) -> bool {
     }
 }
 
+/// A verb and what it is done to, in short.
+pub(super) fn naming(verb: &str, first: &str, number: usize) -> String {
+    if number > 1 { format!("{verb} {first} and {} more", number - 1) } else { format!("{verb} {first}") }
+}
+
 /// The error in words, down to its first cause.
 fn reason(error: &etcd_client::Error) -> String {
     let etcd_client::Error::GRpcStatus(status) = error else { return error.to_string() };
@@ -310,7 +328,7 @@ fn reason(error: &etcd_client::Error) -> String {
 /// What a person can do about an error that does not pass by itself.
 fn remedy(text: &str) -> Option<&'static str> {
     let known: [(&str, &'static str); 8] = [
-        ("invalid user ID or password", "check registry.username and registry.password-file"),
+        ("invalid user id or password", "check registry.username and registry.password-file"),
         ("user name is empty", "set registry.username and registry.password-file"),
         ("authentication is not enabled", "remove registry.username, or enable authentication in etcd"),
         ("permission denied", "grant the user's role readwrite on the prefixes of the configured layouts"),
@@ -322,5 +340,6 @@ fn remedy(text: &str) -> Option<&'static str> {
         ),
         ("too many operations", "raise etcd's --max-txn-ops to its default of 128"),
     ];
+    let text = text.to_lowercase();
     known.iter().find(|(found, _)| text.contains(found)).map(|(_, remedy)| *remedy)
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use etcd_client::{Event, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::etcd::Inner;
 use super::{Error, Followed, MAX_VALUE};
@@ -22,6 +22,8 @@ use crate::model::Entries;
 const RELIST: Duration = Duration::from_mins(13);
 /// Keys asked for at once; fewer when their values are long.
 const PAGE: i64 = 2000;
+/// What the client library says of an answer above the limit.
+const TOO_LONG: &str = "message length too large";
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Starts to follow `prefixes`, in a task that ends with the last receiver or with the registry.
@@ -60,6 +62,15 @@ struct Trouble {
 }
 
 impl Trouble {
+    /// Says so once, until it is over.
+    fn met(&mut self, prefixes: &[String], error: &Error) {
+        match (std::mem::replace(&mut self.away, true), error.is_permanent()) {
+            (true, _) => debug!(?prefixes, %error, "still cannot follow"),
+            (false, true) => error!(?prefixes, %error, "cannot follow"),
+            (false, false) => warn!(?prefixes, %error, "cannot follow, keeping what is known and trying on"),
+        }
+    }
+
     fn over(&mut self, prefixes: &[String]) {
         if std::mem::take(&mut self.away) {
             info!(?prefixes, "following again");
@@ -107,11 +118,7 @@ impl Follower {
                     sleep(trouble.backoff.next_delay()).await;
                 }
                 Ended::Broken(error) => {
-                    if std::mem::replace(&mut trouble.away, true) {
-                        debug!(prefixes = ?self.prefixes, %error, "still cannot follow");
-                    } else {
-                        warn!(prefixes = ?self.prefixes, %error, "cannot follow, keeping what is known and trying on");
-                    }
+                    trouble.met(&self.prefixes, &error);
                     sleep(trouble.backoff.next_delay()).await;
                 }
             }
@@ -145,7 +152,7 @@ impl Follower {
         loop {
             let options = GetOptions::new().with_range(end.clone()).with_limit(page).with_revision(revision);
             let mut answer = match self.inner.client.range(&start, options).await {
-                Err(Error::Unavailable { reason, .. }) if reason.contains("message length too large") && page > 1 => {
+                Err(Error::Unavailable { reason, .. }) if reason.contains(TOO_LONG) && page > 1 => {
                     page = (page / 8).max(1);
                     continue;
                 }
@@ -175,12 +182,20 @@ impl Follower {
                 Err(_) => return Ended::Due,
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return Ended::Broken(self.inner.client.unavailable("the watch was closed".into())),
-                Ok(Err(error)) => return Ended::Broken(self.inner.client.error("watch", &error)),
+                Ok(Err(error)) => return self.failed(&error),
             };
             if let Some(ended) = self.take(&message, position).await {
                 return ended;
             }
             trouble.over(&self.prefixes);
+        }
+    }
+
+    fn failed(&self, error: &etcd_client::Error) -> Ended {
+        match self.inner.client.error("watch", error) {
+            // It would be as long again; a listing comes in pages.
+            Error::Unavailable { reason, .. } if reason.contains(TOO_LONG) => Ended::Gap(reason),
+            error => Ended::Broken(error),
         }
     }
 

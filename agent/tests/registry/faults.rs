@@ -5,7 +5,7 @@ use std::time::Duration;
 use etcd_client::{CompactionOptions, TxnOp};
 use tokio::time::{Instant, timeout};
 use waypost::registry::etcd::{EtcdOptions, connect};
-use waypost::registry::{Farewell, Followed, Look};
+use waypost::registry::{Farewell, Followed, Look, Step};
 
 use crate::proxy::Proxy;
 use crate::server::{Server, free_port};
@@ -177,6 +177,22 @@ async fn values_nobody_could_read_are_left_out() {
     etcd.put("/s/good", vec![0xff], None).await.unwrap();
     etcd.put("/s/bytes", "2", None).await.unwrap();
     follows(&mut followed, &[("/s/bytes", "2")]).await;
+}
+
+#[tokio::test]
+async fn etcd_is_full() {
+    let server = Server::start_with(&["--quota-backend-bytes", "400000"]).await;
+    let (mut etcd, agent) = (client(&server).await, agent(&server));
+    let mut followed = agent.follow(vec!["/s/".into()]);
+    register(&*agent, &own(&[("/s/a", "1"), ("/s/b", "1")]), Look::Recall).await;
+    while etcd.put("/big", vec![b'x'; 100_000], None).await.is_ok() {}
+    let steps = [Step::Delete { key: "/s/a".into() }, Step::Put { key: "/s/c".into(), value: "1".into() }];
+    let error = agent.apply(&steps).await.unwrap_err();
+    assert!(error.is_permanent() && error.to_string().contains("alarm disarm"), "{error}");
+    // What takes no room is done, and what is held is kept.
+    follows(&mut followed, &[("/s/b", "1")]).await;
+    assert!(timeout(2 * TTL, agent.lease_lost()).await.is_err());
+    assert_eq!(followed.borrow().as_ref().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -13,9 +13,12 @@ use tokio::time::{Instant, sleep};
 
 /// One etcd process; it ends with this value.
 pub(crate) struct Server {
+    name: String,
     directory: TempDir,
     client_port: u16,
     peer_port: u16,
+    /// All members, as etcd wants to be told.
+    cluster: String,
     arguments: Vec<String>,
     child: Option<Child>,
 }
@@ -26,19 +29,48 @@ impl Server {
         Server::start_with(&[]).await
     }
 
-    /// Starts an empty etcd with more arguments; `DIR` in them is its data directory.
+    /// Starts an empty etcd with more arguments.
     pub(crate) async fn start_with(arguments: &[&str]) -> Server {
-        let directory =
-            if Path::new("/dev/shm").is_dir() { tempfile::tempdir_in("/dev/shm") } else { tempfile::tempdir() };
-        let mut server = Server {
+        let mut server = Server::new("one", arguments);
+        server.cluster = server.member();
+        server.up().await;
+        server
+    }
+
+    /// Starts a cluster of three.
+    pub(crate) async fn start_three() -> Vec<Server> {
+        let mut servers: Vec<Server> = ["one", "two", "three"].iter().map(|name| Server::new(name, &[])).collect();
+        let cluster = servers.iter().map(Server::member).collect::<Vec<_>>().join(",");
+        for server in &mut servers {
+            server.cluster.clone_from(&cluster);
+            server.spawn();
+        }
+        for server in &servers {
+            server.ready().await;
+        }
+        servers
+    }
+
+    fn new(name: &str, arguments: &[&str]) -> Server {
+        let memory = Path::new("/dev/shm");
+        let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        Server {
+            name: name.into(),
             directory: directory.unwrap(),
             client_port: free_port(),
             peer_port: free_port(),
+            cluster: String::new(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             child: None,
-        };
-        server.up().await;
-        server
+        }
+    }
+
+    fn peer(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    fn member(&self) -> String {
+        format!("{}={}", self.name, self.peer())
     }
 
     /// Where it listens, without a scheme.
@@ -57,21 +89,28 @@ impl Server {
 
     /// Starts the process on its old ports and data.
     pub(crate) async fn up(&mut self) {
-        let client = self.endpoint();
-        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        self.spawn();
+        self.ready().await;
+    }
+
+    fn spawn(&mut self) {
+        let (client, peer) = (self.endpoint(), self.peer());
         let child = Command::new("etcd")
-            .args(["--name", "one", "--logger", "zap", "--log-level", "error", "--log-outputs", "stderr"])
+            .args(["--name", &self.name, "--logger", "zap", "--log-level", "error", "--log-outputs", "stderr"])
             .arg("--data-dir")
             .arg(self.directory.path().join("data"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("one={peer}")])
+            .args(["--initial-cluster", &self.cluster])
             .args(&self.arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("etcd is in the PATH");
         self.child = Some(child);
+    }
+
+    async fn ready(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !self.answers().await {
             assert!(Instant::now() < deadline, "etcd does not answer on {}", self.address());

@@ -94,7 +94,7 @@ fn openssl(directory: &Path, arguments: &str) {
 }
 
 /// A certificate authority, and a certificate of `127.0.0.1` for both ends.
-fn certificates(directory: &Path) {
+pub(crate) fn certificates(directory: &Path) {
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     openssl(directory, &format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=ca"));
     openssl(directory, &format!("req {key} -keyout key.pem -out request -subj /CN=etcd"));
