@@ -27,7 +27,9 @@ pub mod etcd;
 mod lease;
 pub mod memory;
 mod plan;
+mod reason;
 mod shared;
+mod snapshot;
 mod watch;
 
 pub use plan::plan;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use tracing::warn;
 
-use super::client::{MAX_OPERATIONS, naming};
+use super::client::MAX_OPERATIONS;
 use super::etcd::{Inner, State};
+use super::reason::naming;
 use super::shared::{Share, Shared};
 use super::{Error, MAX_VALUE, Step, directory};
 
