@@ -37,7 +37,7 @@ pub(crate) async fn plugin(command: PluginCommand) -> Result<(), Failure> {
             let loaded = futures::future::try_join_all(loading).await?;
             let all: Vec<_> = loaded.iter().map(waypost::plugin::Plugin::description).collect();
             if json {
-                println!("{}", serde_json::Value::from_iter(all.into_iter().map(as_json)));
+                println!("{}", all.into_iter().map(as_json).collect::<serde_json::Value>());
                 return Ok(());
             }
             let row = |one: &&Description| {
