@@ -1,0 +1,9 @@
+//! Checks, reloads and supervision with real processes.
+
+#![allow(unreachable_pub, missing_docs)]
+
+mod proxy {
+    mod foreign;
+    mod site;
+    mod supervised;
+}
