@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use waypost::proxy::{Proxy, ProxyOptions};
+use waypost::proxy::{Proxy, ProxyOptions, Reload, Signal};
 
 use super::site::{Site, alive, kill, reload, state, supervise, until};
 
@@ -91,6 +91,36 @@ async fn a_master_that_does_not_notify_is_told_by_its_workers() {
     assert!(site.answers("one"));
     site.configure("two", "");
     reload(&proxy).await;
+    until("the new answer", || site.answers("two")).await;
+    proxy.stop().await;
+    assert_eq!(site.answer(), None);
+}
+
+#[tokio::test]
+async fn nginx_reloads_by_hup_and_is_told_by_its_workers() {
+    let site = Site::new();
+    let configure = |word: &str, more: &str| {
+        let dir = site.dir.path().display();
+        let text = format!(
+            "pid {dir}/nginx.pid; daemon off; events {{}}\n\
+             http {{ access_log off; server {{ listen 127.0.0.1:{}; location / {{ return 200 {word}; }} }} {more} }}\n",
+            site.port
+        );
+        fs::write(site.path("nginx.conf"), text).unwrap();
+    };
+    let command = ["nginx", "-e", "stderr", "-c", "{dir}/nginx.conf"].map(str::to_owned).to_vec();
+    let options = site.options(Some(Reload::Supervise { command, signal: Signal::Hup }));
+    let proxy = Proxy::new(ProxyOptions { timeout: Duration::from_secs(4), ..options }, CancellationToken::new());
+    configure("one", "");
+    reload(&proxy).await;
+    assert!(site.answers("one"));
+    configure("two", "garbage;");
+    proxy.request_reload();
+    let status = state(&proxy, "a failure", |status| status.last_error.is_some()).await;
+    let error = status.last_error.unwrap();
+    assert!(error.contains("no new worker") && error.contains("unknown directive \"garbage\""), "{error}");
+    configure("two", "");
+    state(&proxy, "the repeated reload", |status| status.done == 2).await;
     until("the new answer", || site.answers("two")).await;
     proxy.stop().await;
     assert_eq!(site.answer(), None);
