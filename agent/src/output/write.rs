@@ -81,7 +81,8 @@ impl Directory {
         for path in files.keys() {
             place::check(&self.root, path)?;
         }
-        let gone: Vec<String> = self.listed().into_iter().filter(|path| !files.contains_key(path)).collect();
+        let is_gone = |path: &String| !files.contains_key(path) && self.root.join(path).symlink_metadata().is_ok();
+        let gone: Vec<String> = self.listed().into_iter().filter(is_gone).collect();
         let differs = |(path, text): (&String, &Arc<str>)| !place::is_same(&self.root.join(path), text);
         if gone.is_empty() && !files.iter().any(differs) {
             self.list(files.keys())?;
