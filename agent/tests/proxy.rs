@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, missing_docs)]
 
+#[cfg(test)]
 mod proxy {
     mod foreign;
     mod site;

@@ -1,9 +1,9 @@
 //! Runs the proxy as a child that outlives a killed agent, and reloads it by a signal.
 //!
-//! A reload is done when the process says `READY=1` after it, does not say that it failed, and, for proxies that
-//! renew their workers, has a new one. The workers matter because `HAProxy` 2.6 says `RELOADING=1` (twice) and `READY=1`
-//! also when it refused its files; 3.0 adds `STATUS=Reload failed!` then. No signal is sent before the one before it is confirmed, because a second one may be lost; one
-//! that nothing answers is sent again.
+//! A reload is done when the process says `READY=1` after it, does not say that it failed, and, for proxies
+//! that renew their workers, has a new one. The workers matter because `HAProxy` 2.6 says `RELOADING=1` (twice)
+//! and `READY=1` also when it refused its files; 3.0 adds `STATUS=Reload failed!` then. No signal is sent before
+//! the one before it is confirmed, because a second one may be lost; one that nothing answers is sent again.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
