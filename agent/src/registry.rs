@@ -174,7 +174,7 @@ pub enum Error {
         registry: String,
     },
     /// The registry will not do it; a person has to change something.
-    #[error("cannot {what} at {registry}: {reason}; {remedy}")]
+    #[error("cannot {what} ({registry}): {reason}; {remedy}")]
     Refused {
         /// Kind and endpoints.
         registry: String,

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::etcd::EtcdOptions;
-use super::reason::{self, code, is_connection, naming, reason, remedy};
+use super::reason::{self, code, is_connection, is_token, naming, reason, remedy};
 use super::{Error, RegistryStatus};
 
 /// Longest answer that is taken, in bytes: a watch that catches up gets a thousand revisions in one message, and the
@@ -122,6 +122,10 @@ impl Client {
             match timeout(ANSWER_TIMEOUT, request()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) if attempt <= self.endpoints && is_connection(&error) => {}
+                // The library renews an expired token, but not one from before users or roles were changed.
+                Ok(Err(error)) if attempt == 1 && self.user.is_some() && is_token(&reason(&error)) => {
+                    self.etcd.refresh_token().await.map_err(|error| self.error("sign in again", &error))?;
+                }
                 Ok(Err(error)) => return Err(self.error(what, &error)),
                 Err(_) => return Err(self.unavailable(format!("no answer within {ANSWER_TIMEOUT:?}"))),
             }
@@ -256,7 +260,9 @@ impl Client {
         }
         match (code(error), remedy(&text)) {
             (_, Some(remedy)) => self.refused(what, text, remedy),
-            (Some(code), None) if reason::is_final(code) => self.refused(what, text, "see etcd's own log"),
+            (Some(code), None) if reason::is_final(code) && !is_token(&text) => {
+                self.refused(what, text, "see etcd's own log")
+            }
             _ => self.unavailable(text),
         }
     }

@@ -29,6 +29,11 @@ pub(super) fn is_connection(error: &etcd_client::Error) -> bool {
     }
 }
 
+/// Whether the sign-in has to be renewed: it expired, or users or roles were changed since.
+pub(super) fn is_token(text: &str) -> bool {
+    ["invalid auth token", "revision of auth store is old", "Unauthenticated"].iter().any(|known| text.contains(known))
+}
+
 /// A verb and what it is done to, in short.
 pub(super) fn naming(verb: &str, first: &str, number: usize) -> String {
     if number > 1 { format!("{verb} {first} and {} more", number - 1) } else { format!("{verb} {first}") }

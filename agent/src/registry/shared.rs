@@ -12,7 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::client::{MAX_OPERATIONS, Pulse};
+use super::client::Pulse;
 use super::commit::holds_in;
 use super::etcd::{Inner, State};
 use super::{Error, Step, directory};
@@ -154,10 +154,7 @@ impl Inner {
         let astray = state.shared.iter().zip(found).filter(|((_, shared), found)| !shared.matches(found.as_ref()));
         let steps: Vec<Step> =
             astray.map(|((key, shared), _)| Step::Share { key: key.clone(), value: shared.value.clone() }).collect();
-        for steps in steps.chunks(MAX_OPERATIONS / 2) {
-            self.commit(state, lease, steps).await?;
-        }
-        Ok(())
+        self.carry_out(state, lease, &steps).await
     }
 
     /// Reads the keys that `steps` share and says what to do; `None` when it has to be read again.

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, error, info, warn};
 
 use super::etcd::Inner;
+use super::reason::is_token;
 use super::snapshot::{Change, after, apply, outermost, readable, replace};
 use super::{Error, Followed};
 use crate::backoff::Backoff;
@@ -25,6 +26,8 @@ const RELIST: Duration = Duration::from_mins(13);
 const PAGE: i64 = 2000;
 /// What the client library says of an answer above the limit.
 const TOO_LONG: &str = "message length too large";
+/// So often a member may be behind what was seen before etcd counts as restored.
+const MAX_BEHIND: u32 = 4;
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Starts to follow `prefixes`, in a task that ends with the last receiver or with the registry.
@@ -54,6 +57,8 @@ struct Position {
     cluster: u64,
     /// For each prefix, the last revision whose changes are in.
     revisions: Vec<i64>,
+    /// How often in a row a member had not come that far.
+    behind: u32,
 }
 
 /// What stands between etcd and this follower.
@@ -85,6 +90,8 @@ enum Ended {
     Broken(Error),
     /// Changes may have been missed: everything is listed again.
     Gap(String),
+    /// A member that lags was asked; the watch goes on where it was.
+    Behind,
     /// It is time to compare.
     Due,
 }
@@ -110,6 +117,7 @@ impl Follower {
             }
             match ended {
                 Ended::Due => position = None,
+                Ended::Behind => sleep(trouble.backoff.next_delay()).await,
                 Ended::Gap(reason) => {
                     warn!(prefixes = ?self.prefixes, reason, "changes may have been missed, listing again");
                     position = None;
@@ -134,7 +142,7 @@ impl Follower {
             let first = entries.is_none();
             replace(entries.get_or_insert_default(), listed) || first
         });
-        Ok(Position { cluster, revisions: vec![revision; self.prefixes.len()] })
+        Ok(Position { cluster, revisions: vec![revision; self.prefixes.len()], behind: 0 })
     }
 
     /// Adds what is under `prefix` at `revision` (0: now); gives the revision and the cluster's id.
@@ -228,9 +236,12 @@ impl Follower {
         }
         let newest = position.revisions.iter().max().copied().unwrap_or(0);
         if message.created() && revision < newest {
-            // etcd would wait for the old revision in silence.
-            return Some(Ended::Gap(format!("etcd is at revision {revision}, before {newest}")));
+            // A restored etcd would wait for the old revision in silence; a member that lags catches up at once.
+            position.behind += 1;
+            let gap = Ended::Gap(format!("etcd is at revision {revision}, before {newest}"));
+            return Some(if position.behind < MAX_BEHIND { Ended::Behind } else { gap });
         }
+        position.behind = 0;
         let changes: Vec<Change> = message.events().iter().filter_map(|event| self.change(event, position)).collect();
         position.advance(message.events(), &self.prefixes);
         self.entries.send_if_modified(|entries| apply(entries.get_or_insert_default(), changes));
@@ -239,7 +250,7 @@ impl Follower {
 
     async fn canceled(&self, reason: &str) -> Ended {
         let client = &self.inner.client;
-        if reason.contains("Unauthenticated") || reason.contains("invalid auth token") {
+        if is_token(reason) {
             return Ended::Broken(match client.renew_token().await {
                 Ok(()) => client.unavailable("the sign-in had expired".into()),
                 Err(error) => error,

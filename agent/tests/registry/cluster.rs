@@ -56,19 +56,19 @@ async fn goes_on(
 
 #[tokio::test]
 async fn the_leader_is_killed() {
-    let (mut servers, agent, mut followed) = start(3 * TTL).await;
+    let (mut servers, agent, mut followed) = start(2 * TTL).await;
     let (leader, others) = leader(&servers).await;
     let written = stored(&others[0], "/s/a").await;
     servers[leader].down();
-    goes_on(&*agent, &mut followed, &others[0], written.as_ref(), 4 * TTL).await;
+    goes_on(&*agent, &mut followed, &others[0], written.as_ref(), 3 * TTL).await;
 }
 
 #[tokio::test]
 async fn the_leader_is_frozen() {
-    let (servers, agent, mut followed) = start(6 * TTL).await;
+    let (servers, agent, mut followed) = start(4 * TTL).await;
     let (leader, others) = leader(&servers).await;
     let written = stored(&others[0], "/s/a").await;
     servers[leader].freeze();
-    goes_on(&*agent, &mut followed, &others[0], written.as_ref(), 8 * TTL).await;
+    goes_on(&*agent, &mut followed, &others[0], written.as_ref(), 6 * TTL).await;
     servers[leader].thaw();
 }

@@ -130,11 +130,12 @@ async fn compacted_while_the_watch_was_away() {
     follows(&mut followed, &[("/s/a", "1"), ("/s/b", "1")]).await;
     let shown = followed.clone();
     never_below(&shown, 1, async {
-        proxy.cut();
+        proxy.shut();
         etcd.delete("/s/a", None).await.unwrap();
         etcd.put("/s/b", "2", None).await.unwrap();
         let last = etcd.put("/elsewhere", "1", None).await.unwrap().header().unwrap().revision();
         etcd.compact(last, Some(CompactionOptions::new().with_physical())).await.unwrap();
+        proxy.open();
         follows(&mut followed, &[("/s/b", "2")]).await;
     })
     .await;
@@ -205,10 +206,11 @@ async fn many_changes_while_the_watch_was_away() {
     follows(&mut followed, &[]).await;
     // Together far above the 4 MiB that the client library takes in one message by itself.
     let value = "x".repeat(100_000);
+    proxy.shut();
     for n in 0..120 {
-        proxy.cut();
         etcd.put(format!("/s/{n:03}"), value.as_str(), None).await.unwrap();
     }
+    proxy.open();
     let expected: Vec<String> = (0..120).map(|n| format!("/s/{n:03}")).collect();
     let expected: Vec<(&str, &str)> = expected.iter().map(|key| (key.as_str(), value.as_str())).collect();
     follows(&mut followed, &expected).await;

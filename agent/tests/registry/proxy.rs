@@ -1,4 +1,7 @@
-//! A TCP proxy between agent and etcd that can cut or mute its connections.
+//! A TCP proxy between agent and etcd that can cut its connections.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -9,6 +12,7 @@ use tokio::task::JoinHandle;
 pub(crate) struct Proxy {
     address: String,
     cut: watch::Sender<u64>,
+    shut: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -19,12 +23,16 @@ impl Proxy {
         let address = listener.local_addr().unwrap().to_string();
         let cut = watch::Sender::new(0);
         let cuts = cut.clone();
+        let shut = Arc::new(AtomicBool::new(false));
+        let refuses = shut.clone();
         let task = tokio::spawn(async move {
             while let Ok((inbound, _)) = listener.accept().await {
-                tokio::spawn(forward(inbound, target.clone(), cuts.subscribe()));
+                if !refuses.load(Ordering::SeqCst) {
+                    tokio::spawn(forward(inbound, target.clone(), cuts.subscribe()));
+                }
             }
         });
-        Proxy { address, cut, task }
+        Proxy { address, cut, shut, task }
     }
 
     /// Where it listens.
@@ -35,6 +43,17 @@ impl Proxy {
     /// Closes every open connection; new ones are taken.
     pub(crate) fn cut(&self) {
         self.cut.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Closes every open connection, and new ones at once.
+    pub(crate) fn shut(&self) {
+        self.shut.store(true, Ordering::SeqCst);
+        self.cut();
+    }
+
+    /// Takes connections again.
+    pub(crate) fn open(&self) {
+        self.shut.store(false, Ordering::SeqCst);
     }
 }
 

@@ -127,3 +127,19 @@ async fn a_deleted_shared_entry_comes_back_by_itself() {
     etcd.lease_revoke(kv).await.unwrap();
     until("the entry is back again", || async { stored(&etcd, PORT).await }).await;
 }
+
+#[tokio::test]
+async fn a_directory_of_shared_entries_only_is_left_to_its_lease() {
+    let server = Server::start().await;
+    let etcd = client(&server).await;
+    let (first, second) = (agent(&server), agent(&server));
+    for agent in [&first, &second] {
+        register(&**agent, &with_shared(own(&[]), PORT, "8000"), Look::Recall).await;
+    }
+    let written = stored(&etcd, PORT).await;
+    // Nothing shows whether the other host still gives it, so it is not deleted.
+    first.withdraw(Farewell::Withdraw).await.unwrap();
+    assert_eq!(stored(&etcd, PORT).await, written);
+    second.withdraw(Farewell::Withdraw).await.unwrap();
+    until("the entry is gone", || async { stored(&etcd, PORT).await.is_none().then_some(()) }).await;
+}

@@ -66,6 +66,25 @@ async fn a_follower_alone_renews_its_token() {
 }
 
 #[tokio::test]
+async fn a_change_of_users_needs_no_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    openssl(directory.path(), "genrsa -out key.pem 2048");
+    openssl(directory.path(), "rsa -in key.pem -pubout -out public.pem");
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    // Such tokens say which state of the users they were made for.
+    let token = format!("jwt,pub-key={},priv-key={},sign-method=RS256,ttl=10m", path("public.pem"), path("key.pem"));
+    let server = Server::start_with(&["--auth-token", &token]).await;
+    let mut etcd = with_users(&server).await;
+    let agent = connect(user(&server, "word")).unwrap();
+    let mut followed = agent.follow(vec!["/s/".into()]);
+    register(&*agent, &own(&[("/s/a", "1")]), Look::Recall).await;
+    follows(&mut followed, &[("/s/a", "1")]).await;
+    etcd.user_add("another", "word", None).await.unwrap();
+    register(&*agent, &own(&[("/s/a", "2")]), Look::Verify).await;
+    follows(&mut followed, &[("/s/a", "2")]).await;
+}
+
+#[tokio::test]
 async fn what_is_not_permitted_says_what_to_do() {
     let server = Server::start().await;
     with_users(&server).await;

@@ -14,8 +14,8 @@ use waypost::registry::{Desired, Followed, Look, Registry, plan};
 
 use crate::server::Server;
 
-/// Time to live of the leases in tests: the least that etcd grants.
-pub(crate) const TTL: Duration = Duration::from_secs(2);
+/// Time to live of the leases in tests; etcd grants no less than two seconds.
+pub(crate) const TTL: Duration = Duration::from_secs(3);
 /// No test waits longer for one value.
 const DEADLINE: Duration = Duration::from_secs(30);
 
