@@ -1,5 +1,7 @@
 //! The right loop against real plugins, a real directory and a check of our own: from entries to files.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -17,7 +19,7 @@ use waypost::plugin::{Host, Limits, Plugin, Source};
 use waypost::proxy::{Proxy, ProxyOptions, Reload};
 use waypost::status::Status;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Refuses a file in which a server has the weight 13, naming the line as `HAProxy` does; a weight of 14 is refused
 /// without naming a line.
