@@ -48,7 +48,8 @@ async fn plugin(host: &Host, name: &str) -> Plugin {
 
 impl Loop {
     async fn start(filter: Filter) -> Self {
-        let host = Host::new(Limits::default(), None).unwrap();
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
+        let host = Host::new(Limits::default(), Some(cache)).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let status = Status::new("n");
         let stop = CancellationToken::new();
