@@ -1,6 +1,6 @@
 //! A container that a scenario started.
 
-use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 
@@ -11,12 +11,12 @@ pub struct Container<'a> {
     engine: &'a Engine<'a>,
     id: String,
     /// The published port of each container port, remembered because a stopped container has none.
-    ports: RefCell<Vec<(String, u16)>>,
+    ports: Mutex<Vec<(String, u16)>>,
 }
 
 impl<'a> Container<'a> {
     pub(crate) fn new(engine: &'a Engine<'a>, id: String) -> Container<'a> {
-        Container { engine, id, ports: RefCell::default() }
+        Container { engine, id, ports: Mutex::default() }
     }
 
     /// Its full id.
@@ -37,14 +37,14 @@ impl<'a> Container<'a> {
     /// The host's IPv4 port that a container port such as `8000` or `53/udp` is published on.
     #[track_caller]
     pub fn published(&self, port: &str) -> u16 {
-        if let Some((_, known)) = self.ports.borrow().iter().find(|(name, _)| name == port) {
+        if let Some((_, known)) = self.known().iter().find(|(name, _)| name == port) {
             return *known;
         }
         let listed = self.engine.docker(&["port", &self.id, port]);
         let line =
             listed.lines().find(|line| !line.starts_with('[')).context("no IPv4 port").expect("a published port");
         let found = line.rsplit(':').next().and_then(|text| text.parse().ok()).expect("a port number");
-        self.ports.borrow_mut().push((port.to_owned(), found));
+        self.known().push((port.to_owned(), found));
         found
     }
 
@@ -58,7 +58,11 @@ impl<'a> Container<'a> {
     #[track_caller]
     pub fn act(&self, action: &str) {
         self.engine.docker(&[action, &self.id]);
-        self.ports.borrow_mut().clear();
+        self.known().clear();
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<(String, u16)>> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Kills it without any notice to the processes in it.

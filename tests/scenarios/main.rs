@@ -2,5 +2,12 @@
 //!
 //! Run them by `tests/run`, or one by `cargo build && cargo test -p waypost-tests drury`.
 
+mod config;
+mod drury;
+mod ends;
+mod guests;
+mod hostile;
+mod houserules;
+mod ports;
 mod selftest;
 mod wilder;
