@@ -1,10 +1,9 @@
 //! Plugins that misbehave: contained, named once, and nothing else is disturbed.
 
-use std::time::Duration;
-
 use anyhow::ensure;
 use harness::{
-    Agent, Container, Engine, Etcd, Host, Lab, SOON, agent_section, component, docker_section, etcd_section, eventually,
+    Agent, Container, Engine, Etcd, Host, Lab, SOON, START, agent_section, component, docker_section, etcd_section,
+    eventually,
 };
 
 /// What the guest does when the label says so, and words that the agent's one message about it has.
@@ -62,7 +61,7 @@ fn a_misbehaving_grouping_breaks_only_the_container_it_was_asked_about() {
     }
     let mut expected: Vec<_> = good.iter().map(|one| format!("/waypost/services/good/{}", one.short_id())).collect();
     expected.sort();
-    eventually(Duration::from_secs(60), "all that behave are registered, and only they", || {
+    eventually(START, "all that behave are registered, and only they", || {
         let keys = etcd.try_entries("/waypost/services/")?.into_keys().collect::<Vec<_>>();
         ensure!(keys == expected, "{} of {} keys: {keys:?}", keys.len(), expected.len());
         Ok(())
@@ -88,7 +87,7 @@ fn a_plugin_that_shouts_is_cut_short() {
     let mut agent = Agent::start(&host, "agent", &text.replace("timeout = \"1s\"", "timeout = \"30s\""));
     let noisy: Vec<_> = NOISES.iter().map(|noise| started(&engine, "noisy", noise)).collect();
     let quiet = started(&engine, "good", "");
-    eventually(Duration::from_secs(60), "all are registered, the noisy ones as well", || {
+    eventually(START, "all are registered, the noisy ones as well", || {
         let keys = etcd.try_entries("/waypost/services/")?;
         ensure!(keys.len() == noisy.len() + 1, "{:?}", keys.keys());
         Ok(())
@@ -156,7 +155,9 @@ fn an_output_writes_nowhere_but_in_its_directory() {
     };
     let bad = ["up-1", "deep-1", "root-1", "hidden-1", "flood-1", "trap-1"];
     put("first");
-    bad.iter().for_each(|service| put(service));
+    for service in bad {
+        put(service);
+    }
     put("last");
     eventually(SOON, "the good services are written", || {
         let mut found: Vec<_> = std::fs::read_dir(&files)?.map(|entry| entry.unwrap().file_name()).collect();

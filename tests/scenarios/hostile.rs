@@ -1,7 +1,9 @@
 //! Hostile input: whatever a container or the registry says, only it is refused, and the log says why.
 
 use anyhow::ensure;
-use harness::{Agent, Engine, Lab, SOON, agent_section, docker_section, etcd_section, eventually, haproxy_section};
+use harness::{
+    Agent, Container, Engine, Lab, SOON, agent_section, docker_section, etcd_section, eventually, haproxy_section,
+};
 use serde_json::json;
 
 /// Text that nothing may take over: it must not appear in any file, key or value.
@@ -81,7 +83,7 @@ fn hostile_labels_are_refused_for_their_container_alone() {
     let shouts = engine.run(&[&["--label", &harmless, "--env", &harmless][..], &good].concat());
     let last = engine.run(&good);
 
-    let expected = [&first, &shouts, &last].map(|container| container.greeting());
+    let expected = [&first, &shouts, &last].map(Container::greeting);
     eventually(SOON, "the good ones answer", || {
         let seen = (0..3).map(|_| host.connect(8000)?.get("/")?.good()).collect::<anyhow::Result<Vec<_>>>()?;
         ensure!(expected.iter().all(|one| seen.contains(one)), "{seen:?} instead of {expected:?}");
@@ -115,7 +117,7 @@ fn registry_values_that_make_no_sense_hide_no_others() {
     let host = lab.host("edge");
     let engine = Engine::start(&host);
     let container = engine.run(&["--publish", "8000", "--label", "waypost.service=good", "whoami"]);
-    let parts = [&agent_section(&host), &docker_section(&engine), &etcd_section(&etcd, "15s"), &haproxy_section(&host)];
+    let parts = [agent_section(&host), docker_section(&engine), etcd_section(&etcd, "15s"), haproxy_section(&host)];
     let mut agent = Agent::start(&host, "agent", &parts.concat());
     eventually(SOON, "the good one answers", || host.connect(8000)?.get("/")?.good());
 
@@ -154,7 +156,7 @@ fn registry_values_that_make_no_sense_hide_no_others() {
         assert!(lines.iter().all(|line| line.len() < 2000), "{name} fills the log");
     }
     let second = engine.run(&["--publish", "8000", "--label", "waypost.service=good", "whoami"]);
-    let expected = [&container, &second].map(|container| container.greeting());
+    let expected = [&container, &second].map(Container::greeting);
     eventually(SOON, "the good ones in the same directory answer, and only they", || {
         let seen = (0..4).map(|_| host.connect(8000)?.get("/")?.good()).collect::<anyhow::Result<Vec<_>>>()?;
         ensure!(expected.iter().all(|one| seen.contains(one)), "{seen:?} instead of {expected:?}");

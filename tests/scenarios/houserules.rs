@@ -63,26 +63,47 @@ fn agent_sources() -> Vec<(String, PathBuf, String)> {
     sources.map(|path| (module(&path), path.clone(), std::fs::read_to_string(&path).unwrap())).collect()
 }
 
-/// The code of a source, without comments.
-fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let numbered = text.lines().enumerate().map(|(index, line)| (index + 1, line.split("//").next().unwrap_or("")));
-    numbered.filter(|(_, line)| !line.trim().is_empty())
+/// A source without its comments; every line stays a line.
+fn code(text: &str) -> String {
+    text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n")
 }
 
-/// Words that stand in `line` right after `before`; for `before{a, b}` all those in the braces.
-fn words_after<'a>(line: &'a str, before: &str) -> Vec<&'a str> {
+/// The line of the character at `at`.
+fn line_of(text: &str, at: usize) -> usize {
+    text[..at].matches('\n').count() + 1
+}
+
+/// The modules that stand right after `crate::`, each with its line; for `crate::{a::{b, c}, d}` those are `a` and `d`.
+fn used_modules(code: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
-    for (at, _) in line.match_indices(before) {
-        let rest = &line[at + before.len()..];
-        let list = rest.strip_prefix('{').map_or(rest, |inner| inner.split('}').next().unwrap_or(inner));
-        let parts = if rest.starts_with('{') { list.split(',').collect() } else { vec![list] };
-        found.extend(parts.into_iter().map(|part| {
-            let part = part.trim();
-            let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
-            &part[..end]
-        }));
+    for (at, before) in code.match_indices("crate::") {
+        let start = at + before.len();
+        if !code[start..].starts_with('{') {
+            found.push((line_of(code, at), word(&code[start..])));
+            continue;
+        }
+        let mut depth = 0;
+        for (offset, character) in code[start..].char_indices() {
+            match character {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 1 && (character == '{' || character == ',') {
+                found.push((line_of(code, start + offset), word(&code[start + offset + 1..])));
+            }
+            if depth == 0 {
+                break;
+            }
+        }
     }
     found
+}
+
+/// The word that `text` begins with.
+fn word(text: &str) -> &str {
+    let text = text.trim_start();
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default()
 }
 
 #[test]
@@ -114,12 +135,9 @@ fn stages_never_use_stages() {
     for (module, path, text) in agent_sources() {
         assert!(known.contains(module.as_str()), "{} is new: add it to the table in this test", shown(&path));
         let Some(may_use) = allowed.get(module.as_str()) else { continue };
-        // A `use` may go over several lines; up to the semicolon it counts as one.
-        for (number, line) in code(&text) {
-            for used in words_after(line, "crate::") {
-                if used != module && known.contains(used) && !may_use.contains(&used) {
-                    wrong.push(format!("{}:{number}: {module} uses {used}", shown(&path)));
-                }
+        for (line, used) in used_modules(&code(&text)) {
+            if used != module && known.contains(used) && !may_use.contains(&used) {
+                wrong.push(format!("{}:{line}: {module} uses {used}", shown(&path)));
             }
         }
     }
@@ -130,11 +148,11 @@ fn stages_never_use_stages() {
 fn foreign_types_stop_at_the_door() {
     let mut wrong = Vec::new();
     for (module, path, text) in agent_sources() {
-        for (number, line) in code(&text) {
+        for (index, line) in code(&text).lines().enumerate() {
             for (library, door) in DOORS.iter().filter(|(_, door)| *door != module) {
                 let used = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == *library);
                 if used {
-                    wrong.push(format!("{}:{number}: {library} belongs behind {door}", shown(&path)));
+                    wrong.push(format!("{}:{}: {library} belongs behind {door}", shown(&path), index + 1));
                 }
             }
         }
