@@ -1,1 +1,308 @@
-//! Stage: agent.
+//! Builds the stages and spawns the loops, nothing else.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::config::{self, Config, OnStop, RegistryKind, Reload};
+use crate::discover::{self, Inputs, Pace, Reading, Target};
+use crate::docker;
+use crate::grouping::Grouping;
+use crate::layout::{Decoder, Encoder, Layout};
+use crate::model::Node;
+use crate::output::write::Directory;
+use crate::output::{Filter, Output, Wants};
+use crate::plugin::{Host, Kind, Limits, Plugin, Source};
+use crate::proxy::{self, Proxy, ProxyOptions};
+use crate::register::Register;
+use crate::registry::{Farewell, Registry, etcd, memory};
+use crate::status::{self, Status};
+
+mod address;
+
+/// Name of the control socket in the state directory.
+pub const SOCKET: &str = "waypost.sock";
+
+/// Why an agent could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The operator has to change the configuration.
+    #[error("{key}: {text}")]
+    Config {
+        /// The part of the configuration, like `output[0]`.
+        key: String,
+        /// What is wrong.
+        text: String,
+    },
+    /// The world is not as it must be.
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+/// All plugins of a configuration, loaded and configured.
+pub struct Plugins {
+    host: Host,
+    /// In the order they are asked.
+    pub groupings: Vec<Plugin>,
+    /// Layouts, whether they are read, whether they are written.
+    pub layouts: Vec<(Layout, bool, bool)>,
+    /// In the order of the configuration.
+    pub outputs: Vec<Plugin>,
+}
+
+impl Plugins {
+    /// Loads everything the configuration names.
+    ///
+    /// # Errors
+    /// Names the part of the configuration and, in words, what is wrong with its plugin.
+    pub async fn load(config: &Config) -> Result<Self, BuildError> {
+        let limits = Limits {
+            memory: (config.plugins.memory_mib as usize) << 20,
+            deadline: config.plugins.deadline.0,
+            timeout: config.plugins.timeout.0,
+            result: (config.plugins.result_mib as usize) << 20,
+        };
+        let host = Host::new(limits, Some(config.agent.state_dir.join("plugins")))?;
+        let stages = |key: &'static str, stages: Vec<&config::Stage>, kind| {
+            let named =
+                stages.into_iter().enumerate().map(move |(index, stage)| (format!("{key}[{index}]"), stage.clone()));
+            let loading: Vec<_> = named.map(|(key, stage)| load(&host, key, stage, kind)).collect();
+            futures::future::try_join_all(loading)
+        };
+        let (groupings, layouts, outputs) = futures::try_join!(
+            stages("grouping", config.grouping.iter().collect(), Kind::Grouping),
+            stages("layout", config.layout.iter().map(|layout| &layout.stage).collect(), Kind::Layout),
+            stages("output", config.output.iter().map(|output| &output.stage).collect(), Kind::Output),
+        )?;
+        let mut prepared = Vec::new();
+        for (index, (plugin, layout)) in layouts.into_iter().zip(&config.layout).enumerate() {
+            let built = Layout::new(plugin).await;
+            let built = built
+                .map_err(|error| BuildError::Config { key: format!("layout[{index}]"), text: format!("{error:#}") })?;
+            prepared.push((built, layout.read.unwrap_or(index == 0), layout.write));
+        }
+        Ok(Plugins { host, groupings, layouts: prepared, outputs })
+    }
+
+    /// The layouts that the catalog is read from.
+    pub fn decoders(&self, status: &Status) -> Vec<(Vec<String>, Decoder)> {
+        let read = self.layouts.iter().filter(|(_, read, _)| *read);
+        read.map(|(layout, ..)| (layout.prefixes.clone(), Decoder::new(layout.clone(), status.clone()))).collect()
+    }
+
+    /// The layouts that registrations are written in.
+    pub fn encoder(&self, node: &Arc<Node>, status: &Status) -> Encoder {
+        let written = self.layouts.iter().filter(|(.., write)| *write).map(|(layout, ..)| layout.clone());
+        Encoder::new(written.collect(), Arc::clone(node), status.clone())
+    }
+}
+
+async fn load(host: &Host, key: String, stage: config::Stage, kind: Kind) -> Result<Plugin, BuildError> {
+    let source = match &stage.source {
+        config::Source::Shipped(name) => Source::Shipped(name),
+        config::Source::File(path, digest) => Source::File(path, digest.as_deref()),
+    };
+    let wrong = |text: String| BuildError::Config { key: key.clone(), text };
+    let plugin = host.load(source, &stage.settings).await.map_err(|error| wrong(format!("{error:#}")))?;
+    let found = plugin.description().kind;
+    if found != kind {
+        return Err(wrong(format!("plugin {}: found a plugin of kind {found}, expected {kind}", plugin.name())));
+    }
+    Ok(plugin)
+}
+
+/// The host as plugins see it.
+///
+/// # Errors
+/// When its address or name cannot be told.
+pub fn node(config: &Config) -> Result<Arc<Node>, BuildError> {
+    let name = match &config.agent.node {
+        Some(name) => name.clone(),
+        None => address::host_name()?,
+    };
+    let address = address::resolve(config.agent.advertise.as_ref())
+        .map_err(|error| BuildError::Config { key: "agent.advertise".to_owned(), text: format!("{error:#}") })?;
+    Ok(Arc::new(Node { name, address: address.to_string(), attributes: crate::model::Attributes::new() }))
+}
+
+/// The registry that the configuration names.
+///
+/// # Errors
+/// When its files cannot be read or its options do not go together.
+pub fn registry(config: &Config, state_dir: Option<PathBuf>) -> Result<Arc<dyn Registry>, BuildError> {
+    let settings = &config.registry;
+    if settings.kind != Some(RegistryKind::Etcd) {
+        return Ok(memory::new());
+    }
+    let read = |key: &str, path: &Option<PathBuf>| -> Result<Option<Vec<u8>>, BuildError> {
+        let Some(path) = path else { return Ok(None) };
+        let text = |error| format!("{} cannot be read: {error}", path.display());
+        std::fs::read(path)
+            .map(Some)
+            .map_err(|error| BuildError::Config { key: format!("registry.{key}"), text: text(error) })
+    };
+    let password = read("password-file", &settings.password_file)?;
+    let first_line = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().to_owned();
+    let options = etcd::EtcdOptions {
+        endpoints: settings.endpoints.iter().map(|endpoint| endpoint.0.clone()).collect(),
+        ttl: settings.ttl.0,
+        username: settings.username.clone(),
+        password: password.map(first_line),
+        ca_pem: read("ca-file", &settings.ca_file)?,
+        cert_pem: read("cert-file", &settings.cert_file)?,
+        key_pem: read("key-file", &settings.key_file)?,
+        state_dir,
+    };
+    etcd::connect(options).map_err(|error| BuildError::Config { key: "registry".to_owned(), text: error.to_string() })
+}
+
+/// A built agent, ready to run.
+pub struct Agent {
+    config: Config,
+    plugins: Plugins,
+    node: Arc<Node>,
+    registry: Arc<dyn Registry>,
+    status: Status,
+    _lock: File,
+}
+
+impl Agent {
+    /// Loads the plugins and prepares the stages; nothing is watched or written yet.
+    ///
+    /// # Errors
+    /// Names the part of the configuration that is wrong, or what the world lacks.
+    pub async fn build(config: Config) -> Result<Self, BuildError> {
+        let lock = lock(&config.agent.state_dir)?;
+        let node = node(&config)?;
+        let plugins = Plugins::load(&config).await?;
+        let registry = registry(&config, Some(config.agent.state_dir.clone()))?;
+        let status = Status::new(&node.name);
+        Ok(Agent { config, plugins, node, registry, status, _lock: lock })
+    }
+
+    /// Runs both loops until `stop` fires or one of them fails.
+    ///
+    /// # Errors
+    /// What ended a loop before it was asked to end.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        let Agent { config, plugins, node, registry, status, _lock } = self;
+        info!(node = node.name, address = node.address, registry = registry.status().description, "waypost runs");
+        status.registry(registry.status().description);
+        let mut loops = JoinSet::new();
+        let (wants_out, wants) = watch::channel(Wants::new());
+        if config.agent.discover {
+            spawn_discover(&mut loops, &config, &plugins, &node, &*registry, &status, &wants, &stop)?;
+        }
+        if config.agent.register {
+            let options =
+                docker::Options { endpoint: config.docker.endpoint.0.clone(), resync: config.docker.resync.0 };
+            let containers = docker::watch(&options, stop.clone())?;
+            let register = Register {
+                grouping: Grouping::new(plugins.groupings.clone(), Arc::clone(&node), status.clone()),
+                encoder: plugins.encoder(&node, &status),
+                wants: wants_out,
+                status: status.clone(),
+                resync: config.docker.resync.0,
+                farewell: match config.agent.on_stop {
+                    OnStop::Withdraw => Farewell::Withdraw,
+                    OnStop::Leave => Farewell::Leave,
+                },
+            };
+            loops.spawn(register.run(containers, Arc::clone(&registry), stop.clone()));
+        } else {
+            // Nobody wishes for anything, which the outputs must not take for an ended input.
+            loops.spawn(hold(wants_out, stop.clone()));
+        }
+        let socket = config.agent.state_dir.join(SOCKET);
+        let (board, ended) = (status.clone(), stop.clone());
+        loops.spawn(async move { status::serve(&socket, board, ended).await });
+        let mut outcome = Ok(());
+        while let Some(ended) = loops.join_next().await {
+            let ended = ended.context("a loop panicked").and_then(|result| result);
+            if ended.is_err() && outcome.is_ok() {
+                outcome = ended;
+            }
+            stop.cancel();
+        }
+        drop(plugins.host);
+        outcome
+    }
+}
+
+async fn hold(wants: watch::Sender<Wants>, stop: CancellationToken) -> Result<()> {
+    stop.cancelled().await;
+    drop(wants);
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "wiring: each is one wire")]
+fn spawn_discover(
+    loops: &mut JoinSet<Result<()>>,
+    config: &Config,
+    plugins: &Plugins,
+    node: &Arc<Node>,
+    registry: &dyn Registry,
+    status: &Status,
+    wants: &watch::Receiver<Wants>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let decoders = plugins.decoders(status).into_iter();
+    let readings: Vec<_> =
+        decoders.map(|(prefixes, decoder)| Reading { entries: registry.follow(prefixes), decoder }).collect();
+    if readings.is_empty() {
+        bail!("no layout is read; give one of them read = true, or set agent.discover = false");
+    }
+    let (catalog_out, services) = watch::channel(None);
+    for (index, (settings, plugin)) in config.output.iter().zip(&plugins.outputs).enumerate() {
+        let name = format!("{} {}", index + 1, plugin.name());
+        let patterns = settings.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
+        let output = Output::new(&name, plugin.clone(), Arc::clone(node), Filter { patterns }, status.clone());
+        let directory = Directory::open(&settings.directory)
+            .with_context(|| format!("output[{index}]: directory {} cannot be used", settings.directory.display()))?;
+        // The proxy is stopped by its output's loop, after that loop's last turn.
+        let proxy = Proxy::new(proxy_options(settings, &name), CancellationToken::new());
+        let target = Target { name, directory, proxy };
+        let inputs = Inputs { services: services.clone(), wants: wants.clone() };
+        let pace = Pace { min: settings.debounce.min.0, max: settings.debounce.max.0 };
+        loops.spawn(discover::serve(output, inputs, target, pace, status.clone(), stop.clone()));
+    }
+    loops.spawn(discover::follow(readings, catalog_out, status.clone(), stop.clone()));
+    Ok(())
+}
+
+fn proxy_options(output: &config::Output, name: &str) -> ProxyOptions {
+    ProxyOptions {
+        dir: output.directory.clone(),
+        check: output.check.as_ref().map(|check| check.0.clone()),
+        reload: output.reload.clone().map(|reload| match reload {
+            Reload::Command(command) => proxy::Reload::Command(command.0),
+            Reload::PidFile(path, signal) => proxy::Reload::PidFile { path, signal },
+            Reload::Supervise(command, signal) => proxy::Reload::Supervise { command: command.0, signal },
+        }),
+        timeout: output.timeout.0,
+        min_interval: output.min_interval.0,
+        name: name.to_owned(),
+    }
+}
+
+/// Makes sure that one agent at a time uses the state directory.
+fn lock(state_dir: &Path) -> Result<File> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    let at = || format!("state directory {}", state_dir.display());
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state_dir)
+        .with_context(|| format!("{} cannot be made; set agent.state-dir to a place this user can write", at()))?;
+    let path = state_dir.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path).with_context(at)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("{} is in use by another agent", at()))?;
+    Ok(file)
+}

@@ -1,3 +1,191 @@
-//! The `waypost` command.
+//! The `waypost` command: arguments, signals, exit codes.
 
-fn main() {}
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+use waypost::agent::{Agent, BuildError};
+use waypost::config::{Config, ConfigError};
+
+mod cli;
+
+const EXAMPLES: &str = "\
+Examples:
+  waypost run --config /etc/waypost/waypost.toml   keep this host registered and its proxies right
+  waypost check                                    is the configuration good, does everything answer?
+  waypost render --diff                            what would change on disk?
+  docker inspect web | waypost render --containers -
+  waypost catalog --watch                          all services of all hosts, as they change
+  waypost plugin inspect ./team.wasm               what a plugin is and what it asks for
+
+Without --config, /etc/waypost/waypost.toml is read if it is there; HOST_IP and ETCD_HOST are honoured.
+Exit codes: 0 done, 1 failed, 2 usage, 64 bad configuration.";
+
+/// Where the configuration is looked for when no other place is named.
+const DEFAULT_CONFIG: &str = "/etc/waypost/waypost.toml";
+
+/// Service discovery for hosts that run Docker.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// How much is logged: error, warn, info, debug, trace, or a filter like waypost::docker=debug
+    #[arg(long, global = true, default_value = "info", env = "WAYPOST_LOG", hide_env = true)]
+    log: String,
+    /// Log in JSON, for programs
+    #[arg(long, global = true)]
+    log_json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent in the foreground
+    Run(ConfigArgument),
+    /// Check configuration, plugins and endpoints, without starting
+    Check(ConfigArgument),
+    /// Show the files that would be written, changing nothing
+    Render(cli::render::RenderArguments),
+    /// Show all services of all hosts
+    Catalog(cli::catalog::CatalogArguments),
+    /// Show shipped plugins, or inspect one
+    #[command(subcommand)]
+    Plugin(cli::plugin::PluginCommand),
+}
+
+/// Which configuration.
+#[derive(Args, Clone)]
+struct ConfigArgument {
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Why a command failed, and so its exit code.
+enum Failure {
+    Config(ConfigError),
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Failure::Other(error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Failure::Config(error)
+    }
+}
+
+impl ConfigArgument {
+    /// The file, when there is one.
+    fn path(&self) -> Option<&Path> {
+        let default = Path::new(DEFAULT_CONFIG);
+        self.config.as_deref().or_else(|| default.exists().then_some(default))
+    }
+
+    fn read(&self) -> Result<Config, Failure> {
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Ok(match self.path() {
+            Some(path) => Config::read(path, &environment)?,
+            None => Config::parse("", Path::new("defaults"), &environment)?,
+        })
+    }
+
+    /// Gives a mistake that showed while building its place in the file.
+    fn place(&self, error: BuildError) -> Failure {
+        match error {
+            BuildError::Config { key, text } => {
+                Failure::Config(ConfigError::at(self.path().unwrap_or(Path::new("defaults")), &key, &text))
+            }
+            BuildError::Other(error) => Failure::Other(error),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = start_log(&arguments) {
+        eprintln!("waypost: --log {}: {error}", arguments.log);
+        return ExitCode::from(2);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(dispatch(arguments.command));
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => Err(Failure::Other(error.into())),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Config(error)) => {
+            eprintln!("waypost: {error}");
+            ExitCode::from(64)
+        }
+        Err(Failure::Other(error)) => {
+            eprintln!("waypost: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(arguments: &Arguments) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(&arguments.log)?)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
+    if arguments.log_json {
+        log.json().init()
+    } else {
+        log.init()
+    }
+    Ok(())
+}
+
+async fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(config) => run(config).await,
+        Command::Check(config) => cli::check::check(config).await,
+        Command::Render(arguments) => cli::render::render(arguments).await,
+        Command::Catalog(arguments) => cli::catalog::catalog(arguments).await,
+        Command::Plugin(command) => cli::plugin::plugin(command).await,
+    }
+}
+
+async fn run(config: ConfigArgument) -> Result<(), Failure> {
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    let agent = Agent::build(config.read()?).await.map_err(|error| config.place(error))?;
+    Ok(agent.run(stop).await?)
+}
+
+/// The first SIGTERM or SIGINT ends the agent in order, a second one at once.
+fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stop.is_cancelled() {
+                std::process::exit(1);
+            }
+            info!("asked to stop");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}

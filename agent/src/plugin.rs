@@ -1,1 +1,294 @@
-//! Stage: plugin.
+//! WebAssembly plugins: the only module that knows wasmtime.
+//!
+//! A plugin is a guest. It gets values and returns values; it has no files, no network and no environment, and
+//! nothing it does can crash, stall or fill the agent. What it returns is checked by the stage that asked.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use tokio::runtime::Handle;
+
+use crate::model::{Container, Entry, Instance, Node, Part, Role, Service};
+
+mod bindings;
+mod convert;
+mod limits;
+mod load;
+mod log;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+pub use limits::Limits;
+
+/// The three kinds of plugins, told by what they export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Containers to instances.
+    Grouping,
+    /// Instances to entries and back.
+    Layout,
+    /// Services to parts of files.
+    Output,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::Grouping => "grouping",
+            Kind::Layout => "layout",
+            Kind::Output => "output",
+        })
+    }
+}
+
+/// What a plugin says of itself, and what was seen of it.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// One sentence.
+    pub summary: String,
+    /// JSON Schema of its settings; empty when there are none.
+    pub settings_schema: String,
+    /// Variables of containers it is shown; `*` ends a prefix.
+    pub environment: Vec<String>,
+    /// What it exports.
+    pub kind: Kind,
+    /// Whether it can change a running proxy without a reload.
+    pub live: bool,
+    /// Digest of its bytes, hexadecimal.
+    pub sha256: String,
+}
+
+/// Why a call gave no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The plugin refused this input and lives on; asking again will not help.
+    #[error("{0}")]
+    Refused(String),
+    /// It trapped, overran a limit or did not answer; a new instance may.
+    #[error("{0}")]
+    Crashed(String),
+    /// It crashed several times in a row and is not called for a while.
+    #[error("it crashed several times in a row and rests")]
+    Resting,
+}
+
+/// Where a plugin comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// Built into the agent.
+    Shipped(&'a str),
+    /// A file, and the digest it must have.
+    File(&'a Path, Option<&'a str>),
+}
+
+/// Loads plugins and runs them, on threads of their own so that a busy guest delays nothing else.
+pub struct Host {
+    loader: Arc<load::Loader>,
+    runtime: Handle,
+    _threads: Threads,
+}
+
+/// Ends the plugin threads without waiting for a guest.
+struct Threads(Option<tokio::runtime::Runtime>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Host {
+    /// A host whose guests are bounded by `limits`; compiled code is kept in `cache`.
+    ///
+    /// # Errors
+    /// When threads cannot be started or the cache directory is not ours alone.
+    pub fn new(limits: Limits, cache: Option<PathBuf>) -> Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cores)
+            .thread_name("plugin")
+            .enable_time()
+            .build()
+            .context("plugin threads did not start")?;
+        let loader = Arc::new(load::Loader::new(limits, cache, cores)?);
+        Ok(Host { loader, runtime: runtime.handle().clone(), _threads: Threads(Some(runtime)) })
+    }
+
+    /// Names of the shipped plugins.
+    pub fn shipped() -> Vec<&'static str> {
+        load::shipped().iter().map(|(name, _)| *name).collect()
+    }
+
+    /// Loads a plugin and has it take its settings.
+    ///
+    /// # Errors
+    /// Says in words what is wrong: no such plugin, not a component, a missing import or export, a type mismatch,
+    /// settings refused.
+    pub async fn load(&self, source: Source<'_>, settings: &serde_json::Value) -> Result<Plugin> {
+        let (name, bytes) = read(source)?;
+        let (loader, settings, name): (_, _, Arc<str>) = (Arc::clone(&self.loader), settings.clone(), name.into());
+        let (context, log_name) = (format!("plugin {name}"), Arc::clone(&name));
+        // The guest must never run on the agent's own threads, not even while it is loaded.
+        let loading = self.runtime.spawn(async move { loader.load(&log_name, &bytes, &settings).await });
+        let loaded = loading.await.context("loading was cut short")?.with_context(|| context)?;
+        Ok(Plugin { name, inner: Arc::new(loaded), runtime: self.runtime.clone() })
+    }
+}
+
+fn read(source: Source<'_>) -> Result<(String, std::borrow::Cow<'static, [u8]>)> {
+    match source {
+        Source::Shipped(name) => {
+            let found = load::shipped().iter().find(|(shipped, _)| *shipped == name);
+            let (_, bytes) = found.with_context(|| {
+                let known = Host::shipped().join(", ");
+                format!("there is no shipped plugin {name:?}, expected one of {known}, or a path")
+            })?;
+            Ok((name.to_owned(), (*bytes).into()))
+        }
+        Source::File(path, digest) => {
+            let bytes = std::fs::read(path).with_context(|| format!("plugin {} cannot be read", path.display()))?;
+            if let Some(expected) = digest {
+                let found = load::digest(&bytes);
+                ensure!(found == expected, "plugin {}: found sha256 {found}, expected {expected}", path.display());
+            }
+            let name = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into_owned());
+            Ok((name, bytes.into()))
+        }
+    }
+}
+
+/// A loaded plugin; a clone is the same plugin.
+#[derive(Clone)]
+pub struct Plugin {
+    name: Arc<str>,
+    inner: Arc<load::Loaded>,
+    runtime: Handle,
+}
+
+/// One guest function on the plugin threads: what it borrows is built there from values that moved there.
+macro_rules! call {
+    ($self:ident, $interface:ident, |$warm:ident, $guest:ident| $body:expr) => {{
+        let inner = Arc::clone(&$self.inner);
+        let called = $self.runtime.spawn(async move {
+            inner
+                .pool
+                .call(move |$warm| {
+                    Box::pin(async move {
+                        let Some($guest) = &$warm.exports.$interface else {
+                            return Err(wasmtime::format_err!("it does not export {}", stringify!($interface)));
+                        };
+                        $body
+                    })
+                })
+                .await
+        });
+        match called.await {
+            Ok(result) => result,
+            Err(error) => Err(CallError::Crashed(format!("the call was lost: {error}"))),
+        }
+    }};
+}
+
+impl Plugin {
+    /// The name it is configured by: a shipped name or a file's.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> &Description {
+        &self.inner.description
+    }
+
+    /// Gives memory back that a burst of calls needed.
+    pub fn trim(&self) {
+        self.inner.pool.trim();
+    }
+
+    /// What a container offers and wants.
+    ///
+    /// # Errors
+    /// As every call: refused, crashed or resting.
+    pub async fn group(&self, node: &Arc<Node>, container: &Arc<Container>) -> Result<Role, CallError> {
+        let (node, container) = (Arc::clone(node), Arc::clone(container));
+        let inner = Arc::clone(&self.inner);
+        let role = call!(self, grouping, |warm, guest| {
+            let node_pairs = convert::pairs(&node.attributes);
+            let parts = convert::container_parts(&container, &inner.description.environment);
+            let attachments = parts.attachments(&container);
+            let record = parts.record(&container, &attachments);
+            guest.call_group(&mut warm.store, convert::node(&node, &node_pairs), record).await
+        })?;
+        Ok(convert::role_back(role))
+    }
+
+    /// Key prefixes of a layout.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn prefixes(&self) -> Result<Vec<String>, CallError> {
+        call!(self, layout, |warm, guest| guest.call_prefixes(&mut warm.store).await.map(Ok))
+    }
+
+    /// The entries that stand for an instance.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn encode(&self, node: &Arc<Node>, instance: &Arc<Instance>) -> Result<Vec<Entry>, CallError> {
+        let (node, instance) = (Arc::clone(node), Arc::clone(instance));
+        let entries = call!(self, layout, |warm, guest| {
+            let (node_pairs, pairs) = (convert::pairs(&node.attributes), convert::pairs(&instance.attributes));
+            let record = convert::instance(&instance, &pairs);
+            guest.call_encode(&mut warm.store, convert::node(&node, &node_pairs), record).await
+        })?;
+        Ok(entries.into_iter().map(convert::entry_back).collect())
+    }
+
+    /// The instances that one directory of entries stands for.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn decode(&self, entries: Vec<(Arc<str>, Arc<str>)>) -> Result<Vec<Instance>, CallError> {
+        let instances = call!(self, layout, |warm, guest| {
+            let entries: Vec<_> = entries.iter().map(|(key, value)| convert::entry(key, value)).collect();
+            guest.call_decode(&mut warm.store, &entries).await
+        })?;
+        Ok(instances.into_iter().map(convert::instance_back).collect())
+    }
+
+    /// The parts that are there whatever the services.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn frame(&self, node: &Arc<Node>) -> Result<Vec<Part>, CallError> {
+        let node = Arc::clone(node);
+        let parts = call!(self, output, |warm, guest| {
+            let node_pairs = convert::pairs(&node.attributes);
+            guest.call_frame(&mut warm.store, convert::node(&node, &node_pairs)).await
+        })?;
+        Ok(parts.into_iter().map(convert::part_back).collect())
+    }
+
+    /// The parts of one service.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn render(&self, node: &Arc<Node>, service: &Arc<Service>) -> Result<Vec<Part>, CallError> {
+        let (node, service) = (Arc::clone(node), Arc::clone(service));
+        let parts = call!(self, output, |warm, guest| {
+            let (node_pairs, pairs) = (convert::pairs(&node.attributes), convert::service_pairs(&service));
+            let instances = convert::instances(&service.instances, &pairs);
+            let record = convert::service(&service, &instances);
+            guest.call_render(&mut warm.store, convert::node(&node, &node_pairs), record).await
+        })?;
+        Ok(parts.into_iter().map(convert::part_back).collect())
+    }
+}

@@ -1,1 +1,198 @@
-//! Stage: registry.
+//! Stage: registry. The door to where all hosts write down what they offer.
+//!
+//! A registry maps keys to values. An agent *follows* what is under some prefixes, and *holds* entries of its
+//! own there for as long as it lives. [`plan()`] says which [`Step`]s lead from what is held to what is desired,
+//! [`Registry::apply`] carries them out, and neither does the other's work.
+//!
+//! Two implementations stand behind the door: [`etcd`], where other hosts see the entries, and [`memory`], where
+//! one process is both ends. Nothing outside this module knows an etcd type.
+//!
+//! What both promise:
+//! - a follower gets a complete listing first and every change after it, and is never shown less because a
+//!   connection broke;
+//! - an entry that is held and unchanged is not written again;
+//! - a host's own entries ([`Holder::Host`]) go when the host withdraws or has been silent for the lease's time to
+//!   live; a shared entry ([`Holder::All`]) goes with the last of the hosts that give it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch::Receiver;
+
+use crate::model::{Entries, Holder};
+
+mod client;
+mod commit;
+pub mod etcd;
+mod lease;
+pub mod memory;
+mod plan;
+mod shared;
+mod watch;
+
+pub use plan::plan;
+
+/// Everything under the followed prefixes at one moment; `None` until the first complete listing.
+pub type Followed = Receiver<Option<Entries>>;
+
+/// Longest value that is written or taken, in bytes. etcd takes requests up to 1.5 MiB; what a container offers
+/// needs a few hundred bytes.
+pub const MAX_VALUE: usize = 512 * 1024;
+
+/// Where entries are written and followed.
+#[async_trait::async_trait]
+pub trait Registry: Send + Sync + 'static {
+    /// Follows `prefixes` (each ends in `/`) without a gap until every receiver is dropped; what has been seen is
+    /// kept while the registry is away.
+    fn follow(&self, prefixes: Vec<String>) -> Followed;
+
+    /// What this agent holds. Grants or resumes the lease first when there is none.
+    async fn held(&self, how: Look) -> Result<Held, Error>;
+
+    /// Carries the steps out, in order but releases, which come last; what succeeded is remembered even when a later
+    /// one fails. A refused step does not keep the others from being carried out.
+    async fn apply(&self, steps: &[Step]) -> Result<(), Error>;
+
+    /// Pends until the lease is lost; then [`Registry::held`] grants a new one, and nothing is held. Pends while
+    /// there is no lease.
+    async fn lease_lost(&self);
+
+    /// Takes everything back at once, or leaves it to be resumed by the next process; ends within
+    /// [`etcd::FAREWELL`] also when the registry is away.
+    async fn withdraw(&self, farewell: Farewell) -> Result<(), Error>;
+
+    /// What to tell people about the registry.
+    fn status(&self) -> RegistryStatus;
+}
+
+/// How [`Registry::held`] finds out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// From memory.
+    Recall,
+    /// From the registry, so that what was deleted or overwritten by others shows.
+    Verify,
+}
+
+/// What an agent holds, by key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held(pub BTreeMap<String, HeldEntry>);
+
+/// An entry that an agent holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldEntry {
+    /// The value this agent gives it.
+    pub value: Arc<str>,
+    /// Who keeps it there.
+    pub holder: Holder,
+}
+
+/// An entry that an agent wants to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// The value.
+    pub value: Arc<str>,
+    /// Who keeps it there.
+    pub holder: Holder,
+}
+
+/// One change to what an agent holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Write an entry of this host's own.
+    Put {
+        /// The key.
+        key: String,
+        /// The value.
+        value: Arc<str>,
+    },
+    /// Hold an entry together with the other hosts that give it; it is written only when it is not there.
+    Share {
+        /// The key.
+        key: String,
+        /// The value.
+        value: Arc<str>,
+    },
+    /// Delete an entry of this host's own.
+    Delete {
+        /// The key.
+        key: String,
+    },
+    /// Hold a shared entry no longer; it is deleted when no other host holds it.
+    Release {
+        /// The key.
+        key: String,
+    },
+}
+
+impl Step {
+    /// The key it changes.
+    pub fn key(&self) -> &str {
+        match self {
+            Step::Put { key, .. } | Step::Share { key, .. } | Step::Delete { key } | Step::Release { key } => key,
+        }
+    }
+}
+
+/// What becomes of the entries when the agent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// They go at once.
+    Withdraw,
+    /// They stay until the lease ends, so that the next process resumes them.
+    Leave,
+}
+
+/// What to tell people about a registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistryStatus {
+    /// Kind and endpoints, for example `etcd http://10.0.0.1:2379`.
+    pub description: String,
+    /// Whether the last contact succeeded; `false` before the first one.
+    pub connected: bool,
+    /// Why the last contact failed.
+    pub error: Option<String>,
+}
+
+/// Why a registry did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No answer, or no leader; the same call succeeds when the registry is back.
+    #[error("{registry} does not answer: {reason}")]
+    Unavailable {
+        /// Kind and endpoints.
+        registry: String,
+        /// What the last attempt met.
+        reason: String,
+    },
+    /// The lease is gone, and what it held with it; [`Registry::held`] grants a new one.
+    #[error("{registry} has ended this agent's lease; its entries have to be put again")]
+    LeaseLost {
+        /// Kind and endpoints.
+        registry: String,
+    },
+    /// The registry will not do it; a person has to change something.
+    #[error("{registry} refuses to {what}: {reason}; {remedy}")]
+    Refused {
+        /// Kind and endpoints.
+        registry: String,
+        /// What was asked, with the key where there is one.
+        what: String,
+        /// The registry's own words.
+        reason: String,
+        /// What to do about it.
+        remedy: String,
+    },
+}
+
+impl Error {
+    /// Whether a person has to act; anything else passes when it is tried again.
+    pub fn is_permanent(&self) -> bool {
+        matches!(self, Error::Refused { .. })
+    }
+}
+
+/// The part of a key up to and including its last `/`; keys that share it are one directory.
+pub(crate) fn directory(key: &str) -> &str {
+    key.rfind('/').map_or("", |slash| key.get(..=slash).unwrap_or(""))
+}

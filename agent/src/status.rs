@@ -1,1 +1,230 @@
-//! Stage: status.
+//! The state of every stage, for the log and for whoever asks the running agent.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::model::{Instance, Service, Services};
+
+mod socket;
+
+pub use socket::{ask, serve};
+
+/// Most problems that are kept; a hostile registry must not fill the agent.
+const PROBLEMS_LIMIT: usize = 1000;
+/// Longest text of one problem, in bytes.
+const TEXT_LIMIT: usize = 2000;
+
+/// Something that is not as it should be, and since when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The stage that says so.
+    pub place: String,
+    /// What it is about: a container, a directory, a service.
+    pub unit: String,
+    /// What was found, what is expected, what happens meanwhile.
+    pub text: String,
+    /// When it began, RFC 3339.
+    pub since: String,
+}
+
+/// What is known of one output.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputState {
+    /// Directory it writes to.
+    pub directory: String,
+    /// Services it takes.
+    pub services: usize,
+    /// Files it wrote since it started.
+    pub writes: u64,
+    /// Reloads that succeeded.
+    pub reloads: u64,
+    /// Whether the proxy runs what was written last.
+    pub settled: bool,
+    /// What went wrong last, while it does.
+    pub error: Option<String>,
+}
+
+/// Everything the agent tells of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Name of this host.
+    pub node: String,
+    /// The registry in words.
+    pub registry: String,
+    /// All services.
+    pub services: Vec<ServiceReport>,
+    /// Outputs by name.
+    pub outputs: BTreeMap<String, OutputState>,
+    /// What is not as it should be.
+    pub problems: Vec<Problem>,
+}
+
+/// A service and its instances.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceReport {
+    /// The name.
+    pub name: String,
+    /// Sorted by id.
+    pub instances: Vec<Arc<Instance>>,
+}
+
+impl From<&Service> for ServiceReport {
+    fn from(service: &Service) -> Self {
+        ServiceReport { name: service.name.clone(), instances: service.instances.clone() }
+    }
+}
+
+/// The board that all stages write on; a clone is the same board.
+#[derive(Clone)]
+pub struct Status {
+    board: Arc<Mutex<Board>>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Board {
+    node: String,
+    registry: String,
+    services: Services,
+    outputs: BTreeMap<String, OutputState>,
+    problems: BTreeMap<(String, String), (String, SystemTime)>,
+}
+
+impl Status {
+    /// An empty board of the host `node`.
+    pub fn new(node: &str) -> Self {
+        let board = Board { node: node.to_owned(), ..Board::default() };
+        Status { board: Arc::new(Mutex::new(board)), changed: watch::Sender::new(0) }
+    }
+
+    /// Notes a problem and logs it once, however often it is noted.
+    pub fn problem(&self, place: &str, unit: &str, mut text: String) {
+        if text.len() > TEXT_LIMIT {
+            text.truncate(text.floor_char_boundary(TEXT_LIMIT));
+            text.push('…');
+        }
+        let mut board = self.board();
+        let key = (place.to_owned(), unit.to_owned());
+        let since = match board.problems.get(&key) {
+            Some((known, _)) if *known == text => return,
+            Some((_, since)) => *since,
+            None => SystemTime::now(),
+        };
+        warn!(unit = %unit.escape_debug(), "{place}: {}", text.escape_debug());
+        if board.problems.len() < PROBLEMS_LIMIT || board.problems.contains_key(&key) {
+            board.problems.insert(key, (text, since));
+        }
+        drop(board);
+        self.bump();
+    }
+
+    /// Takes a problem back, when there was one.
+    pub fn resolved(&self, place: &str, unit: &str) {
+        let removed = self.board().problems.remove(&(place.to_owned(), unit.to_owned()));
+        if removed.is_some() {
+            info!(unit = %unit.escape_debug(), "{place}: in order again");
+            self.bump();
+        }
+    }
+
+    /// Makes `problems`, text by unit, the only ones of `place`.
+    pub fn replace(&self, place: &str, problems: BTreeMap<String, String>) {
+        let known: Vec<String> =
+            self.board().problems.keys().filter(|(at, _)| at == place).map(|(_, unit)| unit.clone()).collect();
+        known.iter().filter(|unit| !problems.contains_key(*unit)).for_each(|unit| self.resolved(place, unit));
+        problems.into_iter().for_each(|(unit, text)| self.problem(place, &unit, text));
+    }
+
+    /// Says what the registry is.
+    pub fn registry(&self, text: String) {
+        self.board().registry = text;
+    }
+
+    /// Says what all hosts offer.
+    pub fn services(&self, services: &Services) {
+        self.board().services = services.clone();
+        self.bump();
+    }
+
+    /// Says how an output is.
+    pub fn output(&self, name: &str, state: OutputState) {
+        self.board().outputs.insert(name.to_owned(), state);
+        self.bump();
+    }
+
+    /// Everything as it is now.
+    pub fn report(&self) -> Report {
+        let board = self.board();
+        let problems = board.problems.iter().map(|((place, unit), (text, since))| Problem {
+            place: place.clone(),
+            unit: unit.clone(),
+            text: text.clone(),
+            since: humantime::format_rfc3339_seconds(*since).to_string(),
+        });
+        Report {
+            node: board.node.clone(),
+            registry: board.registry.clone(),
+            services: board.services.values().map(|service| ServiceReport::from(&**service)).collect(),
+            outputs: board.outputs.clone(),
+            problems: problems.collect(),
+        }
+    }
+
+    /// Wakes whenever something changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bump(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn units(status: &Status) -> Vec<String> {
+        status.report().problems.into_iter().map(|problem| format!("{} {}", problem.unit, problem.text)).collect()
+    }
+
+    #[test]
+    fn a_problem_stands_until_it_is_resolved() {
+        let status = Status::new("n");
+        status.problem("a", "x", "one".into());
+        status.problem("a", "x", "two".into());
+        assert_eq!(units(&status), ["x two"]);
+        status.resolved("a", "x");
+        assert_eq!(units(&status), [""; 0]);
+    }
+
+    #[test]
+    fn replacing_a_place_leaves_the_others() {
+        let status = Status::new("n");
+        status.problem("a", "x", "one".into());
+        status.problem("b", "y", "two".into());
+        status.replace("a", [("z".to_owned(), "three".to_owned())].into());
+        assert_eq!(units(&status), ["z three", "y two"]);
+    }
+
+    #[test]
+    fn hostile_text_and_number_are_bounded() {
+        let status = Status::new("n");
+        status.problem("a", "x", "é".repeat(100_000));
+        for unit in 0..5000 {
+            status.problem("b", &unit.to_string(), String::new());
+        }
+        let report = status.report();
+        assert!(report.problems[0].text.len() < TEXT_LIMIT + 8);
+        assert_eq!(report.problems.len(), PROBLEMS_LIMIT);
+    }
+}

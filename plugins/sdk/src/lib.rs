@@ -1,1 +1,128 @@
+//! What plugins in Rust share.
+//!
+//! A plugin is a crate with a type that implements [`Plugin`], pure public functions over the types of
+//! [`types`], and one macro that makes them a component: [`grouping!`], [`layout!`], [`output!`] or
+//! [`live_output!`]. The macros expand to nothing but on wasm32, so several plugins link into one native
+//! program, where tests and benchmarks call the very same functions.
 
+pub mod attributes;
+pub mod check;
+mod export;
+pub mod grouping;
+pub mod layout;
+pub mod log;
+pub mod reach;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod sample;
+pub mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use bindings::waypost::plugin::{logging, types};
+pub use types::{Attachment, Container, Health, Instance, Node, PluginError, Port, Readiness, Service, Transport};
+
+#[doc(hidden)]
+pub use wit_bindgen;
+
+/// Generated from the interfaces that every plugin shares, so that all plugins share their Rust types too.
+mod bindings {
+    // Generated code follows neither our lints nor our documentation rule.
+    #![allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, clippy::pedantic)]
+
+    wit_bindgen::generate!({
+        inline: "
+            package waypost:plugin-sdk;
+            world shared {
+                import waypost:plugin/types@0.1.0;
+                import waypost:plugin/logging@0.1.0;
+            }
+        ",
+        path: "../../wit",
+        generate_all,
+        additional_derives: [PartialEq, Eq],
+    });
+}
+
+/// What a plugin says of itself.
+pub trait Plugin {
+    /// What the operator may set.
+    type Settings: settings::Settings;
+    /// Name in the configuration file.
+    const NAME: &'static str;
+    /// One sentence for `waypost plugin list`.
+    const SUMMARY: &'static str;
+    /// JSON Schema of [`Plugin::Settings`].
+    const SCHEMA: &'static str;
+    /// Environment variables of containers it needs to see; `*` ends a prefix.
+    const ENVIRONMENT: &'static [&'static str] = &[];
+}
+
+/// What one container means to service discovery.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Role {
+    /// The instances it provides.
+    pub offers: Vec<Instance>,
+    /// Service names, or `*.` and a suffix.
+    pub wants: Vec<String>,
+}
+
+/// Who keeps an entry alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// The host that wrote it.
+    Host,
+    /// Every host that gives it with the same value, until the last of them is gone.
+    All,
+}
+
+/// A key and a value in the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Absolute, `/`-separated.
+    pub key: String,
+    /// Text.
+    pub value: String,
+    /// Who keeps it alive; always the host in the arguments of a `decode`.
+    pub held_by: Holder,
+}
+
+/// A piece of one file; also a claim to what only one service can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// File below the output's directory.
+    pub path: String,
+    /// Place in the file, in bytewise order.
+    pub key: String,
+    /// Whole lines.
+    pub text: String,
+}
+
+/// A service as the files had it and as it is wanted; absent where it is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// As the files had it.
+    pub before: Option<Service>,
+    /// As it is wanted.
+    pub after: Option<Service>,
+}
+
+/// How a running process is brought to the wanted state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// Commands for the control socket, in order; none when all is as wanted.
+    Commands(Vec<String>),
+    /// This cannot be done without a reload.
+    Reload,
+}
+
+/// Refuses an input with a sentence that names what was found and what is expected.
+pub fn refuse<T>(text: impl Into<String>) -> Result<T, PluginError> {
+    Err(PluginError::InvalidInput(text.into()))
+}
+
+/// Shortens hostile text to 60 characters and quotes it, so that it can stand in a message.
+pub fn show(text: &str) -> String {
+    let short: String = text.chars().take(60).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    format!("{short:?}{more}")
+}

@@ -1,0 +1,134 @@
+//! `waypost catalog`: what all hosts offer, from the running agent or from the registry itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use clap::Args;
+use waypost::agent::{self, Plugins, SOCKET};
+use waypost::config::{Config, RegistryKind};
+use waypost::discover;
+use waypost::model::Readiness;
+use waypost::status::{self, Report, ServiceReport, Status};
+
+use super::table::{self, paint};
+use crate::{ConfigArgument, Failure};
+
+/// How long the registry may take to be listed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+pub(crate) struct CatalogArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Go on and show every change
+    #[arg(short, long)]
+    watch: bool,
+    /// For programs: one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn catalog(arguments: CatalogArguments) -> Result<(), Failure> {
+    let config = arguments.config.read()?;
+    let socket = config.agent.state_dir.join(SOCKET);
+    match status::ask(&socket, arguments.watch).await {
+        Ok(mut reports) => {
+            let mut shown = None;
+            while let Some(report) = reports.next().await? {
+                if shown.as_ref() != Some(&report.services) || arguments.json {
+                    show(&report, &arguments);
+                }
+                shown = Some(report.services);
+            }
+            if shown.is_none() {
+                return Err(anyhow!("the agent at {} ended without an answer", socket.display()).into());
+            }
+            if arguments.watch {
+                return Err(anyhow!("the agent at {} ended", socket.display()).into());
+            }
+            Ok(())
+        }
+        Err(error) if config.registry.kind != Some(RegistryKind::Etcd) => {
+            let hint = "the embedded registry lives in a running agent; start one with `waypost run`";
+            Err(error.context(hint).into())
+        }
+        Err(_) => {
+            let plugins = Plugins::load(&config).await.map_err(|error| arguments.config.place(error))?;
+            Ok(from_registry(&config, &plugins, &arguments).await?)
+        }
+    }
+}
+
+/// Without an agent: the registry is asked directly.
+async fn from_registry(config: &Config, plugins: &Plugins, arguments: &CatalogArguments) -> Result<()> {
+    let registry = agent::registry(config, None).map_err(|error| anyhow!("{error:#}"))?;
+    let status = Status::new("");
+    status.registry(registry.status().description);
+    let mut followed: Vec<_> =
+        plugins.decoders(&status).into_iter().map(|(prefixes, _)| registry.follow(prefixes)).collect();
+    loop {
+        let mut readings = Vec::new();
+        for (entries, (_, decoder)) in followed.iter_mut().zip(plugins.decoders(&status)) {
+            let listed = tokio::time::timeout(PATIENCE, entries.wait_for(Option::is_some)).await;
+            let failed = || format!("{} does not answer", registry.status().description);
+            let entries = listed.with_context(failed)?.with_context(failed)?.clone();
+            readings.push((entries.unwrap_or_default(), decoder));
+        }
+        status.services(&discover::catalog_of(readings).await);
+        show(&status.report(), arguments);
+        if !arguments.watch {
+            return Ok(());
+        }
+        futures::future::select_all(followed.iter_mut().map(|entries| Box::pin(entries.changed()))).await.0?;
+    }
+}
+
+fn show(report: &Report, arguments: &CatalogArguments) {
+    if arguments.json {
+        match serde_json::to_string(report) {
+            Ok(line) => println!("{line}"),
+            Err(error) => eprintln!("waypost: the report cannot be written as JSON: {error}"),
+        }
+        return;
+    }
+    if arguments.watch && table::colour() {
+        print!("\x1b[2J\x1b[H");
+    }
+    let rows: Vec<_> = report.services.iter().flat_map(rows).collect();
+    table::print(&["SERVICE", "INSTANCE", "ADDRESS", "STATE", "NODE"], &rows);
+    if rows.is_empty() {
+        println!("{}", paint("2", "no service yet"));
+    }
+    for (name, output) in &report.outputs {
+        let state = match (&output.error, output.settled) {
+            (Some(_), _) => paint("31", "failing"),
+            (None, true) => paint("32", "up to date"),
+            (None, false) => paint("33", "taking it up"),
+        };
+        println!(
+            "\noutput {name}: {state}, {} services, {} reloads, {}",
+            output.services, output.reloads, output.directory
+        );
+    }
+    for problem in &report.problems {
+        let text = format!("{} {}: {}", problem.place, problem.unit, problem.text);
+        println!("{} {} (since {})", paint("31", "!"), text.escape_debug(), problem.since);
+    }
+}
+
+fn rows(service: &ServiceReport) -> Vec<Vec<String>> {
+    let none = BTreeMap::new();
+    let mut rows = Vec::new();
+    for instance in &service.instances {
+        let attributes = if instance.attributes.is_empty() { &none } else { &instance.attributes };
+        let address = match instance.address.contains(':') {
+            true => format!("[{}]:{}", instance.address, instance.port),
+            false => format!("{}:{}", instance.address, instance.port),
+        };
+        let state = if instance.readiness == Readiness::Draining { "draining" } else { "ready" };
+        let node = attributes.get("node").cloned().unwrap_or_default();
+        rows.push(vec![service.name.clone(), instance.id.clone(), address, state.to_owned(), node]);
+    }
+    rows
+}

@@ -1,0 +1,81 @@
+//! `waypost check`: is the configuration good, do plugins load, does everything answer?
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use waypost::agent::{self, Plugins};
+use waypost::config::Config;
+use waypost::docker;
+
+use super::table::paint;
+use crate::{ConfigArgument, Failure};
+
+/// How long an endpoint may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
+    let config = argument.read()?;
+    let node = agent::node(&config).map_err(|error| argument.place(error))?;
+    good("configuration", &format!("node {} at {}", node.name, node.address));
+    let plugins = Plugins::load(&config).await.map_err(|error| argument.place(error))?;
+    let layouts = plugins.layouts.iter().map(|(layout, ..)| &layout.plugin);
+    let all = plugins.groupings.iter().chain(layouts).chain(&plugins.outputs);
+    let names: Vec<_> = all.map(waypost::plugin::Plugin::name).collect();
+    good("plugins", &names.join(", "));
+    let mut failed = 0;
+    if config.agent.register {
+        let endpoint = &config.docker.endpoint.0;
+        let answer = tokio::time::timeout(PATIENCE, docker::version(endpoint)).await;
+        let answer = answer.unwrap_or_else(|_| Err(anyhow!("{endpoint} does not answer within {PATIENCE:?}")));
+        failed += report("container engine", answer.map(|version| format!("version {version} at {endpoint}")));
+    }
+    failed += report("registry", registry(&config, &plugins).await);
+    for output in &config.output {
+        let directory = &output.directory;
+        let found = std::fs::metadata(directory);
+        let usable = found.map_err(anyhow::Error::from).and_then(|found| match found.is_dir() {
+            true => Ok(directory.display().to_string()),
+            false => Err(anyhow!("{} is not a directory", directory.display())),
+        });
+        let missing = usable.as_ref().is_err_and(|error| {
+            error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        });
+        let shown = if missing { Ok(format!("{} will be created", directory.display())) } else { usable };
+        failed += report("output directory", shown);
+    }
+    if failed > 0 {
+        return Err(anyhow!("{failed} of what the configuration names does not work").into());
+    }
+    Ok(())
+}
+
+async fn registry(config: &Config, plugins: &Plugins) -> Result<String> {
+    let registry = agent::registry(config, None).map_err(|error| anyhow!("{error:#}"))?;
+    let prefixes = plugins.layouts.iter().flat_map(|(layout, ..)| layout.prefixes.clone()).collect();
+    let mut followed = registry.follow(prefixes);
+    let listed = tokio::time::timeout(PATIENCE, followed.wait_for(Option::is_some)).await;
+    let status = registry.status();
+    match listed {
+        Ok(Ok(entries)) => {
+            Ok(format!("{}, {} entries", status.description, entries.as_ref().map_or(0, imbl::OrdMap::len)))
+        }
+        _ => Err(anyhow!("{}: {}", status.description, status.error.unwrap_or_else(|| "no answer".to_owned()))),
+    }
+}
+
+fn report(what: &str, outcome: Result<String>) -> usize {
+    match outcome {
+        Ok(text) => {
+            good(what, &text);
+            0
+        }
+        Err(error) => {
+            println!("{} {what:18} {error:#}", paint("31", "failed"));
+            1
+        }
+    }
+}
+
+fn good(what: &str, text: &str) {
+    println!("{} {what:18} {text}", paint("32", "ok    "));
+}

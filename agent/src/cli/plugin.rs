@@ -1,0 +1,87 @@
+//! `waypost plugin`: what plugins are and what they ask for.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use serde_json::json;
+use waypost::plugin::{Description, Host, Limits, Source};
+
+use super::table;
+use crate::Failure;
+
+#[derive(Subcommand)]
+pub(crate) enum PluginCommand {
+    /// List the plugins that are built in
+    List {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Load a plugin and show what it says of itself
+    Inspect {
+        /// A file, or the name of a shipped plugin
+        plugin: PathBuf,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(crate) async fn plugin(command: PluginCommand) -> Result<(), Failure> {
+    let host = Host::new(Limits::default(), None)?;
+    let settings = json!({});
+    match command {
+        PluginCommand::List { json } => {
+            let loading = Host::shipped().into_iter().map(|name| host.load(Source::Shipped(name), &settings));
+            let loaded = futures::future::try_join_all(loading).await?;
+            let all: Vec<_> = loaded.iter().map(waypost::plugin::Plugin::description).collect();
+            if json {
+                println!("{}", serde_json::Value::from_iter(all.into_iter().map(as_json)));
+                return Ok(());
+            }
+            let row = |one: &&Description| {
+                vec![one.name.clone(), one.kind.to_string(), one.version.clone(), one.summary.clone()]
+            };
+            table::print(&["NAME", "KIND", "VERSION", "SUMMARY"], &all.iter().map(row).collect::<Vec<_>>());
+        }
+        PluginCommand::Inspect { plugin, json } => {
+            let shipped = plugin.to_str().filter(|name| Host::shipped().contains(name));
+            let source = shipped.map_or(Source::File(Path::new(&plugin), None), Source::Shipped);
+            let loaded = host.load(source, &settings).await?;
+            let one = loaded.description();
+            if json {
+                println!("{}", as_json(one));
+            } else {
+                show(one);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn as_json(one: &Description) -> serde_json::Value {
+    let schema = serde_json::from_str(&one.settings_schema).unwrap_or(serde_json::Value::Null);
+    json!({
+        "name": one.name, "kind": one.kind.to_string(), "live": one.live, "version": one.version,
+        "summary": one.summary, "environment": one.environment, "sha256": one.sha256, "settings-schema": schema,
+    })
+}
+
+fn show(one: &Description) {
+    let live = if one.live { ", takes changes over a socket" } else { "" };
+    let environment = if one.environment.is_empty() {
+        "none".to_owned()
+    } else {
+        one.environment.join(", ").escape_debug().to_string()
+    };
+    println!("{} {}", table::paint("1", &one.name.escape_debug().to_string()), one.version.escape_debug());
+    println!("  {}", one.summary.escape_debug());
+    println!("  kind         {}{live}", one.kind);
+    println!("  environment  {environment}");
+    println!("  sha256       {}", one.sha256);
+    match serde_json::from_str::<serde_json::Value>(&one.settings_schema) {
+        Ok(schema) => println!("  settings     {schema:#}"),
+        Err(_) if one.settings_schema.is_empty() => println!("  settings     none"),
+        Err(error) => println!("  settings     its schema is not JSON: {error}"),
+    }
+}

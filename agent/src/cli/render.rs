@@ -1,0 +1,117 @@
+//! `waypost render`: the files that would be written, printed or compared with what is on disk.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use similar::TextDiff;
+use waypost::agent::{self, Plugins};
+use waypost::config::{Config, RegistryKind};
+use waypost::grouping::Grouping;
+use waypost::model::{Entries, Services};
+use waypost::output::{Filter, Output, Wants};
+use waypost::status::Status;
+use waypost::{discover, docker};
+
+use super::table::{colour, paint};
+use crate::{ConfigArgument, Failure};
+
+/// How long the registry may take to be listed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+pub(crate) struct RenderArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Output of `docker inspect` to take containers from instead of a running engine; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    containers: Option<PathBuf>,
+    /// Show what differs from the files on disk; exit code 1 when something does
+    #[arg(long)]
+    diff: bool,
+}
+
+pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
+    let config = arguments.config.read()?;
+    let place = |error| arguments.config.place(error);
+    let node = agent::node(&config).map_err(place)?;
+    let plugins = Plugins::load(&config).await.map_err(place)?;
+    let status = Status::new(&node.name);
+    let containers = match &arguments.containers {
+        Some(path) if path.as_os_str() == "-" => docker::read_saved("/dev/stdin".as_ref())?,
+        Some(path) => docker::read_saved(path)?,
+        None => docker::snapshot(&config.docker.endpoint.0).await?,
+    };
+    let mut grouping = Grouping::new(plugins.groupings.clone(), node.clone(), status.clone());
+    grouping.update(&containers).await;
+    let own = plugins.encoder(&node, &status).update(&grouping.offers()).await;
+    let mut readings = Vec::new();
+    for (prefixes, decoder) in plugins.decoders(&status) {
+        let mut entries = match arguments.containers {
+            Some(_) => Entries::new(),
+            None => others(&config, prefixes.clone()).await?,
+        };
+        let ours = own.iter().filter(|(key, _)| prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())));
+        entries.extend(ours.map(|(key, (value, _))| (key.as_str().into(), value.clone())));
+        readings.push((entries, decoder));
+    }
+    let services = discover::catalog_of(readings).await;
+    let wants = grouping.wants();
+    let mut differ = false;
+    for (index, (settings, plugin)) in config.output.iter().zip(&plugins.outputs).enumerate() {
+        let patterns = settings.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
+        let name = format!("{} {}", index + 1, plugin.name());
+        let output = Output::new(&name, plugin.clone(), node.clone(), Filter { patterns }, status.clone());
+        differ |= show(output, &services, &wants, &settings.directory, arguments.diff).await;
+    }
+    if config.output.is_empty() {
+        return Err(anyhow!("the configuration has no [[output]], so there is nothing to render").into());
+    }
+    if arguments.diff && differ {
+        return Err(anyhow!("the files on disk differ from what would be written").into());
+    }
+    Ok(())
+}
+
+/// What other hosts registered; nothing where there are no other hosts.
+async fn others(config: &Config, prefixes: Vec<String>) -> anyhow::Result<Entries> {
+    if config.registry.kind != Some(RegistryKind::Etcd) {
+        return Ok(Entries::new());
+    }
+    let registry = agent::registry(config, None).map_err(|error| anyhow!("{error:#}"))?;
+    let mut followed = registry.follow(prefixes);
+    let listed = tokio::time::timeout(PATIENCE, followed.wait_for(Option::is_some)).await;
+    let failed = || format!("{} does not answer; use --containers to do without", registry.status().description);
+    let entries = listed.with_context(failed)?.with_context(failed)?.clone();
+    Ok(entries.unwrap_or_default())
+}
+
+async fn show(mut output: Output, services: &Services, wants: &Wants, directory: &std::path::Path, diff: bool) -> bool {
+    output.update(services, wants).await;
+    let mut differ = false;
+    for (path, text) in output.compose().files {
+        let target = directory.join(&path);
+        if !diff {
+            println!("{}", paint("1", &format!("# {}", target.display())));
+            print!("{text}");
+            continue;
+        }
+        let old = std::fs::read(&target).unwrap_or_default();
+        let old = String::from_utf8_lossy(&old);
+        if old != *text {
+            differ = true;
+            let name = target.display().to_string();
+            let lines = TextDiff::from_lines(old.as_ref(), &text);
+            for line in lines.unified_diff().header(&name, &format!("{name} (new)")).to_string().lines() {
+                let code = match line.as_bytes().first() {
+                    Some(b'+') => "32",
+                    Some(b'-') => "31",
+                    _ => "0",
+                };
+                println!("{}", if colour() { paint(code, line) } else { line.to_owned() });
+            }
+        }
+    }
+    differ
+}

@@ -1,0 +1,32 @@
+//! Tables and colour for people; plain where nobody looks.
+
+use std::io::IsTerminal;
+
+/// Whether standard output is a terminal that takes colour.
+pub(crate) fn colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Wraps text in an SGR code such as `1` (bold), `32` (green), `31` (red), `2` (dim).
+pub(crate) fn paint(code: &str, text: &str) -> String {
+    if colour() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// Prints rows under a header, columns as wide as their widest cell; control characters are shown, not sent.
+pub(crate) fn print(header: &[&str], rows: &[Vec<String>]) {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| cell.escape_debug().to_string()).collect()).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.max().unwrap_or(0).max(header[column].len())
+    };
+    let widths: Vec<_> = (0..header.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<_> = cells.zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    println!("{}", paint("1", &line(&mut header.iter().copied())));
+    for row in &rows {
+        println!("{}", line(&mut row.iter().map(String::as_str)));
+    }
+}

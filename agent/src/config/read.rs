@@ -1,0 +1,67 @@
+//! From text to structs, with the place of every mistake.
+
+use std::fmt;
+use std::path::Path;
+
+use super::Config;
+
+/// A mistake in the configuration, as one message.
+#[derive(Debug)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl ConfigError {
+    pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+        ConfigError(format!("{}: cannot be read: {error}", path.display()))
+    }
+
+    pub(super) fn environment(name: &str, found: &str, expected: &str) -> Self {
+        ConfigError(format!("environment variable {name}: found {found:?}, expected {expected}"))
+    }
+
+    /// A mistake that only shows when the file's words meet the world, such as a plugin that does not exist.
+    pub fn at(path: &Path, key: &str, text: &str) -> Self {
+        let source = std::fs::read_to_string(path).unwrap_or_default();
+        match line_of_key(&source, key) {
+            Some(line) => ConfigError(format!("{}:{line}: {key}: {text}", path.display())),
+            None => ConfigError(format!("{}: {key}: {text}", path.display())),
+        }
+    }
+}
+
+pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    let place = |span: Option<std::ops::Range<usize>>| match span {
+        Some(span) => format!("{}:{}", path.display(), line_at(text, span.start)),
+        None => path.display().to_string(),
+    };
+    let deserializer = toml::de::Deserializer::parse(text)
+        .map_err(|error| ConfigError(format!("{}: {}", place(error.span()), error.message())))?;
+    serde_path_to_error::deserialize(deserializer).map_err(|error| {
+        let key = error.path().to_string();
+        let error = error.into_inner();
+        let message = error.message().trim_end().replace('\n', " ");
+        if key == "." {
+            return ConfigError(format!("{}: {message}", place(error.span())));
+        }
+        ConfigError(format!("{}: {key}: {message}", place(error.span())))
+    })
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// The line of `output[1]` and the like: the header that opens the table.
+fn line_of_key(text: &str, key: &str) -> Option<usize> {
+    let (name, rest) = key.split_once('[')?;
+    let index: usize = rest.split_once(']')?.0.parse().ok()?;
+    let header = format!("[[{name}]]");
+    text.lines().enumerate().filter(|(_, line)| line.trim() == header).nth(index).map(|(number, _)| number + 1)
+}

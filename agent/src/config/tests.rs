@@ -1,0 +1,82 @@
+use std::path::Path;
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, String> {
+    parse_with(text, &[])
+}
+
+fn parse_with(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    Config::parse(text, Path::new("w.toml"), &environment).map_err(|error| error.to_string())
+}
+
+#[test]
+fn silence_means_the_defaults() {
+    let config = parse("").unwrap();
+    assert_eq!(config.registry.kind, Some(RegistryKind::Memory));
+    let names: Vec<_> = config.grouping.iter().map(|stage| stage.source.clone()).collect();
+    assert_eq!(names, ["labels", "announce", "image"].map(|name| Source::Shipped(name.into())));
+    assert_eq!(config.layout.len(), 1);
+    assert_eq!(config.registry.ttl.0, Duration::from_secs(15));
+}
+
+#[test]
+fn the_environment_of_docker_register_is_honoured() {
+    let config = parse_with("", &[("HOST_IP", "10.0.0.5"), ("ETCD_HOST", "10.170.71.226:4001")]).unwrap();
+    assert_eq!(config.agent.advertise, Some(Advertise::Address("10.0.0.5".parse().unwrap())));
+    assert_eq!(config.registry.endpoints, [Endpoint("http://10.170.71.226:4001".into())]);
+    assert_eq!(config.registry.kind, Some(RegistryKind::Etcd));
+    let error = parse_with("", &[("HOST_IP", "eth0")]).unwrap_err();
+    assert_eq!(error, "environment variable HOST_IP: found \"eth0\", expected an IP address");
+    let written = parse_with("[agent]\nadvertise = \"10.1.1.1\"", &[("HOST_IP", "nonsense")]).unwrap();
+    assert_eq!(written.agent.advertise, Some(Advertise::Address("10.1.1.1".parse().unwrap())));
+}
+
+#[test]
+fn mistakes_name_file_line_key_found_and_expected() {
+    let cases = [
+        ("x = 1", "w.toml:1: x: unknown field `x`, expected one of `agent`"),
+        ("[agent]\nnoode = 1", "w.toml:2: agent.noode: unknown field `noode`, expected one of `node`"),
+        ("[agent]\nnode = 1", "w.toml:2: agent.node: invalid type: integer `1`, expected a string"),
+        ("[agent]\nadvertise = \"eth0\"", "w.toml:2: agent.advertise: found \"eth0\", expected an IP address"),
+        ("[registry]\nttl = \"soon\"", "w.toml:2: registry.ttl: invalid value: string \"soon\", expected a duration"),
+        ("[registry]\nttl = \"0s\"", "w.toml:2: registry.ttl: found 0, expected a time"),
+        (
+            "[registry]\nkind = \"consul\"",
+            "w.toml:2: registry.kind: unknown variant `consul`, expected `memory` or `etcd`",
+        ),
+        ("[registry]\nendpoints = [\"etcd\"]", "w.toml:2: registry.endpoints[0]: found \"etcd\", expected a URL"),
+        ("[[output]]\nplugin = \"haproxy\"\n", "w.toml:1: output[0]: missing field `directory`"),
+        (
+            "[[output]]\nplugin = \"haproxy\"\ndirectory = \"etc\"",
+            "output[0]: found directory \"etc\", expected an absolute path",
+        ),
+        ("[[grouping]]\nplugin = \"image\"\npath = \"x.wasm\"", "grouping[0]: expected either plugin"),
+        ("[[grouping]]\npath = \"x.wasm\"\nsha256 = \"12\"", "grouping[0]: found sha256 \"12\", expected 64"),
+        ("[agent\n", "w.toml:1: unclosed table, expected `]`"),
+    ];
+    for (text, expected) in cases {
+        let error = parse(text).unwrap_err();
+        assert!(error.contains(expected), "{text:?}\n  found    {error}\n  expected {expected}");
+        assert!(error.starts_with("w.toml:"), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn a_reload_has_one_form() {
+    let output = |reload: &str| {
+        parse(&format!("[[output]]\nplugin = \"haproxy\"\ndirectory = \"/etc/x\"\nreload = {reload}"))
+            .map(|config| config.output[0].reload.clone().unwrap())
+    };
+    let argv = |words: &[&str]| Argv(words.iter().map(|word| (*word).to_owned()).collect());
+    assert_eq!(output("{ command = [\"true\"] }"), Ok(Reload::Command(argv(&["true"]))));
+    assert_eq!(output("{ pid-file = \"/run/p\" }"), Ok(Reload::PidFile("/run/p".into(), "USR2".into())));
+    assert_eq!(
+        output("{ supervise = [\"a\"], signal = \"SIGHUP\" }"),
+        Ok(Reload::Supervise(argv(&["a"]), "HUP".into()))
+    );
+    assert!(output("{ command = [\"true\"], supervise = [\"a\"] }").unwrap_err().contains("expected one of"));
+    assert!(output("{ pid-file = \"/run/p\", signal = \"KILL\" }").unwrap_err().contains("found signal \"KILL\""));
+}

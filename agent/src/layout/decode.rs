@@ -1,0 +1,142 @@
+//! Entries of all hosts to the instances that they stand for, directory by directory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use imbl::ordmap::DiffItem;
+
+use super::Layout;
+use crate::model::{Entries, Instance, check_instance};
+use crate::plugin::CallError;
+use crate::status::Status;
+
+/// Instances by the directory they were read from; a clone is free.
+pub type Directories = imbl::OrdMap<Arc<str>, Arc<[Arc<Instance>]>>;
+
+/// The decoding stage of one layout and what it read so far.
+pub struct Decoder {
+    layout: Layout,
+    status: Status,
+    place: String,
+    seen: Entries,
+    directories: Directories,
+    retry: BTreeSet<Arc<str>>,
+    parallel: usize,
+}
+
+impl Decoder {
+    /// A stage that reads one layout.
+    pub fn new(layout: Layout, status: Status) -> Self {
+        let place = format!("layout {}", layout.plugin.name());
+        let (seen, directories, retry) = (Entries::new(), Directories::new(), BTreeSet::new());
+        let parallel = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * 2;
+        Decoder { layout, status, place, seen, directories, retry, parallel }
+    }
+
+    /// Reads the directories in which an entry differs from the last turn, and those that failed then.
+    pub async fn update(&mut self, entries: &Entries) {
+        let mut changed = std::mem::take(&mut self.retry);
+        for change in self.seen.diff(entries) {
+            let (DiffItem::Add(key, _) | DiffItem::Remove(key, _) | DiffItem::Update { new: (key, _), .. }) = change;
+            let directory = directory(key);
+            if !changed.contains(directory) {
+                changed.insert(directory.into());
+            }
+        }
+        self.seen = entries.clone();
+        let work: Vec<_> = changed.into_iter().map(|directory| (self.entries_of(&directory), directory)).collect();
+        let plugin = &self.layout.plugin;
+        let mut answers = futures::stream::iter(work)
+            .map(|(entries, directory)| async move {
+                let empty = entries.is_empty();
+                (directory, if empty { Ok(Vec::new()) } else { plugin.decode(entries).await })
+            })
+            .buffer_unordered(self.parallel);
+        let mut done = Vec::new();
+        while let Some(answer) = answers.next().await {
+            done.push(answer);
+        }
+        drop(answers);
+        done.into_iter().for_each(|(directory, answer)| self.take(directory, answer));
+        self.layout.plugin.trim();
+    }
+
+    /// What was read, directory by directory.
+    pub fn directories(&self) -> &Directories {
+        &self.directories
+    }
+
+    /// Whether the plugin crashed on some directory, which is worth another try.
+    pub fn wants_retry(&self) -> bool {
+        !self.retry.is_empty()
+    }
+
+    fn entries_of(&self, directory: &str) -> Vec<(Arc<str>, Arc<str>)> {
+        let below = self
+            .seen
+            .range::<_, str>((Bound::Included(directory), Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(directory));
+        let direct = below.filter(|(key, _)| !key[directory.len()..].contains('/'));
+        direct.map(|(key, value)| (Arc::clone(key), Arc::clone(value))).collect()
+    }
+
+    fn take(&mut self, directory: Arc<str>, answer: Result<Vec<Instance>, CallError>) {
+        match answer {
+            Ok(instances) => {
+                let mut problem = None;
+                let sound: Vec<_> = instances
+                    .into_iter()
+                    .filter(|instance| match check_instance(instance) {
+                        Ok(()) => true,
+                        Err(error) => {
+                            problem = Some(format!("an instance is left out: {error}"));
+                            false
+                        }
+                    })
+                    .map(Arc::new)
+                    .collect();
+                match problem {
+                    Some(text) => self.status.problem(&self.place, &directory, text),
+                    None => self.status.resolved(&self.place, &directory),
+                }
+                self.set(directory, sound);
+            }
+            Err(error) => {
+                self.status.problem(&self.place, &directory, format!("what it held stays: {error}"));
+                if !matches!(error, CallError::Refused(_)) {
+                    self.retry.insert(directory);
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, directory: Arc<str>, mut instances: Vec<Arc<Instance>>) {
+        if instances.is_empty() {
+            self.directories.remove(&directory);
+            return;
+        }
+        let known = self.directories.get(&directory);
+        if known.is_some_and(|known| known.iter().eq(instances.iter())) {
+            return;
+        }
+        // An unchanged instance keeps its place in memory, so that later comparisons are comparisons of pointers.
+        let known: BTreeMap<_, _> = known.into_iter().flat_map(|all| all.iter()).map(|one| (key(one), one)).collect();
+        for instance in &mut instances {
+            if let Some(same) = known.get(&key(instance)).filter(|old| **old == instance) {
+                *instance = Arc::clone(same);
+            }
+        }
+        self.directories.insert(directory, instances.into());
+    }
+}
+
+fn key(instance: &Instance) -> (&str, &str) {
+    (&instance.service, &instance.id)
+}
+
+/// A key up to its last `/`.
+fn directory(key: &str) -> &str {
+    key.rfind('/').map_or(key, |slash| &key[..=slash])
+}

@@ -1,0 +1,188 @@
+//! Files to disk: a set of files replaces the one before without ever being torn.
+//!
+//! The whole set is first written into a *stage*, a directory inside the output's own, where a proxy's check
+//! can read it as it will be. A commit then renames what differs from the disk into place, each old file
+//! being whole until its successor is. What is on disk decides what differs, not what was written before: a
+//! hand in the directory heals. Files that an earlier set had and this one has not are removed; a list of
+//! our files (`.waypost-files`) tells them from the operator's.
+//!
+//! A link at a file's place is replaced, never followed. Everything here blocks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+mod place;
+#[cfg(test)]
+mod tests;
+
+/// The stage inside the output's directory.
+const STAGE: &str = ".waypost-staged";
+/// Paths of the files that an agent wrote here, one a line.
+const LIST: &str = ".waypost-files";
+
+/// What could not be done to which path, and what a person can do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}; {advice}", path.display())]
+pub struct WriteError {
+    action: &'static str,
+    path: PathBuf,
+    advice: &'static str,
+    source: io::Error,
+}
+
+impl WriteError {
+    fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
+        let advice = match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free space on its file system",
+            io::ErrorKind::ReadOnlyFilesystem => "mount its file system writable, or name another directory",
+            io::ErrorKind::PermissionDenied => "let the agent's user write there, or name another directory",
+            io::ErrorKind::IsADirectory => "move that directory away: a file belongs there",
+            io::ErrorKind::NotADirectory => "move it away: a directory belongs there",
+            io::ErrorKind::InvalidInput => "the output plugin must give a relative path without `..`",
+            _ => "what is there stays as it was, and it is tried again",
+        };
+        WriteError { action, path: path.to_owned(), advice, source }
+    }
+
+    /// The file or directory it was about.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The directory of an output.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    root: PathBuf,
+}
+
+impl Directory {
+    /// Opens a directory, creates it when it is missing, and removes the stage of a run that crashed.
+    ///
+    /// # Errors
+    /// It cannot be created, is no directory, or the old stage cannot be removed.
+    pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
+        let root = root.into();
+        fs::create_dir_all(&root)?;
+        place::remove_tree(&root.join(STAGE))?;
+        Ok(Directory { root })
+    }
+
+    /// Where the files are.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Writes a complete set of files beside what is there; none when the disk has exactly these.
+    ///
+    /// One stage exists at a time: an earlier one that was neither committed nor dropped is replaced.
+    ///
+    /// # Errors
+    /// Names the path and what to do; what is in the directory stays as it was.
+    pub fn stage(&self, files: &BTreeMap<String, Arc<str>>) -> Result<Option<Staged>, WriteError> {
+        for path in files.keys() {
+            place::check(&self.root, path)?;
+        }
+        let stale: Vec<String> = self.listed().into_iter().filter(|path| !files.contains_key(path)).collect();
+        let differs = |(path, text): (&String, &Arc<str>)| !place::is_same(&self.root.join(path), text);
+        if stale.is_empty() && !files.iter().any(differs) {
+            self.list(files.keys())?;
+            return Ok(None);
+        }
+        let stage = self.root.join(STAGE);
+        place::create_stage(&stage)?;
+        let staged = Staged { root: self.root.clone(), stage, files: files.clone(), stale };
+        for (path, text) in files {
+            place::write_candidate(&staged.stage, path, text, &self.root.join(path))?;
+        }
+        Ok(Some(staged))
+    }
+
+    /// The files that an agent wrote here.
+    fn listed(&self) -> BTreeSet<String> {
+        let text = fs::read_to_string(self.root.join(LIST)).unwrap_or_default();
+        text.lines().filter(|path| place::check(&self.root, path).is_ok()).map(str::to_owned).collect()
+    }
+
+    /// Notes which files are ours.
+    fn list<'a>(&self, paths: impl Iterator<Item = &'a String>) -> Result<(), WriteError> {
+        let mut text = String::new();
+        for path in paths {
+            text.push_str(path);
+            text.push('\n');
+        }
+        let target = self.root.join(LIST);
+        if place::is_same(&target, &text) {
+            return Ok(());
+        }
+        let draft = self.root.join(format!("{LIST}.new"));
+        place::remove_tree(&draft).map_err(|error| WriteError::new("remove", &draft, error))?;
+        place::write_new(&draft, &text, 0o644, None)
+            .and_then(|()| fs::rename(&draft, &target))
+            .map_err(|error| WriteError::new("write", &target, error))
+    }
+}
+
+/// A complete set of files that waits to be checked and put into place; dropping it changes nothing.
+#[derive(Debug)]
+pub struct Staged {
+    root: PathBuf,
+    stage: PathBuf,
+    files: BTreeMap<String, Arc<str>>,
+    stale: Vec<String>,
+}
+
+impl Staged {
+    /// The directory with all files of the set, changed or not.
+    pub fn dir(&self) -> &Path {
+        &self.stage
+    }
+
+    /// Puts the files that differ from the disk into place, and removes those that an earlier set had; gives
+    /// their paths. What a main file (`*.cfg`, `*.conf`) refers to is there before it and goes after it.
+    ///
+    /// # Errors
+    /// Names the path and what to do. Files already in place stay, the others are as they were; staging
+    /// again finds what is left to do.
+    pub fn commit(self) -> Result<Vec<String>, WriteError> {
+        let directory = Directory { root: self.root.clone() };
+        let listed: BTreeSet<String> = directory.listed().into_iter().chain(self.files.keys().cloned()).collect();
+        directory.list(listed.iter())?;
+
+        let mut paths: Vec<&String> = self.files.keys().collect();
+        paths.sort_by_key(|path| is_main(path));
+        let mut changed = Vec::new();
+        for path in paths {
+            let target = self.root.join(path);
+            if !place::is_same(&target, &self.files[path]) {
+                place::put(&self.root, path, &self.stage.join(path))?;
+                changed.push(path.clone());
+            }
+        }
+        place::sync(&self.root, &changed)?;
+        for path in &self.stale {
+            if place::remove(&self.root.join(path))? {
+                changed.push(path.clone());
+            }
+        }
+        place::sync(&self.root, &self.stale)?;
+        directory.list(self.files.keys())?;
+        Ok(changed)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Err(error) = place::remove_tree(&self.stage) {
+            tracing::warn!(path = %self.stage.display(), %error, "the stage stays behind; the next run removes it");
+        }
+    }
+}
+
+/// Whether a file is one that refers to others.
+fn is_main(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|extension| extension == "cfg" || extension == "conf")
+}

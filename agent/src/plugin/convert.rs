@@ -1,0 +1,172 @@
+//! Our values to the guest's and back. Arguments borrow, so that a call copies each string once.
+
+use std::sync::Arc;
+
+use super::bindings::exports::waypost::plugin::{grouping, layout, output};
+use super::bindings::waypost::plugin::types as wit;
+use crate::model::{
+    Attributes, Container, Entry, Health, Holder, Instance, Node, Part, Readiness, Role, Service, Transport,
+};
+
+pub(super) type Pairs<'a> = Vec<(&'a str, &'a str)>;
+
+pub(super) fn pairs(attributes: &Attributes) -> Pairs<'_> {
+    attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+pub(super) fn node<'a>(node: &'a Node, attributes: &'a Pairs<'a>) -> wit::Node<'a> {
+    wit::Node { name: &node.name, address: &node.address, attributes }
+}
+
+fn transport(transport: Transport) -> wit::Transport {
+    match transport {
+        Transport::Tcp => wit::Transport::Tcp,
+        Transport::Udp => wit::Transport::Udp,
+        Transport::Sctp => wit::Transport::Sctp,
+    }
+}
+
+pub(super) fn instance<'a>(instance: &'a Instance, attributes: &'a Pairs<'a>) -> wit::InstanceParam<'a> {
+    wit::InstanceParam {
+        service: &instance.service,
+        id: &instance.id,
+        address: &instance.address,
+        port: instance.port,
+        transport: transport(instance.transport),
+        readiness: match instance.readiness {
+            Readiness::Ready => wit::Readiness::Ready,
+            Readiness::Draining => wit::Readiness::Draining,
+        },
+        weight: instance.weight,
+        attributes,
+    }
+}
+
+/// The attributes of a service's instances, to be borrowed by [`instances`].
+pub(super) fn service_pairs(service: &Service) -> Vec<Pairs<'_>> {
+    service.instances.iter().map(|instance| pairs(&instance.attributes)).collect()
+}
+
+pub(super) fn instances<'a>(
+    instances: &'a [Arc<Instance>],
+    attributes: &'a [Pairs<'a>],
+) -> Vec<wit::InstanceParam<'a>> {
+    instances.iter().zip(attributes).map(|(one, attributes)| instance(one, attributes)).collect()
+}
+
+pub(super) fn service<'a>(service: &'a Service, instances: &'a [wit::InstanceParam<'a>]) -> wit::Service<'a> {
+    wit::Service { name: &service.name, instances }
+}
+
+pub(super) fn entry<'a>(key: &'a str, value: &'a str) -> layout::EntryParam<'a> {
+    layout::EntryParam { key, value, held_by: layout::Holder::Host }
+}
+
+/// Everything of a container that its record borrows.
+pub(super) struct ContainerParts<'a> {
+    labels: Pairs<'a>,
+    environment: Pairs<'a>,
+    ports: Vec<wit::Port<'a>>,
+    addresses: Vec<Vec<&'a str>>,
+}
+
+/// `declared` are the variables the plugin asked for; it is shown no others.
+pub(super) fn container_parts<'a>(container: &'a Container, declared: &[String]) -> ContainerParts<'a> {
+    let asked = |name: &str| {
+        declared.iter().any(|want| match want.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == want,
+        })
+    };
+    ContainerParts {
+        labels: pairs(&container.labels),
+        environment: pairs(&container.environment).into_iter().filter(|(name, _)| asked(name)).collect(),
+        ports: container
+            .ports
+            .iter()
+            .map(|port| wit::Port {
+                container_port: port.container_port,
+                transport: transport(port.transport),
+                host_address: port.host_address.as_deref(),
+                host_port: port.host_port,
+            })
+            .collect(),
+        addresses: container.attachments.iter().map(|net| net.addresses.iter().map(String::as_str).collect()).collect(),
+    }
+}
+
+impl<'a> ContainerParts<'a> {
+    pub(super) fn attachments(&'a self, container: &'a Container) -> Vec<wit::Attachment<'a>> {
+        let networks = container.attachments.iter().zip(&self.addresses);
+        networks.map(|(net, addresses)| wit::Attachment { network: &net.network, addresses }).collect()
+    }
+
+    pub(super) fn record(
+        &'a self,
+        container: &'a Container,
+        attachments: &'a [wit::Attachment<'a>],
+    ) -> wit::Container<'a> {
+        wit::Container {
+            id: &container.id,
+            name: &container.name,
+            hostname: &container.hostname,
+            image: &container.image,
+            network_mode: &container.network_mode,
+            labels: &self.labels,
+            environment: &self.environment,
+            ports: &self.ports,
+            attachments,
+            health: match container.health {
+                Health::Unchecked => wit::Health::Unchecked,
+                Health::Starting => wit::Health::Starting,
+                Health::Healthy => wit::Health::Healthy,
+                Health::Unhealthy => wit::Health::Unhealthy,
+            },
+            started_at: container.started_at,
+            attributes: &[],
+        }
+    }
+}
+
+pub(super) fn instance_back(from: wit::InstanceResult) -> Instance {
+    Instance {
+        service: from.service,
+        id: from.id,
+        address: from.address,
+        port: from.port,
+        transport: match from.transport {
+            wit::Transport::Tcp => Transport::Tcp,
+            wit::Transport::Udp => Transport::Udp,
+            wit::Transport::Sctp => Transport::Sctp,
+        },
+        readiness: match from.readiness {
+            wit::Readiness::Ready => Readiness::Ready,
+            wit::Readiness::Draining => Readiness::Draining,
+        },
+        weight: from.weight,
+        attributes: from.attributes.into_iter().collect(),
+    }
+}
+
+pub(super) fn role_back(from: grouping::Role) -> Role {
+    Role { offers: from.offers.into_iter().map(instance_back).collect(), wants: from.wants }
+}
+
+pub(super) fn entry_back(from: layout::EntryResult) -> Entry {
+    let holder = match from.held_by {
+        layout::Holder::Host => Holder::Host,
+        layout::Holder::All => Holder::All,
+    };
+    Entry { key: from.key, value: from.value, holder }
+}
+
+pub(super) fn part_back(from: output::Part) -> Part {
+    Part { path: from.path, key: from.key, text: from.text }
+}
+
+pub(super) fn refusal(error: wit::PluginError) -> String {
+    match error {
+        wit::PluginError::InvalidSettings(text) => format!("invalid settings: {text}"),
+        wit::PluginError::InvalidInput(text) | wit::PluginError::Other(text) => text,
+    }
+}

@@ -1,0 +1,315 @@
+//! Calls to etcd: with a time limit, over all endpoints, signed in, and with errors that say what to do.
+
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use etcd_client::{
+    Certificate, ConnectOptions, GetOptions, Identity, KeyValue, KvClient, LeaseClient, LeaseTimeToLiveOptions,
+    LeaseTimeToLiveResponse, TlsOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchClient,
+};
+use futures::FutureExt;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+use super::etcd::EtcdOptions;
+use super::{Error, RegistryStatus};
+
+/// Longest answer that is taken, in bytes: a watch that catches up gets a thousand revisions in one message, and the
+/// library's own 4 MiB would then fail on every try.
+pub(super) const MAX_ANSWER: usize = 64 * 1024 * 1024;
+/// Most operations in one transaction; etcd takes 128.
+pub(super) const MAX_OPERATIONS: usize = 100;
+/// etcd closes a connection that is pinged more often than every 5 s.
+const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Until the headers of an answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Until the end of an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection to an etcd cluster, made when it is first needed and again whenever it broke.
+pub(super) struct Client {
+    description: String,
+    endpoints: usize,
+    etcd: etcd_client::Client,
+    kv: KvClient,
+    watch: WatchClient,
+    lease: LeaseClient,
+    user: Option<(String, String)>,
+    signed_in: OnceCell<()>,
+    contact: Mutex<Option<Result<(), String>>>,
+}
+
+/// What a keep-alive found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pulse {
+    /// The lease has its full time to live again.
+    Alive,
+    /// There is no such lease.
+    Lost,
+}
+
+impl Client {
+    /// Prepares a connection without making one; fails on options that cannot work.
+    pub(super) fn new(options: &EtcdOptions, endpoints: &[String]) -> Result<Client, Error> {
+        let description = format!("etcd {}", endpoints.join(","));
+        let refused = |reason: String| Error::Refused {
+            registry: description.clone(),
+            what: "be connected to".into(),
+            reason,
+            remedy: "check registry.endpoints, ca-file, cert-file and key-file".into(),
+        };
+        // Without a user nothing is sent, so the future is done at once.
+        let etcd = etcd_client::Client::connect(endpoints, Some(connect_options(options)))
+            .now_or_never()
+            .ok_or_else(|| refused("the client library waited".into()))?
+            .map_err(|error| refused(reason(&error)))?;
+        Ok(Client {
+            kv: etcd.kv_client().max_decoding_message_size(MAX_ANSWER),
+            watch: etcd.watch_client().max_decoding_message_size(MAX_ANSWER),
+            lease: etcd.lease_client(),
+            etcd,
+            endpoints: endpoints.len(),
+            user: options.username.clone().zip(options.password.clone()),
+            signed_in: OnceCell::new(),
+            contact: Mutex::new(None),
+            description,
+        })
+    }
+
+    pub(super) fn status(&self) -> RegistryStatus {
+        let contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        RegistryStatus {
+            description: self.description.clone(),
+            connected: contact == Some(Ok(())),
+            error: contact.and_then(Result::err),
+        }
+    }
+
+    /// Calls etcd; when an endpoint is down, at once again on the others, for the library does not.
+    pub(super) async fn call<T, F>(&self, what: &str, request: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let result = match self.sign_in().await {
+            Ok(()) => self.attempts(what, request).await,
+            Err(error) => Err(error),
+        };
+        let contact = result.as_ref().map(|_| ()).map_err(ToString::to_string);
+        *self.contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(contact);
+        result
+    }
+
+    async fn attempts<T, F>(&self, what: &str, request: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match timeout(ANSWER_TIMEOUT, request()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) if attempt <= self.endpoints && code(&error) == Some(UNAVAILABLE) => {}
+                Ok(Err(error)) => return Err(self.error(what, &error)),
+                Err(_) => return Err(self.unavailable(format!("no answer within {ANSWER_TIMEOUT:?}"))),
+            }
+        }
+    }
+
+    /// Signs in once; later the library renews the token when a call finds it expired.
+    async fn sign_in(&self) -> Result<(), Error> {
+        if self.user.is_none() {
+            return Ok(());
+        }
+        let sign_in = || async { self.etcd.clone().update_user(self.user.clone()).await };
+        self.signed_in.get_or_try_init(|| self.attempts("sign in", sign_in)).await.copied()
+    }
+
+    /// Renews the token, as a watch cannot by itself.
+    pub(super) async fn renew_token(&self) -> Result<(), Error> {
+        self.call("sign in again", || self.etcd.refresh_token()).await
+    }
+
+    pub(super) async fn transact(&self, what: &str, txn: Txn) -> Result<TxnResponse, Error> {
+        self.call(what, || {
+            let (mut kv, txn) = (self.kv.clone(), txn.clone());
+            async move { kv.txn(txn).await }
+        })
+        .await
+    }
+
+    pub(super) async fn range(&self, key: &[u8], options: GetOptions) -> Result<etcd_client::GetResponse, Error> {
+        let what = format!("list {}", String::from_utf8_lossy(key));
+        self.call(&what, || {
+            let (mut kv, options) = (self.kv.clone(), options.clone());
+            async move { kv.get(key, Some(options)).await }
+        })
+        .await
+    }
+
+    /// Reads `keys`, in their order, absent ones as `None`.
+    pub(super) async fn read<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Vec<Option<KeyValue>>, Error> {
+        let keys: Vec<&str> = keys.into_iter().collect();
+        let mut found = Vec::with_capacity(keys.len());
+        // A value has up to half a megabyte, so this many always fit an answer.
+        for keys in keys.chunks(MAX_OPERATIONS) {
+            let what = format!("read {} and {} more", keys[0], keys.len() - 1);
+            let reads: Vec<TxnOp> = keys.iter().map(|key| TxnOp::get(*key, None)).collect();
+            let answer = self.transact(&what, Txn::new().and_then(reads)).await?;
+            found.extend(answer.op_responses().into_iter().map(|answer| match answer {
+                TxnOpResponse::Get(mut got) => got.take_kvs().pop(),
+                _ => None,
+            }));
+        }
+        Ok(found)
+    }
+
+    /// Grants a lease and gives its id; the cluster's id comes with it.
+    pub(super) async fn grant(&self, ttl: Duration) -> Result<(i64, u64), Error> {
+        let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).max(1);
+        let answer = self
+            .call("grant a lease", || {
+                let mut lease = self.lease.clone();
+                async move { lease.grant(seconds, None).await }
+            })
+            .await?;
+        Ok((answer.id(), answer.header().map_or(0, etcd_client::ResponseHeader::cluster_id)))
+    }
+
+    /// Keeps a lease alive once. An error says nothing about the lease.
+    pub(super) async fn keep_alive(&self, id: i64) -> Result<Pulse, Error> {
+        self.call("keep a lease alive", || {
+            let mut lease = self.lease.clone();
+            async move {
+                match lease.keep_alive(id).await {
+                    Ok(_) => Ok(Pulse::Alive),
+                    Err(etcd_client::Error::LeaseKeepAliveError(text)) if text.contains("not found") => Ok(Pulse::Lost),
+                    Err(error) => Err(error),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Whether a lease lives (its `ttl()` is then above 0) and which keys it holds.
+    pub(super) async fn time_to_live(&self, id: i64) -> Result<LeaseTimeToLiveResponse, Error> {
+        self.call("look at a lease", || {
+            let mut lease = self.lease.clone();
+            async move { lease.time_to_live(id, Some(LeaseTimeToLiveOptions::new().with_keys())).await }
+        })
+        .await
+    }
+
+    /// Ends a lease and deletes its keys in one revision; one that is gone already is fine.
+    pub(super) async fn revoke(&self, id: i64) -> Result<(), Error> {
+        let revoked = self.call("end a lease", || {
+            let mut lease = self.lease.clone();
+            async move { lease.revoke(id).await }
+        });
+        match revoked.await {
+            Ok(_) | Err(Error::LeaseLost { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A client for opening a watch.
+    pub(super) fn watch(&self) -> WatchClient {
+        self.watch.clone()
+    }
+
+    pub(super) fn unavailable(&self, reason: String) -> Error {
+        Error::Unavailable { registry: self.description.clone(), reason }
+    }
+
+    pub(super) fn lease_lost(&self) -> Error {
+        Error::LeaseLost { registry: self.description.clone() }
+    }
+
+    pub(super) fn refused(&self, what: &str, reason: String, remedy: &str) -> Error {
+        Error::Refused { registry: self.description.clone(), what: what.into(), reason, remedy: remedy.into() }
+    }
+
+    /// Says what an error of the library means for the caller.
+    pub(super) fn error(&self, what: &str, error: &etcd_client::Error) -> Error {
+        let text = reason(error);
+        if text.contains("requested lease not found") {
+            return self.lease_lost();
+        }
+        match (code(error), remedy(&text)) {
+            (_, Some(remedy)) => self.refused(what, text, remedy),
+            (Some(INVALID_ARGUMENT | PERMISSION_DENIED | FAILED_PRECONDITION | UNIMPLEMENTED), None) => {
+                self.refused(what, text, "see etcd's own log")
+            }
+            _ => self.unavailable(text),
+        }
+    }
+}
+
+fn connect_options(options: &EtcdOptions) -> ConnectOptions {
+    let mut connect = ConnectOptions::new()
+        .with_keep_alive(PING.0, PING.1)
+        .with_keep_alive_while_idle(true)
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_timeout(CALL_TIMEOUT)
+        .with_require_leader(true)
+        .with_auto_token_refresh(true);
+    if let Some(ca) = &options.ca_pem {
+        let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(ca));
+        if let Some((cert, key)) = options.cert_pem.as_ref().zip(options.key_pem.as_ref()) {
+            tls = tls.identity(Identity::from_pem(cert, key));
+        }
+        connect = connect.with_tls(tls);
+    }
+    connect
+}
+
+// gRPC status codes, by number because the library does not hand out their type.
+const INVALID_ARGUMENT: i32 = 3;
+const PERMISSION_DENIED: i32 = 7;
+const FAILED_PRECONDITION: i32 = 9;
+const UNIMPLEMENTED: i32 = 12;
+const UNAVAILABLE: i32 = 14;
+
+fn code(error: &etcd_client::Error) -> Option<i32> {
+    match error {
+        etcd_client::Error::GRpcStatus(status) => Some(status.code() as i32),
+        _ => None,
+    }
+}
+
+/// The error in words, down to its first cause.
+fn reason(error: &etcd_client::Error) -> String {
+    let etcd_client::Error::GRpcStatus(status) = error else { return error.to_string() };
+    let mut text = status.message().to_owned();
+    let mut source = std::error::Error::source(status);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// What a person can do about an error that does not pass by itself.
+fn remedy(text: &str) -> Option<&'static str> {
+    let known: [(&str, &'static str); 8] = [
+        ("invalid user ID or password", "check registry.username and registry.password-file"),
+        ("user name is empty", "set registry.username and registry.password-file"),
+        ("authentication is not enabled", "remove registry.username, or enable authentication in etcd"),
+        ("permission denied", "grant the user's role readwrite on the prefixes of the configured layouts"),
+        ("database space exceeded", "compact and defragment etcd, then run `etcdctl alarm disarm`"),
+        ("request is too large", "make the value shorter, or raise etcd's --max-request-bytes"),
+        (
+            "certificate",
+            "check registry.ca-file, cert-file and key-file, and that etcd's certificate names the endpoint",
+        ),
+        ("too many operations", "raise etcd's --max-txn-ops to its default of 128"),
+    ];
+    known.iter().find(|(found, _)| text.contains(found)).map(|(_, remedy)| *remedy)
+}

@@ -1,0 +1,171 @@
+//! A registry within one process: what this agent registers is all there is to discover.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::{Error, Farewell, Followed, Held, HeldEntry, Look, Registry, RegistryStatus, Step};
+use crate::model::{Entries, Holder};
+
+/// An empty registry that only this process sees; its lease is never lost.
+pub fn new() -> Arc<dyn Registry> {
+    Arc::new(Memory::default())
+}
+
+#[derive(Default)]
+struct Memory {
+    content: Mutex<Content>,
+}
+
+/// All entries, and who is shown which of them.
+#[derive(Default)]
+struct Content {
+    held: Held,
+    followers: Vec<Follower>,
+}
+
+struct Follower {
+    prefixes: Vec<String>,
+    entries: watch::Sender<Option<Entries>>,
+}
+
+impl Memory {
+    fn change<T>(&self, change: impl FnOnce(&mut Content) -> T) -> T {
+        change(&mut self.content.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait::async_trait]
+impl Registry for Memory {
+    fn follow(&self, prefixes: Vec<String>) -> Followed {
+        self.change(|content| {
+            let seen = |key: &str| prefixes.iter().any(|prefix| key.starts_with(prefix));
+            let entries = content.held.0.iter().filter(|(key, _)| seen(key));
+            let entries = entries.map(|(key, entry)| (Arc::from(key.as_str()), entry.value.clone())).collect();
+            let (entries, followed) = watch::channel(Some(entries));
+            content.followers.push(Follower { prefixes, entries });
+            followed
+        })
+    }
+
+    async fn held(&self, _: Look) -> Result<Held, Error> {
+        Ok(self.change(|content| content.held.clone()))
+    }
+
+    async fn apply(&self, steps: &[Step]) -> Result<(), Error> {
+        self.change(|content| content.apply(steps));
+        Ok(())
+    }
+
+    async fn lease_lost(&self) {
+        std::future::pending::<()>().await;
+    }
+
+    async fn withdraw(&self, farewell: Farewell) -> Result<(), Error> {
+        // The next process starts with an empty registry, so leaving means the same here as withdrawing to nobody.
+        if farewell == Farewell::Withdraw {
+            self.change(|content| {
+                let keys: Vec<String> = content.held.0.keys().cloned().collect();
+                let steps: Vec<Step> = keys.into_iter().map(|key| Step::Delete { key }).collect();
+                content.apply(&steps);
+            });
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> RegistryStatus {
+        RegistryStatus { description: "memory (this host only)".into(), connected: true, error: None }
+    }
+}
+
+impl Content {
+    fn apply(&mut self, steps: &[Step]) {
+        let mut changes: BTreeMap<&str, Option<Arc<str>>> = BTreeMap::new();
+        for step in steps {
+            let entry = match step {
+                Step::Put { value, .. } => Some(HeldEntry { value: value.clone(), holder: Holder::Host }),
+                Step::Share { value, .. } => Some(HeldEntry { value: value.clone(), holder: Holder::All }),
+                Step::Delete { .. } | Step::Release { .. } => None,
+            };
+            changes.insert(step.key(), entry.as_ref().map(|entry| entry.value.clone()));
+            match entry {
+                Some(entry) => self.held.0.insert(step.key().into(), entry),
+                None => self.held.0.remove(step.key()),
+            };
+        }
+        self.followers.retain(|follower| !follower.entries.is_closed());
+        for follower in &self.followers {
+            follower.show(&changes);
+        }
+    }
+}
+
+impl Follower {
+    /// Publishes the changes below its prefixes as one.
+    fn show(&self, changes: &BTreeMap<&str, Option<Arc<str>>>) {
+        self.entries.send_if_modified(|entries| {
+            let entries = entries.get_or_insert_default();
+            let mut modified = false;
+            for (key, value) in changes {
+                if !self.prefixes.iter().any(|prefix| key.starts_with(prefix)) || entries.get(*key) == value.as_ref() {
+                    continue;
+                }
+                modified = true;
+                match value {
+                    Some(value) => entries.insert((*key).into(), value.clone()),
+                    None => entries.remove(*key),
+                };
+            }
+            modified
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &str, value: &str) -> Step {
+        Step::Put { key: key.into(), value: value.into() }
+    }
+
+    fn shown(followed: &mut Followed) -> Vec<(String, String)> {
+        let entries = followed.borrow_and_update().clone().unwrap();
+        entries.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+    }
+
+    #[tokio::test]
+    async fn a_follower_sees_its_prefixes_only() {
+        let registry = new();
+        registry.apply(&[put("/a/x", "1")]).await.unwrap();
+        let mut followed = registry.follow(vec!["/a/".into()]);
+        assert_eq!(shown(&mut followed), [("/a/x".into(), "1".into())]);
+
+        registry.apply(&[put("/b/x", "1")]).await.unwrap();
+        assert!(!followed.has_changed().unwrap());
+
+        registry.apply(&[put("/a/y", "2"), Step::Delete { key: "/a/x".into() }]).await.unwrap();
+        assert_eq!(shown(&mut followed), [("/a/y".into(), "2".into())]);
+    }
+
+    #[tokio::test]
+    async fn the_same_again_is_not_published() {
+        let registry = new();
+        registry.apply(&[put("/a/x", "1")]).await.unwrap();
+        let followed = registry.follow(vec!["/a/".into()]);
+        registry.apply(&[put("/a/x", "1")]).await.unwrap();
+        assert!(!followed.has_changed().unwrap());
+    }
+
+    #[tokio::test]
+    async fn withdrawing_takes_everything_back() {
+        let registry = new();
+        let mut followed = registry.follow(vec!["/".into()]);
+        registry.apply(&[put("/a/x", "1"), Step::Share { key: "/a/port".into(), value: "80".into() }]).await.unwrap();
+        assert_eq!(registry.held(Look::Verify).await.unwrap().0.len(), 2);
+        registry.withdraw(Farewell::Withdraw).await.unwrap();
+        assert!(shown(&mut followed).is_empty());
+        assert!(registry.held(Look::Recall).await.unwrap().0.is_empty());
+    }
+}

@@ -1,0 +1,106 @@
+//! What to do so that the registry holds what is desired.
+
+use std::collections::BTreeMap;
+
+use super::{Desired, Held, Step};
+use crate::model::Holder;
+
+/// The steps from `held` to `desired`: at most one for each key, sorted by key, the releases last.
+///
+/// An entry that changes its holder is written over in one step, so that it never vanishes between two.
+pub fn plan(held: &Held, desired: &BTreeMap<String, Desired>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (key, Desired { value, holder }) in desired {
+        if held.0.get(key).is_some_and(|have| have.value == *value && have.holder == *holder) {
+            continue;
+        }
+        let (key, value) = (key.clone(), value.clone());
+        steps.push(match holder {
+            Holder::Host => Step::Put { key, value },
+            Holder::All => Step::Share { key, value },
+        });
+    }
+    for (key, have) in held.0.iter().filter(|(key, _)| !desired.contains_key(*key)) {
+        let key = key.clone();
+        steps.push(match have.holder {
+            Holder::Host => Step::Delete { key },
+            Holder::All => Step::Release { key },
+        });
+    }
+    steps.sort_by(|one, other| {
+        let order = |step: &Step| matches!(step, Step::Release { .. });
+        (order(one), one.key()).cmp(&(order(other), other.key()))
+    });
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::HeldEntry;
+    use super::*;
+
+    type Row<'a> = (&'a str, &'a str, Holder);
+
+    fn check(held: &[Row], desired: &[Row], expected: &[Step]) {
+        let held = held
+            .iter()
+            .map(|(key, value, holder)| ((*key).into(), HeldEntry { value: (*value).into(), holder: *holder }));
+        let desired = desired
+            .iter()
+            .map(|(key, value, holder)| ((*key).into(), Desired { value: (*value).into(), holder: *holder }));
+        assert_eq!(plan(&Held(held.collect()), &desired.collect()), expected);
+    }
+
+    fn put(key: &str, value: &str) -> Step {
+        Step::Put { key: key.into(), value: value.into() }
+    }
+
+    fn share(key: &str, value: &str) -> Step {
+        Step::Share { key: key.into(), value: value.into() }
+    }
+
+    fn delete(key: &str) -> Step {
+        Step::Delete { key: key.into() }
+    }
+
+    fn release(key: &str) -> Step {
+        Step::Release { key: key.into() }
+    }
+
+    use Holder::{All, Host};
+
+    #[test]
+    fn what_is_missing_is_written() {
+        check(&[], &[("/s/a", "1", Host), ("/s/port", "80", All)], &[put("/s/a", "1"), share("/s/port", "80")]);
+    }
+
+    #[test]
+    fn what_is_unchanged_is_left_alone() {
+        let rows = [("/s/a", "1", Host), ("/s/port", "80", All)];
+        check(&rows, &rows, &[]);
+    }
+
+    #[test]
+    fn what_changed_is_written_once() {
+        check(
+            &[("/s/a", "1", Host), ("/s/port", "80", All)],
+            &[("/s/a", "2", Host), ("/s/port", "81", All)],
+            &[put("/s/a", "2"), share("/s/port", "81")],
+        );
+    }
+
+    #[test]
+    fn what_is_unwanted_goes_and_releases_come_last() {
+        check(
+            &[("/a/port", "80", All), ("/a/x", "1", Host), ("/b/y", "1", Host)],
+            &[("/c/z", "1", Host)],
+            &[delete("/a/x"), delete("/b/y"), put("/c/z", "1"), release("/a/port")],
+        );
+    }
+
+    #[test]
+    fn a_change_of_holder_is_one_step() {
+        check(&[("/s/a", "1", Host)], &[("/s/a", "1", All)], &[share("/s/a", "1")]);
+        check(&[("/s/a", "1", All)], &[("/s/a", "1", Host)], &[put("/s/a", "1")]);
+    }
+}

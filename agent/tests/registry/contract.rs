@@ -1,0 +1,84 @@
+//! What every registry promises, shown on each of them.
+
+use std::sync::Arc;
+
+use waypost::model::Holder;
+use waypost::registry::{Farewell, Look, Registry, Step, memory};
+
+use crate::server::Server;
+use crate::tools::{agent, follows, own, register, with_shared};
+
+#[tokio::test]
+async fn memory_keeps_the_contract() {
+    contract(&memory::new()).await;
+}
+
+#[tokio::test]
+async fn etcd_keeps_the_contract() {
+    let server = Server::start().await;
+    contract(&agent(&server)).await;
+}
+
+async fn contract(registry: &Arc<dyn Registry>) {
+    a_change_is_followed(registry).await;
+    what_is_held_is_known(registry).await;
+    many_entries_are_taken(registry).await;
+    withdrawing_takes_everything_back(registry).await;
+}
+
+async fn a_change_is_followed(registry: &Arc<dyn Registry>) {
+    let mut all = registry.follow(vec!["/s/".into(), "/t/".into()]);
+    let mut one = registry.follow(vec!["/t/".into()]);
+    follows(&mut all, &[]).await;
+    follows(&mut one, &[]).await;
+
+    let desired = with_shared(own(&[("/s/a", "1"), ("/t/b", "ü")]), "/s/port", "80");
+    assert_eq!(register(&**registry, &desired, Look::Recall).await, 3);
+    follows(&mut all, &[("/s/a", "1"), ("/s/port", "80"), ("/t/b", "ü")]).await;
+    follows(&mut one, &[("/t/b", "ü")]).await;
+    follows(&mut registry.follow(vec!["/s/".into()]), &[("/s/a", "1"), ("/s/port", "80")]).await;
+
+    let desired = with_shared(own(&[("/s/a", "2")]), "/s/port", "80");
+    assert_eq!(register(&**registry, &desired, Look::Recall).await, 2);
+    follows(&mut all, &[("/s/a", "2"), ("/s/port", "80")]).await;
+    follows(&mut one, &[]).await;
+}
+
+async fn what_is_held_is_known(registry: &Arc<dyn Registry>) {
+    let desired = with_shared(own(&[("/s/a", "2")]), "/s/port", "80");
+    for look in [Look::Recall, Look::Verify] {
+        let held = registry.held(look).await.unwrap().0;
+        let held: Vec<_> = held.iter().map(|(key, entry)| (key.as_str(), &*entry.value, entry.holder)).collect();
+        assert_eq!(held, [("/s/a", "2", Holder::Host), ("/s/port", "80", Holder::All)]);
+        assert_eq!(register(&**registry, &desired, look).await, 0);
+    }
+    assert!(registry.status().connected);
+    // A holder that changes takes the entry along.
+    let desired = with_shared(own(&[("/s/port", "80")]), "/s/a", "2");
+    let mut followed = registry.follow(vec!["/s/".into()]);
+    follows(&mut followed, &[("/s/a", "2"), ("/s/port", "80")]).await;
+    assert_eq!(register(&**registry, &desired, Look::Recall).await, 2);
+    assert_eq!(register(&**registry, &desired, Look::Verify).await, 0);
+    follows(&mut followed, &[("/s/a", "2"), ("/s/port", "80")]).await;
+    registry.apply(&[Step::Release { key: "/s/a".into() }, Step::Delete { key: "/s/port".into() }]).await.unwrap();
+    follows(&mut followed, &[]).await;
+}
+
+async fn many_entries_are_taken(registry: &Arc<dyn Registry>) {
+    let entries: Vec<(String, String)> = (0..350).map(|n| (format!("/m/{n:03}"), "x".repeat(10_000))).collect();
+    let entries: Vec<(&str, &str)> = entries.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let mut followed = registry.follow(vec!["/m/".into()]);
+    register(&**registry, &own(&entries), Look::Recall).await;
+    follows(&mut followed, &entries).await;
+    assert_eq!(register(&**registry, &own(&entries), Look::Verify).await, 0);
+}
+
+async fn withdrawing_takes_everything_back(registry: &Arc<dyn Registry>) {
+    let desired = with_shared(own(&[("/s/a", "1")]), "/s/port", "80");
+    register(&**registry, &desired, Look::Recall).await;
+    let mut followed = registry.follow(vec!["/".into()]);
+    follows(&mut followed, &[("/s/a", "1"), ("/s/port", "80")]).await;
+    registry.withdraw(Farewell::Withdraw).await.unwrap();
+    follows(&mut followed, &[]).await;
+    assert!(registry.held(Look::Recall).await.unwrap().0.is_empty());
+}

@@ -1,0 +1,111 @@
+//! What the tests of the registry have in common.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::Client;
+use tokio::time::{Instant, sleep};
+use waypost::model::Holder;
+use waypost::registry::etcd::{EtcdOptions, connect};
+use waypost::registry::{Desired, Followed, Look, Registry, plan};
+
+use crate::server::Server;
+
+/// Time to live of the leases in tests: the least that etcd grants.
+pub const TTL: Duration = Duration::from_secs(2);
+/// No test waits longer for one value.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Options for a server without users or TLS.
+pub fn options(server: &Server) -> EtcdOptions {
+    EtcdOptions { endpoints: vec![server.endpoint()], ttl: TTL, ..EtcdOptions::default() }
+}
+
+/// An agent's registry that remembers nothing on disk.
+pub fn agent(server: &Server) -> Arc<dyn Registry> {
+    connect(options(server)).unwrap()
+}
+
+/// An agent's registry that remembers its lease in `directory`.
+pub fn agent_in(server: &Server, directory: &Path) -> Arc<dyn Registry> {
+    connect(EtcdOptions { state_dir: Some(directory.to_owned()), ..options(server) }).unwrap()
+}
+
+/// A client of the tests' own.
+pub async fn client(server: &Server) -> Client {
+    Client::connect([server.endpoint()], None).await.unwrap()
+}
+
+/// Entries of the host's own.
+pub fn own(entries: &[(&str, &str)]) -> BTreeMap<String, Desired> {
+    let entries = entries.iter();
+    entries.map(|(key, value)| ((*key).into(), Desired { value: (*value).into(), holder: Holder::Host })).collect()
+}
+
+/// The same with one shared entry more.
+pub fn with_shared(mut desired: BTreeMap<String, Desired>, key: &str, value: &str) -> BTreeMap<String, Desired> {
+    desired.insert(key.into(), Desired { value: value.into(), holder: Holder::All });
+    desired
+}
+
+/// One turn of the register loop, as it is made after an event; the number of steps it took.
+pub async fn register(registry: &dyn Registry, desired: &BTreeMap<String, Desired>, look: Look) -> usize {
+    let steps = plan(&registry.held(look).await.unwrap(), desired);
+    registry.apply(&steps).await.unwrap();
+    steps.len()
+}
+
+/// Turns until one succeeds and leaves nothing to do.
+pub async fn register_at_last(registry: &dyn Registry, desired: &BTreeMap<String, Desired>) {
+    until("registered", || async {
+        let held = registry.held(Look::Verify).await.ok()?;
+        let steps = plan(&held, desired);
+        registry.apply(&steps).await.ok()?;
+        steps.is_empty().then_some(())
+    })
+    .await;
+}
+
+/// Asks until there is an answer.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = ask().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until exactly these entries are followed.
+pub async fn follows(followed: &mut Followed, expected: &[(&str, &str)]) {
+    let mut seen = Vec::new();
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(entries) = &*followed.borrow_and_update() {
+            seen = entries.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect::<Vec<_>>();
+            let as_str: Vec<_> = seen.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+            if as_str == expected {
+                return;
+            }
+        }
+        let changed = tokio::time::timeout_at(deadline, followed.changed()).await;
+        assert!(matches!(changed, Ok(Ok(()))), "followed {seen:?} instead of {expected:?}");
+    }
+}
+
+/// A key's value and the revision it was written at, as etcd has it.
+pub async fn stored(client: &Client, key: &str) -> Option<(String, i64)> {
+    let answer = client.kv_client().get(key, None).await.ok()?;
+    let kv = answer.kvs().first()?;
+    Some((kv.value_str().unwrap().to_owned(), kv.mod_revision()))
+}
+
+/// The revision of the whole store.
+pub async fn revision(client: &Client) -> i64 {
+    client.kv_client().get("/", None).await.unwrap().header().unwrap().revision()
+}

@@ -1,0 +1,76 @@
+//! What is there whatever the services.
+
+use waypost_plugin_sdk::Part;
+
+use crate::names::{DEFAULTS, STATISTICS};
+use crate::settings::{Line, Routing, Settings};
+use crate::{ROUTES, configuration};
+
+/// The frame of all files.
+pub(crate) fn parts(settings: &Settings) -> Vec<Part> {
+    let mut parts =
+        vec![configuration("10 global", global(settings)), configuration("20 defaults", defaults(settings))];
+    if let Some(bind) = settings.stats_bind.get() {
+        let addresses: Vec<String> = bind.0.iter().map(ToString::to_string).collect();
+        let text = format!("\nlisten {STATISTICS}\n    bind {}\n{STATISTICS_PAGE}", addresses.join(","));
+        parts.push(configuration("30 statistics", text));
+    }
+    if settings.routing == Routing::Map {
+        // Keys of routes start with a letter, a digit, `*` or `_`, so this comes first; HAProxy wants the file to exist.
+        parts.push(Part { path: ROUTES.to_owned(), key: "#".to_owned(), text: MAP_HEAD.to_owned() });
+    }
+    parts
+}
+
+const STATISTICS_PAGE: &str = "    option idle-close-on-response
+    stats enable
+    stats uri /
+    stats hide-version
+";
+
+const MAP_HEAD: &str = "# Domain and path of http requests, and the backend they go to. Written by Waypost.\n";
+
+/// With `default-path config` the map is found beside the configuration, wherever both stand.
+fn global(settings: &Settings) -> String {
+    let own = [
+        Some("default-path config".to_owned()),
+        settings
+            .socket
+            .as_ref()
+            .map(|path| format!("stats socket {} mode 660 level admin expose-fd listeners", path.0)),
+        settings.maxconn.map(|maxconn| format!("maxconn {maxconn}")),
+        settings.hard_stop_after.get().map(|time| format!("hard-stop-after {}", time.0)),
+    ];
+    let own: String = own.iter().flatten().map(String::as_str).flat_map(indented).collect();
+    format!("# Written by Waypost: changes made here are lost.\nglobal\n{own}{}", lines(&settings.global_lines))
+}
+
+/// The section has a name because HAProxy 3.4 makes backends at run time from a named one only.
+fn defaults(settings: &Settings) -> String {
+    let Settings { balance, defaults_lines, .. } = settings;
+    let head = format!("\ndefaults {DEFAULTS}\n    mode http\n    log global\n    balance {balance}\n");
+    format!("{head}{DEFAULTS_LINES}{}", lines(defaults_lines))
+}
+
+/// Redispatch at the first retry hides a server that has just died. A container that listens only after its first
+/// check would wait for three more at 2 s each (5.7 s on HAProxy 2.6); the shorter intervals make that 0.7 s. A connection that both sides use as a tunnel
+/// (websocket, database) may rest longer than a request.
+const DEFAULTS_LINES: &str = "    retries 3
+    option redispatch 1
+    default-server fastinter 200ms downinter 500ms
+    timeout connect 5s
+    timeout client 1m
+    timeout server 1m
+    timeout tunnel 1h
+    timeout http-request 10s
+    timeout http-keep-alive 1m
+";
+
+/// What the operator adds to a section.
+pub(crate) fn lines(lines: &[Line]) -> String {
+    lines.iter().flat_map(|line| indented(&line.0)).collect()
+}
+
+fn indented(line: &str) -> [&str; 3] {
+    ["    ", line, "\n"]
+}

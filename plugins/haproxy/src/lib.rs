@@ -1,0 +1,86 @@
+//! Writes services down as HAProxy's configuration.
+//!
+//! `haproxy.cfg` holds one section for each service, `routes.map` the domains and paths of http services. Whatever
+//! only one service can have is a part of its own, keyed by that thing and naming the service in its text: the
+//! name of a section, a port, a domain and path. So the agent sees who wants the same.
+//!
+//! A section is named by [`names::proxy`] of the service, a server is named by the instance's id: both follow from the
+//! service and the instance alone, so that a running HAProxy can be spoken to about them.
+
+mod frame;
+mod http;
+mod members;
+pub mod names;
+pub mod settings;
+mod tcp;
+#[cfg(test)]
+mod tests;
+
+use waypost_plugin_sdk::{Node, Part, Plugin, PluginError, Service, log, refuse, show};
+
+use members::Members;
+pub use settings::Settings;
+
+/// The configuration, in the operator's directory.
+pub const CONFIGURATION: &str = "haproxy.cfg";
+/// Domain and path to section, beside the configuration; HAProxy's control socket knows it by this name too.
+pub const ROUTES: &str = "routes.map";
+
+/// The plugin.
+pub struct Haproxy;
+
+impl Plugin for Haproxy {
+    type Settings = Settings;
+    const NAME: &'static str = "haproxy";
+    const SUMMARY: &'static str = "HAProxy: http services by domain and path, tcp services on their own ports";
+    const SCHEMA: &'static str = include_str!("settings.json");
+}
+
+/// The parts that are there whatever the services: global settings, defaults and the statistics page.
+///
+/// # Errors
+/// None today.
+pub fn frame(settings: &Settings, _node: &Node) -> Result<Vec<Part>, PluginError> {
+    Ok(frame::parts(settings))
+}
+
+/// The parts of one service; none when no instance speaks http or tcp.
+///
+/// # Errors
+/// `invalid-input` when HAProxy cannot carry the service: its name, a missing or taken port, a missing domain. A bad
+/// instance is logged and left out.
+pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Vec<Part>, PluginError> {
+    let members = members::select(settings, service);
+    if matches!(members, Members::None) {
+        return Ok(Vec::new());
+    }
+    let name = match names::proxy(&service.name) {
+        Ok(name) => name,
+        Err(reason) => return refuse(format!("service {}: {reason}", show(&service.name))),
+    };
+    let parts = match members {
+        Members::Http(servers) => http::parts(settings, service, &name, &servers),
+        Members::Tcp(servers) => tcp::parts(settings, service, &name, &servers),
+        Members::None => Ok(Vec::new()),
+    };
+    parts.or_else(|reason| refuse(format!("service {}: {reason}", show(&service.name))))
+}
+
+/// A part of the configuration.
+fn configuration(key: impl Into<String>, text: impl Into<String>) -> Part {
+    Part { path: CONFIGURATION.to_owned(), key: key.into(), text: text.into() }
+}
+
+/// A whole section, keyed by its name. A service whose name had to change is named in it, so that its text differs
+/// from that of the service which has this name by itself.
+fn section(service: &Service, name: &str, head: &str, lines: &str) -> Part {
+    let origin = if service.name == name { String::new() } else { format!("# service {}\n", service.name) };
+    configuration(format!("60 {name}"), format!("\n{origin}{head} {name}\n{lines}"))
+}
+
+/// Says that an instance is left out, and why.
+fn leave_out(service: &Service, id: &str, reason: &str) {
+    log::warn(&format!("service {} instance {} is left out: {reason}", show(&service.name), show(id)));
+}
+
+waypost_plugin_sdk::output!(Haproxy, frame, render);

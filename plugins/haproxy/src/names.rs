@@ -1,0 +1,123 @@
+//! What HAProxy takes as a name, a domain, a path and an address; nothing else gets into a file.
+
+use std::net::IpAddr;
+
+use waypost_plugin_sdk::show;
+
+/// Longest domain name, in bytes (RFC 1035).
+const DOMAIN_LIMIT: usize = 253;
+/// Longest label of a domain name, in bytes (RFC 1035).
+const LABEL_LIMIT: usize = 63;
+/// Longest path of a route, in bytes; a request line has to fit HAProxy's 16 KiB buffer.
+pub(crate) const PATH_LIMIT: usize = 1024;
+
+/// The front end that all http services share.
+pub const HTTP_FRONTEND: &str = "http-in";
+/// The statistics page.
+pub const STATISTICS: &str = "waypost-stats";
+/// The `defaults` section.
+pub const DEFAULTS: &str = "waypost";
+
+/// What `invalid_char()` of HAProxy lets pass.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'.' | b'-'))
+}
+
+/// The name of a service's section: the service's name, with `/` written as `_`.
+///
+/// # Errors
+/// Says what HAProxy does not take.
+pub fn proxy(service: &str) -> Result<String, String> {
+    let name = service.replace('/', "_");
+    if !is_name(&name) {
+        return Err("HAProxy takes names of A-Z a-z 0-9 _ : . - (and `/`, written as `_`)".to_owned());
+    }
+    if name == HTTP_FRONTEND || name == STATISTICS {
+        return Err(format!("the name {name} belongs to a section of Waypost's own"));
+    }
+    Ok(name)
+}
+
+/// The name of an instance's server: its id.
+///
+/// # Errors
+/// Says what HAProxy does not take.
+pub fn server(id: &str) -> Result<&str, String> {
+    if is_name(id) { Ok(id) } else { Err("HAProxy takes ids of A-Z a-z 0-9 _ : . -".to_owned()) }
+}
+
+/// A domain in lower case; `*.` may stand for exactly one label.
+///
+/// # Errors
+/// Says what was found and what is expected.
+pub fn domain(text: &str) -> Result<String, String> {
+    let lower = text.to_ascii_lowercase();
+    let labels = lower.strip_prefix("*.").unwrap_or(&lower);
+    if lower.len() <= DOMAIN_LIMIT && labels.split('.').all(is_label) {
+        Ok(lower)
+    } else {
+        Err(format!("domain {} is no domain name such as web.example.com or *.example.com", show(text)))
+    }
+}
+
+/// `_` is no letter of host names but common in container names, which are looked up all the same.
+fn is_label(label: &str) -> bool {
+    !label.is_empty()
+        && label.len() <= LABEL_LIMIT
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// A path without its last `/`, so that `/` is empty and `/api/` is `/api`.
+///
+/// # Errors
+/// Says what was found and what is expected.
+pub fn path(text: &str) -> Result<&str, String> {
+    let bare = text.strip_suffix('/').unwrap_or(text);
+    let segment = |s: &str| {
+        !matches!(s, "" | "." | "..")
+            && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'))
+    };
+    match bare.strip_prefix('/') {
+        None if text == "/" => Ok(bare),
+        Some(segments) if bare.len() <= PATH_LIMIT && segments.split('/').all(segment) => Ok(bare),
+        _ => Err(format!("path {} is no path such as /api of letters, digits and - . _ ~", show(text))),
+    }
+}
+
+/// Where a server listens, as HAProxy writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Address and port.
+    pub text: String,
+    /// Whether the address is a host name, which HAProxy has to look up.
+    pub is_name: bool,
+}
+
+/// An address and a port; IPv6 addresses in brackets.
+///
+/// # Errors
+/// Says what was found and what is expected.
+pub fn endpoint(address: &str, port: u16) -> Result<Endpoint, String> {
+    if port == 0 {
+        return Err("its port is 0, which HAProxy takes for the port that the client asked for".to_owned());
+    }
+    match address.parse::<IpAddr>() {
+        Ok(ip) if ip.is_unspecified() => {
+            Err(format!("its address {ip} is nobody's; HAProxy takes it for the address that the client asked for"))
+        }
+        Ok(IpAddr::V4(ip)) => Ok(Endpoint { text: format!("{ip}:{port}"), is_name: false }),
+        Ok(IpAddr::V6(ip)) => Ok(Endpoint { text: format!("[{ip}]:{port}"), is_name: false }),
+        Err(_) if is_host(address) => Ok(Endpoint { text: format!("{address}:{port}"), is_name: true }),
+        Err(_) => Err(format!("its address {} is neither an IP address nor a host name", show(address))),
+    }
+}
+
+/// A leading `_` would ask DNS for a service record, and digits alone would be read as an old form of IPv4 address.
+fn is_host(text: &str) -> bool {
+    text.len() <= DOMAIN_LIMIT
+        && text.split('.').all(is_label)
+        && !text.starts_with('_')
+        && text.rsplit('.').next().is_some_and(|last| last.bytes().any(|b| b.is_ascii_alphabetic()))
+}

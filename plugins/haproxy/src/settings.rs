@@ -1,0 +1,229 @@
+//! What the operator may set.
+
+use std::fmt;
+
+use serde::Deserialize;
+use waypost_plugin_sdk::{settings, show};
+
+mod bind;
+
+pub use bind::{Bind, Binds, Host, Hosts};
+
+/// Longest time HAProxy can count, in milliseconds: its timers are signed 32-bit numbers.
+const TIME_LIMIT: u64 = i32::MAX as u64;
+
+/// Settings of this plugin; the README lists them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// Path of HAProxy's control socket; none without it.
+    pub socket: Option<Word>,
+    /// Most connections of the process; HAProxy derives it from the file limit when absent.
+    pub maxconn: Option<u32>,
+    /// How long an old process may finish open connections after a reload.
+    pub hard_stop_after: Switch<Time>,
+    /// Where the statistics page is served.
+    pub stats_bind: Switch<Binds>,
+    /// Where http services are served.
+    pub http_bind: Switch<Binds>,
+    /// Addresses that tcp services are served on, each on its own port.
+    pub tcp_bind: Hosts,
+    /// How http requests find their service.
+    pub routing: Routing,
+    /// How requests are spread over the instances of a service.
+    pub balance: Balance,
+    /// Whether HAProxy checks servers by itself.
+    pub check: bool,
+    /// Time between two checks of a server.
+    pub check_interval: Time,
+    /// Checks that must pass before a server is taken back.
+    pub check_rise: u16,
+    /// Checks that must fail before a server is left out.
+    pub check_fall: u16,
+    /// Name of a `resolvers` section that follows the addresses of host names; looked up at start only when absent.
+    pub resolvers: Option<Word>,
+    /// Lines added to `global`.
+    pub global_lines: Vec<Line>,
+    /// Lines added to `defaults`; a later line replaces an earlier one.
+    pub defaults_lines: Vec<Line>,
+    /// Lines added to the front end of http services.
+    pub http_lines: Vec<Line>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let on = |port| Switch::On(Binds(vec![Bind { host: Host::Any, port }]));
+        Settings {
+            socket: None,
+            maxconn: None,
+            hard_stop_after: Switch::On(Time("1h".to_owned())),
+            stats_bind: on(1936),
+            http_bind: on(80),
+            tcp_bind: Hosts(vec![Host::Any]),
+            routing: Routing::Map,
+            balance: Balance::Roundrobin,
+            check: true,
+            check_interval: Time("2s".to_owned()),
+            check_rise: 3,
+            check_fall: 2,
+            resolvers: None,
+            global_lines: Vec::new(),
+            defaults_lines: Vec::new(),
+            http_lines: Vec::new(),
+        }
+    }
+}
+
+impl settings::Settings for Settings {
+    fn check(&self) -> Result<(), String> {
+        if self.socket.as_ref().is_some_and(|path| !path.0.starts_with('/')) {
+            return Err("socket: expected an absolute path".to_owned());
+        }
+        for (key, number) in [("check-rise", self.check_rise), ("check-fall", self.check_fall)] {
+            if number == 0 {
+                return Err(format!("{key}: found 0, expected 1 or more"));
+            }
+        }
+        if self.maxconn == Some(0) {
+            return Err("maxconn: found 0, expected 1 or more".to_owned());
+        }
+        if self.socket.is_none() && self.stats_bind.get().is_none() {
+            return Err(
+                "stats-bind: \"off\" leaves HAProxy without a listener, with which it would not start, as long as \
+                        there is no service; set `socket`, or an address"
+                    .to_owned(),
+            );
+        }
+        if let (Some(stats), Some(http)) = (self.stats_bind.get(), self.http_bind.get())
+            && let Some(taken) = stats.0.iter().find(|stats| http.0.iter().any(|http| stats.overlaps(http)))
+        {
+            return Err(format!("stats-bind: {taken} is also where `http-bind` listens; expected another port"));
+        }
+        Ok(())
+    }
+}
+
+/// How http requests find their service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Routing {
+    /// One look into `routes.map`.
+    Map,
+    /// One `acl` and one `use_backend` for each domain.
+    Acl,
+}
+
+/// Algorithms that allow servers to come and go at run time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Balance {
+    /// In turn.
+    Roundrobin,
+    /// To the server with the fewest connections.
+    Leastconn,
+    /// At random.
+    Random,
+}
+
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Balance::Roundrobin => "roundrobin",
+            Balance::Leastconn => "leastconn",
+            Balance::Random => "random",
+        })
+    }
+}
+
+/// A value, or the word `off`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String", bound = "T: TryFrom<String, Error = String>")]
+pub enum Switch<T> {
+    /// Not wanted.
+    Off,
+    /// Wanted like this.
+    On(T),
+}
+
+impl<T> Switch<T> {
+    /// The value, unless switched off.
+    pub fn get(&self) -> Option<&T> {
+        match self {
+            Switch::Off => None,
+            Switch::On(value) => Some(value),
+        }
+    }
+}
+
+impl<T: TryFrom<String, Error = String>> TryFrom<String> for Switch<T> {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "off" { Ok(Switch::Off) } else { T::try_from(text).map(Switch::On) }
+    }
+}
+
+/// A time as HAProxy writes it, such as `2s`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Time(pub String);
+
+impl TryFrom<String> for Time {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
+        let milliseconds = match &text[digits.len()..] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => 0,
+        };
+        let time = digits.parse::<u32>().map_or(0, |number| u64::from(number) * milliseconds);
+        if !digits.starts_with('+') && (1..=TIME_LIMIT).contains(&time) {
+            Ok(Time(text))
+        } else {
+            Err(format!(
+                "found {}, expected a time of at most 24 days such as \"500ms\", \"2s\" or \"1h\"",
+                show(&text)
+            ))
+        }
+    }
+}
+
+/// One word of HAProxy's language.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Word(pub String);
+
+impl TryFrom<String> for Word {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b':' | b'@' | b'+' | b'-');
+        if !text.is_empty() && text.bytes().all(plain) {
+            Ok(Word(text))
+        } else {
+            Err(format!("found {}, expected one word of letters, digits and / . _ : @ + -", show(&text)))
+        }
+    }
+}
+
+/// One line of HAProxy's language, as the operator wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Line(pub String);
+
+impl TryFrom<String> for Line {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.chars().any(char::is_control) {
+            Err(format!("found {}, expected one line without control characters", show(&text)))
+        } else {
+            Ok(Line(text))
+        }
+    }
+}

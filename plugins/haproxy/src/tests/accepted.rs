@@ -1,0 +1,73 @@
+//! HAProxy itself accepts what is rendered.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+use waypost_plugin_sdk::Service;
+
+use super::random::{catalog, settings};
+use super::{compose, settings as read};
+use crate::Settings;
+
+const CATALOGS: usize = 1000;
+
+/// Panics with the file unless `haproxy -c` has nothing to say against it; an `[ALERT]` counts, as HAProxy 3.4 gives
+/// some with exit code 0.
+fn check(dir: &Path, settings: &Settings, services: &[Service]) {
+    let (files, _) = compose(settings, services);
+    for (name, text) in &files {
+        fs::write(dir.join(name), text).unwrap();
+    }
+    let output = Command::new("haproxy")
+        .args(["-c", "-f"])
+        .arg(dir.join("haproxy.cfg"))
+        .output()
+        .expect("this test runs `haproxy -c`: install HAProxy 2.6 or later (apt-get install haproxy)");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let accepted = output.status.success() && !said.contains("[ALERT]");
+    assert!(accepted, "{}\n{said}\n{}\n{services:#?}", output.status, files["haproxy.cfg"]);
+}
+
+#[test]
+fn a_thousand_random_catalogs() {
+    let mut runner = TestRunner::deterministic();
+    let strategy = (settings(), catalog());
+    let catalogs: Vec<(Settings, Vec<Service>)> =
+        (0..CATALOGS).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect();
+    let rendered = catalogs
+        .iter()
+        .map(|(settings, services)| compose(settings, services).0["haproxy.cfg"].matches("\n    server ").count());
+    assert!(rendered.sum::<usize>() > 5 * CATALOGS, "the catalogs put several servers into a file");
+
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                let dir = tempfile::tempdir().unwrap();
+                while let Some((settings, services)) = catalogs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    check(dir.path(), settings, services);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn an_empty_catalog() {
+    let dir = tempfile::tempdir().unwrap();
+    for json in ["{}", r#"{"routing": "acl"}"#, r#"{"stats-bind": "off", "socket": "/run/haproxy.sock"}"#] {
+        check(dir.path(), &read(json), &[]);
+    }
+}
+
+#[test]
+fn a_name_that_nobody_knows_breaks_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = super::service("db", &[super::instance("a", "db.invalid", 5432, &[("listen-port", "5432")])]);
+    check(dir.path(), &read("{}"), &[db]);
+}
