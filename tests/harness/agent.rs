@@ -137,7 +137,7 @@ fn launch(host: &Host, name: &str, configuration: &Path, environment: &[(String,
 
 /// Takes away what the caller's environment could change.
 fn clean(command: &mut Command) -> &mut Command {
-    for name in ["HOST_IP", "ETCD_HOST", "DOCKER_HOST", "WAYPOST_CONFIG", "RUST_LOG", "RUST_BACKTRACE", "NO_COLOR"] {
+    for name in ["HOST_IP", "ETCD_HOST", "DOCKER_HOST", "WAYPOST_LOG", "RUST_LOG", "RUST_BACKTRACE", "NO_COLOR"] {
         command.env_remove(name);
     }
     command

@@ -9,11 +9,11 @@ use harness::{
 /// What the guest does when the label says so, and words that the agent's one message about it has.
 const MISDEEDS: &[(&str, &[&str])] = &[
     ("trap", &["a container it does not like"]),
-    ("loop", &["deadline"]),
-    ("sleep", &["timeout"]),
-    ("eat", &["memory"]),
-    ("recurse", &["stack"]),
-    ("exit", &["exit"]),
+    ("loop", &["processor time"]),
+    ("sleep", &["did not answer within"]),
+    ("eat", &["MiB of memory"]),
+    ("recurse", &["it "]),
+    ("exit", &["called exit"]),
     ("huge", &["MiB"]),
     ("many", &["MiB"]),
     ("refuse", &["it does not want this container"]),
@@ -97,7 +97,7 @@ fn a_plugin_that_shouts_is_cut_short() {
     assert!(log.len() < 300_000, "the log has {} bytes", log.len());
     assert!(log.contains("of a million") && log.contains("on standard output"), "nothing of it is in the log");
     assert!(log.lines().all(|line| line.len() < 10_000), "a line is not cut");
-    agent.logs(&["misbehave", "suppressed"]);
+    agent.logs(&["misbehave", "dropped"]);
     agent.lives();
 }
 
