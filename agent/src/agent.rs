@@ -260,14 +260,16 @@ fn spawn_discover(
     }
     let (catalog_out, services) = watch::channel(None);
     for (index, (settings, plugin)) in config.output.iter().zip(&plugins.outputs).enumerate() {
-        let name = format!("{} {}", index + 1, plugin.name());
+        let twins = plugins.outputs[..index].iter().filter(|earlier| earlier.name() == plugin.name()).count();
+        let name = if twins == 0 { plugin.name().to_owned() } else { format!("{}-{}", plugin.name(), twins + 1) };
         let patterns = settings.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
         let output = Output::new(&name, plugin.clone(), Arc::clone(node), Filter { patterns }, status.clone());
         let directory = Directory::open(&settings.directory)
             .with_context(|| format!("output[{index}]: directory {} cannot be used", settings.directory.display()))?;
         // The proxy is stopped by its output's loop, after that loop's last turn.
-        let proxy = Proxy::new(proxy_options(settings, &name), CancellationToken::new());
-        let target = Target { name, directory, proxy };
+        let proxy = Proxy::new(proxy_options(settings, &name)?, CancellationToken::new());
+        let leave = config.agent.on_stop == OnStop::Leave;
+        let target = Target { name, directory, proxy, leave };
         let inputs = Inputs { services: services.clone(), wants: wants.clone() };
         let pace = Pace { min: settings.debounce.min.0, max: settings.debounce.max.0 };
         loops.spawn(discover::serve(output, inputs, target, pace, status.clone(), stop.clone()));
@@ -276,19 +278,24 @@ fn spawn_discover(
     Ok(())
 }
 
-fn proxy_options(output: &config::Output, name: &str) -> ProxyOptions {
-    ProxyOptions {
+fn proxy_options(output: &config::Output, name: &str) -> Result<ProxyOptions> {
+    let signal = |name: String| name.parse().map_err(|text: String| anyhow::anyhow!(text));
+    let reload = match output.reload.clone() {
+        None => None,
+        Some(Reload::Command(command)) => Some(proxy::Reload::Command(command.0)),
+        Some(Reload::PidFile(path, name)) => Some(proxy::Reload::PidFile { path, signal: signal(name)? }),
+        Some(Reload::Supervise(command, name)) => {
+            Some(proxy::Reload::Supervise { command: command.0, signal: signal(name)? })
+        }
+    };
+    Ok(ProxyOptions {
         dir: output.directory.clone(),
         check: output.check.as_ref().map(|check| check.0.clone()),
-        reload: output.reload.clone().map(|reload| match reload {
-            Reload::Command(command) => proxy::Reload::Command(command.0),
-            Reload::PidFile(path, signal) => proxy::Reload::PidFile { path, signal },
-            Reload::Supervise(command, signal) => proxy::Reload::Supervise { command: command.0, signal },
-        }),
+        reload,
         timeout: output.timeout.0,
         min_interval: output.min_interval.0,
         name: name.to_owned(),
-    }
+    })
 }
 
 /// Makes sure that one agent at a time uses the state directory.

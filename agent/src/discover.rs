@@ -106,6 +106,8 @@ pub struct Target {
     pub directory: Directory,
     /// The process that reads them.
     pub proxy: Proxy,
+    /// Whether a supervised proxy goes on without the agent.
+    pub leave: bool,
 }
 
 /// Keeps one proxy in step with the catalog until `stop` fires.
@@ -165,7 +167,10 @@ pub async fn serve(
             status.output(&target.name, state.clone());
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return target.proxy.stop().await,
+                () = stop.cancelled() => {
+                    if target.leave { target.proxy.leave().await } else { target.proxy.stop().await }
+                    return Ok(());
+                }
                 changed = inputs.services.changed() => { changed.context("the catalog ended")?; break }
                 changed = inputs.wants.changed() => { changed.context("the wishes of containers ended")?; break }
                 () = &mut again => break,

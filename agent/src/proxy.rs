@@ -1,1 +1,250 @@
-//! Stage: proxy.
+//! Stage: files to a proxy that runs them. One way in: check, and a request to reload.
+//!
+//! A reload is carried out by a task of its own, so that nobody waits for it: requests merge while one runs,
+//! reloads never overlap, and one that fails is tried again until it is done, also when no file changes
+//! any more. What tells that a reload happened:
+//!
+//! * a command: its exit code;
+//! * a pid file: the signal was delivered, and `haproxy` and `nginx` have a new worker process after it;
+//! * supervision: what the process says on its notify socket (`haproxy -Ws`), and its new worker process;
+//!   see [`Reload::Supervise`].
+//!
+//! Processes and sockets stay in here; so does every path that begins with `.waypost-` and the output's name.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+mod check;
+mod command;
+mod lines;
+mod methods;
+mod notify;
+mod process;
+mod record;
+mod reload;
+mod supervise;
+
+pub use check::{Place, Verdict};
+
+/// How to check and reload a proxy.
+#[derive(Clone, Debug)]
+pub struct ProxyOptions {
+    /// The output's directory; `{dir}` in a reload.
+    pub dir: PathBuf,
+    /// Command that ends with 0 when the files in `{dir}` are valid; nothing is checked without one.
+    pub check: Option<Vec<String>>,
+    /// How to reload; without one the files are all there is.
+    pub reload: Option<Reload>,
+    /// Longest time that one check, and one reload, may take.
+    pub timeout: Duration,
+    /// Least time between the beginnings of two reloads. It defers and never drops.
+    pub min_interval: Duration,
+    /// Name of the output, for logs and for the agent's own files in the directory.
+    pub name: String,
+}
+
+/// How to make a proxy take up its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// Runs a command, an argument list in which `{dir}` is the output's directory. It ends with 0 when the proxy
+    /// reloaded.
+    Command(Vec<String>),
+    /// Sends a signal to a process.
+    PidFile {
+        /// File whose first line is the pid.
+        path: PathBuf,
+        /// Signal that makes the process reload.
+        signal: Signal,
+    },
+    /// Runs the proxy itself, and reloads it with a signal.
+    ///
+    /// It is started with the first request, when the files are there, and again with a growing pause when it ends
+    /// by itself. It must stay in the foreground and keep its pid: `haproxy -Ws -f {dir}/haproxy.cfg`. With `-Ws`
+    /// it tells on the notify socket when it is ready; without (`-W`) its worker processes tell, a little later.
+    ///
+    /// It outlives an agent that is killed, so that routes stay; the next agent adopts it. Three hidden files in the
+    /// output's directory serve this: `.waypost-NAME.pid` (which process, and since when), `.waypost-NAME.notify`
+    /// (the socket it reports to) and `.waypost-NAME.output` (the pipe it writes its lines to). A process whose
+    /// command is not the configured one any more is stopped instead. Under systemd this needs
+    /// `KillMode=process` or `mixed`, because systemd otherwise ends the whole group with the agent.
+    Supervise {
+        /// Argument list in which `{dir}` is the output's directory.
+        command: Vec<String>,
+        /// Signal that makes the process reload.
+        signal: Signal,
+    },
+}
+
+/// A signal that a proxy takes for a request; read from its name with or without `SIG`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Signal {
+    /// `HUP`, by which nginx and most others reload.
+    Hup,
+    /// `INT`
+    Int,
+    /// `QUIT`
+    Quit,
+    /// `USR1`
+    Usr1,
+    /// `USR2`, by which the master process of `HAProxy` reloads.
+    Usr2,
+    /// `TERM`
+    Term,
+    /// `WINCH`
+    Winch,
+}
+
+impl Signal {
+    const ALL: [(&'static str, Signal, rustix::process::Signal); 7] = [
+        ("HUP", Signal::Hup, rustix::process::Signal::HUP),
+        ("INT", Signal::Int, rustix::process::Signal::INT),
+        ("QUIT", Signal::Quit, rustix::process::Signal::QUIT),
+        ("USR1", Signal::Usr1, rustix::process::Signal::USR1),
+        ("USR2", Signal::Usr2, rustix::process::Signal::USR2),
+        ("TERM", Signal::Term, rustix::process::Signal::TERM),
+        ("WINCH", Signal::Winch, rustix::process::Signal::WINCH),
+    ];
+
+    fn number(self) -> rustix::process::Signal {
+        Self::ALL.iter().find(|(_, signal, _)| *signal == self).map_or(rustix::process::Signal::HUP, |entry| entry.2)
+    }
+}
+
+impl FromStr for Signal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.strip_prefix("SIG").unwrap_or(text);
+        let found = Self::ALL.iter().find(|(known, ..)| *known == name);
+        found.map(|(_, signal, _)| *signal).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|(known, ..)| *known).collect();
+            format!("found the signal {text:?}, expected one of {}", known.join(", "))
+        })
+    }
+}
+
+impl TryFrom<String> for Signal {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::ALL.iter().find(|(_, signal, _)| signal == self).map_or("HUP", |(name, ..)| name))
+    }
+}
+
+/// How reloading stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadStatus {
+    /// Requests so far.
+    pub wanted: u64,
+    /// The last request whose files the proxy is known to run; all is done when it equals `wanted`.
+    pub done: u64,
+    /// What the last reload, or the end of a supervised proxy, failed with; none after a success.
+    pub last_error: Option<String>,
+    /// Reloads that succeeded, starts included.
+    pub reloads: u64,
+    /// Pid of the supervised proxy while it runs.
+    pub running: Option<u32>,
+}
+
+/// The proxy of one output.
+#[derive(Debug)]
+pub struct Proxy {
+    options: ProxyOptions,
+    wanted: watch::Sender<u64>,
+    status: Arc<watch::Sender<ReloadStatus>>,
+    stop: CancellationToken,
+    farewell: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Starts the task that reloads, on the current runtime; a supervised proxy that an earlier agent left is
+    /// adopted. When `stop` fires the task ends and stops a supervised proxy.
+    pub fn new(options: ProxyOptions, stop: CancellationToken) -> Self {
+        let (wanted, requests) = watch::channel(0);
+        let (farewell, said) = watch::channel(true);
+        let status = Arc::new(watch::channel(ReloadStatus::default()).0);
+        let line = reload::Line {
+            name: options.name.clone(),
+            min_interval: options.min_interval,
+            wanted: requests,
+            status: status.clone(),
+            stop: stop.child_token(),
+            farewell: said,
+        };
+        let stop = line.stop.clone();
+        let (dir, limit) = (options.dir.clone(), options.timeout);
+        let task = match options.reload.clone() {
+            None => tokio::spawn(reload::run(methods::Nothing, line)),
+            Some(Reload::Command(command)) => {
+                tokio::spawn(reload::run(methods::ByCommand { command, dir, limit }, line))
+            }
+            Some(Reload::PidFile { path, signal }) => {
+                tokio::spawn(reload::run(methods::ByPidFile { path, signal, limit }, line))
+            }
+            Some(Reload::Supervise { command, signal }) => {
+                let supervisor = supervise::Supervisor::new(&options.name, &dir, &command, signal, limit);
+                tokio::spawn(reload::run(supervisor, line))
+            }
+        };
+        Proxy { options, wanted, status, stop, farewell, task }
+    }
+
+    /// Asks the proxy's own check about the files in `staged`.
+    ///
+    /// # Errors
+    /// The check could not be run, or did not end in time: nothing is known of the files.
+    pub async fn check(&self, staged: &Path) -> anyhow::Result<Verdict> {
+        match &self.options.check {
+            Some(command) => check::run(command, staged, self.options.timeout).await,
+            None => Ok(Verdict::Valid),
+        }
+    }
+
+    /// Makes the proxy take up the files that are in place now, as soon as that may be. Never blocks.
+    ///
+    /// What an earlier agent did not get done nobody remembers, so the first complete set of files of a run is
+    /// worth a request even when the disk had it already.
+    pub fn request_reload(&self) {
+        self.status.send_modify(|status| status.wanted += 1);
+        self.wanted.send_modify(|wanted| *wanted += 1);
+    }
+
+    /// Follows how reloading stands.
+    pub fn status(&self) -> watch::Receiver<ReloadStatus> {
+        self.status.subscribe()
+    }
+
+    /// Ends the task, and a supervised proxy with it: `TERM`, and `KILL` after ten seconds.
+    pub async fn stop(self) {
+        self.end(true).await;
+    }
+
+    /// Ends the task; a supervised proxy goes on and is adopted by the next agent.
+    pub async fn leave(self) {
+        self.end(false).await;
+    }
+
+    async fn end(self, stop: bool) {
+        self.farewell.send_replace(stop);
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(proxy = self.options.name, %error, "the task that reloads ended by itself");
+        }
+    }
+}

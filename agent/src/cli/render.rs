@@ -59,10 +59,9 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     let services = discover::catalog_of(readings).await;
     let wants = grouping.wants();
     let mut differ = false;
-    for (index, (settings, plugin)) in config.output.iter().zip(&plugins.outputs).enumerate() {
+    for (settings, plugin) in config.output.iter().zip(&plugins.outputs) {
         let patterns = settings.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
-        let name = format!("{} {}", index + 1, plugin.name());
-        let output = Output::new(&name, plugin.clone(), node.clone(), Filter { patterns }, status.clone());
+        let output = Output::new(plugin.name(), plugin.clone(), node.clone(), Filter { patterns }, status.clone());
         differ |= show(output, &services, &wants, &settings.directory, arguments.diff).await;
     }
     if config.output.is_empty() {

@@ -1,0 +1,225 @@
+//! When to reload: requests merge, reloads never overlap, and what failed is tried again until it is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::ReloadStatus;
+use crate::backoff::Backoff;
+
+#[cfg(test)]
+mod tests;
+
+/// Bounds of the pause after a failure.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// Least pause after the proxy itself refused its files. An address that cannot be bound costs `HAProxy` two
+/// seconds in which it accepts nothing, so it must not be asked again at once, not even for newer files.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// A proxy that ran this long did not end because of how it was started.
+const STEADY: Duration = Duration::from_secs(30);
+
+/// Why a reload failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// The proxy was reached, looked at its files and stayed with what it had.
+    pub(super) refused: bool,
+    pub(super) error: anyhow::Error,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Failure { refused: false, error }
+    }
+}
+
+/// A proxy that ended by itself.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// How it ended and what it said last.
+    pub(super) text: String,
+    /// How long it ran.
+    pub(super) ran: Duration,
+}
+
+/// A way to make a proxy take up its files.
+#[async_trait::async_trait]
+pub(super) trait Reloader: Send + 'static {
+    /// Before anything else; finds a proxy that runs already.
+    async fn open(&mut self) {}
+    /// Makes the proxy take up its files, and comes back when it has. May be dropped at any time.
+    async fn reload(&mut self) -> Result<(), Failure>;
+    /// Comes back when a proxy of ours ended; never when there is none. May be dropped at any time.
+    async fn ended(&mut self) -> Ended {
+        std::future::pending().await
+    }
+    /// The proxy of ours.
+    fn running(&self) -> Option<u32> {
+        None
+    }
+    /// The last call: stops a proxy of ours, or leaves it to a later agent.
+    async fn close(&mut self, _stop: bool) {}
+}
+
+/// What is due, and when.
+#[derive(Debug)]
+struct Turns {
+    min_interval: Duration,
+    retry: Backoff,
+    restart: Backoff,
+    /// The request that was last carried out.
+    done: u64,
+    /// The request that was last tried.
+    tried: u64,
+    /// The proxy ended and has to be started again.
+    down: bool,
+    /// When the last reload began.
+    began: Option<Instant>,
+    /// When to try again what failed; a newer request does not wait for it.
+    again_at: Option<Instant>,
+    /// Nothing is tried before.
+    not_before: Option<Instant>,
+}
+
+impl Turns {
+    fn new(min_interval: Duration) -> Self {
+        let backoff = Backoff::new(RETRY.0, RETRY.1);
+        Turns {
+            min_interval,
+            retry: backoff.clone(),
+            restart: backoff,
+            done: 0,
+            tried: 0,
+            down: false,
+            began: None,
+            again_at: None,
+            not_before: None,
+        }
+    }
+
+    /// When the next reload may begin; none when nothing is to do.
+    fn due(&self, wanted: u64, now: Instant) -> Option<Instant> {
+        if wanted == self.done && !self.down {
+            return None;
+        }
+        let paced = self.began.map(|began| began + self.min_interval);
+        let again = self.again_at.filter(|_| wanted == self.tried);
+        Some([Some(now), paced, again, self.not_before].into_iter().flatten().max().unwrap_or(now))
+    }
+
+    fn begin(&mut self, wanted: u64, now: Instant) {
+        self.tried = wanted;
+        self.began = Some(now);
+    }
+
+    fn succeeded(&mut self) {
+        self.done = self.tried;
+        self.down = false;
+        self.again_at = None;
+        self.not_before = None;
+        self.retry.reset();
+    }
+
+    /// Gives the pause until the next try.
+    fn failed(&mut self, refused: bool, now: Instant) -> Duration {
+        let least = if refused { REFUSED_PAUSE } else { Duration::ZERO };
+        let pause = self.retry.next_delay().max(least);
+        self.not_before = Some(now + least);
+        self.again_at = Some(now + pause);
+        pause
+    }
+
+    /// Gives the pause until the proxy is started again.
+    fn ended(&mut self, ran: Duration, now: Instant) -> Duration {
+        if ran >= STEADY {
+            self.restart.reset();
+        }
+        self.down = true;
+        let pause = self.restart.next_delay();
+        self.not_before = Some(now + pause);
+        pause
+    }
+}
+
+/// What the task shares with its owner.
+pub(super) struct Line {
+    pub(super) name: String,
+    pub(super) min_interval: Duration,
+    /// Counts requests.
+    pub(super) wanted: watch::Receiver<u64>,
+    pub(super) status: Arc<watch::Sender<ReloadStatus>>,
+    /// Ends the task.
+    pub(super) stop: CancellationToken,
+    /// Whether the end of the task is to be that of a proxy of ours as well.
+    pub(super) farewell: watch::Receiver<bool>,
+}
+
+/// Reloads when it is asked to, until it is stopped.
+pub(super) async fn run(mut reloader: impl Reloader, mut line: Line) {
+    let mut turns = Turns::new(line.min_interval);
+    reloader.open().await;
+    loop {
+        line.publish(reloader.running());
+        let wanted = *line.wanted.borrow_and_update();
+        let due = turns.due(wanted, Instant::now());
+        tokio::select! {
+            biased;
+            () = line.stop.cancelled() => break,
+            ended = reloader.ended() => line.restart(&mut turns, &ended),
+            () = sleep_until(due) => {
+                turns.begin(wanted, Instant::now());
+                tokio::select! {
+                    biased;
+                    () = line.stop.cancelled() => break,
+                    result = reloader.reload() => line.settle(&mut turns, result),
+                }
+            }
+            changed = line.wanted.changed() => if changed.is_err() { break },
+        }
+    }
+    let stop = *line.farewell.borrow();
+    reloader.close(stop).await;
+    line.publish(None);
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Line {
+    fn publish(&self, running: Option<u32>) {
+        self.status.send_if_modified(|status| std::mem::replace(&mut status.running, running) != running);
+    }
+
+    fn settle(&self, turns: &mut Turns, result: Result<(), Failure>) {
+        match result {
+            Ok(()) => {
+                turns.succeeded();
+                self.status.send_modify(|status| {
+                    status.done = turns.done;
+                    status.reloads += 1;
+                    status.last_error = None;
+                });
+                info!(proxy = self.name, request = turns.done, "the proxy has taken up its files");
+            }
+            Err(Failure { refused, error }) => {
+                let pause = turns.failed(refused, Instant::now());
+                let error = format!("{error:#}");
+                warn!(proxy = self.name, %error, retry_in = ?pause, "the reload failed, the proxy goes on with what it has");
+                self.status.send_modify(|status| status.last_error = Some(error));
+            }
+        }
+    }
+
+    fn restart(&self, turns: &mut Turns, ended: &Ended) {
+        let pause = turns.ended(ended.ran, Instant::now());
+        warn!(proxy = self.name, error = ended.text, restart_in = ?pause, "the proxy ended by itself and is started again");
+        self.status.send_modify(|status| status.last_error = Some(ended.text.clone()));
+    }
+}
