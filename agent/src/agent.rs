@@ -202,7 +202,7 @@ impl Agent {
         if config.agent.register {
             let options =
                 docker::Options { endpoint: config.docker.endpoint.0.clone(), resync: config.docker.resync.0 };
-            let containers = docker::watch(&options, stop.clone())?;
+            let containers = docker::watch(options, stop.clone());
             let register = Register {
                 grouping: Grouping::new(plugins.groupings.clone(), Arc::clone(&node), status.clone()),
                 encoder: plugins.encoder(&node, &status),

@@ -3,7 +3,6 @@
 //! Two functions: [`follow`] reads the registry, [`serve`] feeds one output. They take what they read and write as
 //! parameters and their time from `tokio::time`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};

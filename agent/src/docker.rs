@@ -40,26 +40,29 @@ pub type Watched = watch::Receiver<Option<Containers>>;
 
 /// Follows the containers until `stop` fires.
 ///
-/// # Errors
-/// When the endpoint is not one that can be spoken to; an engine that is away is waited for.
-pub fn watch(options: &Options, stop: CancellationToken) -> Result<Watched> {
-    let docker = connect(&options.endpoint)?;
+/// An engine that is away is waited for.
+pub fn watch(options: Options, stop: CancellationToken) -> Watched {
     let (sender, receiver) = watch::channel(None);
-    let resync = options.resync;
     tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = follow(docker, resync, sender) => {}
+            () = follow(options, sender) => {}
         }
     });
-    Ok(receiver)
+    receiver
 }
 
-async fn follow(docker: Docker, resync: Duration, sender: watch::Sender<Option<Containers>>) {
+async fn follow(options: Options, sender: watch::Sender<Option<Containers>>) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let mut session = Session::new(sender);
     loop {
-        let Err(error) = session.run(&docker, resync, &mut backoff).await;
+        let error = match connect(&options.endpoint) {
+            Ok(docker) => {
+                let Err(error) = session.run(&docker, options.resync, &mut backoff).await;
+                error
+            }
+            Err(error) => error,
+        };
         let delay = backoff.next_delay();
         warn!(error = %format_args!("{error:#}"), retry_in = ?delay, "container engine is away, registrations stay");
         tokio::time::sleep(delay).await;
@@ -73,7 +76,7 @@ fn connect(endpoint: &str) -> Result<Docker> {
         Some(path) => Docker::connect_with_unix(path, seconds, version),
         None => Docker::connect_with_http(endpoint, seconds, version),
     };
-    docker.with_context(|| {
+    docker.map_err(words).with_context(|| {
         format!("container engine at {endpoint}: expected unix://PATH, http://HOST:PORT or tcp://HOST:PORT")
     })
 }

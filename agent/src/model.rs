@@ -12,7 +12,7 @@ mod check;
 #[cfg(test)]
 mod tests;
 
-pub use check::{CheckError, check_entry, check_instance, check_part, check_want};
+pub use check::{CheckError, check_entry, check_instance, check_part, check_want, printable};
 
 /// Names and values, unique and sorted by name.
 pub type Attributes = BTreeMap<String, String>;

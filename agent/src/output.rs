@@ -99,10 +99,9 @@ impl Output {
         let taken = self.taken(services, wants);
         for change in self.seen.diff(&taken) {
             match change {
-                DiffItem::Add(name, _) | DiffItem::Update { new: (name, _), .. } => {
-                    _ = changed.insert(Arc::clone(name))
+                DiffItem::Add(name, _) | DiffItem::Update { new: (name, _), .. } | DiffItem::Remove(name, _) => {
+                    changed.insert(Arc::clone(name));
                 }
-                DiffItem::Remove(name, _) => _ = changed.insert(Arc::clone(name)),
             }
         }
         self.seen = taken;

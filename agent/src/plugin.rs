@@ -118,8 +118,10 @@ impl Host {
             .enable_time()
             .build()
             .context("plugin threads did not start")?;
+        let handle = runtime.handle().clone();
+        let threads = Threads(Some(runtime));
         let loader = Arc::new(load::Loader::new(limits, cache, cores)?);
-        Ok(Host { loader, runtime: runtime.handle().clone(), _threads: Threads(Some(runtime)) })
+        Ok(Host { loader, runtime: handle, _threads: threads })
     }
 
     /// Names of the shipped plugins.

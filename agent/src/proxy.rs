@@ -11,13 +11,10 @@
 //!
 //! Processes and sockets stay in here; so does every path that begins with `.waypost-` and the output's name.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -30,9 +27,11 @@ mod notify;
 mod process;
 mod record;
 mod reload;
+mod signal;
 mod supervise;
 
 pub use check::{Place, Verdict};
+pub use signal::Signal;
 
 /// How to check and reload a proxy.
 #[derive(Clone, Debug)]
@@ -83,69 +82,6 @@ pub enum Reload {
     },
 }
 
-/// A signal that a proxy takes for a request; read from its name with or without `SIG`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Signal {
-    /// `HUP`, by which nginx and most others reload.
-    Hup,
-    /// `INT`
-    Int,
-    /// `QUIT`
-    Quit,
-    /// `USR1`
-    Usr1,
-    /// `USR2`, by which the master process of `HAProxy` reloads.
-    Usr2,
-    /// `TERM`
-    Term,
-    /// `WINCH`
-    Winch,
-}
-
-impl Signal {
-    const ALL: [(&'static str, Signal, rustix::process::Signal); 7] = [
-        ("HUP", Signal::Hup, rustix::process::Signal::HUP),
-        ("INT", Signal::Int, rustix::process::Signal::INT),
-        ("QUIT", Signal::Quit, rustix::process::Signal::QUIT),
-        ("USR1", Signal::Usr1, rustix::process::Signal::USR1),
-        ("USR2", Signal::Usr2, rustix::process::Signal::USR2),
-        ("TERM", Signal::Term, rustix::process::Signal::TERM),
-        ("WINCH", Signal::Winch, rustix::process::Signal::WINCH),
-    ];
-
-    fn number(self) -> rustix::process::Signal {
-        Self::ALL.iter().find(|(_, signal, _)| *signal == self).map_or(rustix::process::Signal::HUP, |entry| entry.2)
-    }
-}
-
-impl FromStr for Signal {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let name = text.strip_prefix("SIG").unwrap_or(text);
-        let found = Self::ALL.iter().find(|(known, ..)| *known == name);
-        found.map(|(_, signal, _)| *signal).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|(known, ..)| *known).collect();
-            format!("found the signal {text:?}, expected one of {}", known.join(", "))
-        })
-    }
-}
-
-impl TryFrom<String> for Signal {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::ALL.iter().find(|(_, signal, _)| signal == self).map_or("HUP", |(name, ..)| name))
-    }
-}
-
 /// How reloading stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReloadStatus {
@@ -175,6 +111,7 @@ pub struct Proxy {
 impl Proxy {
     /// Starts the task that reloads, on the current runtime; a supervised proxy that an earlier agent left is
     /// adopted. When `stop` fires the task ends and stops a supervised proxy.
+    #[expect(clippy::needless_pass_by_value, reason = "every task is given its token last, and by value")]
     pub fn new(options: ProxyOptions, stop: CancellationToken) -> Self {
         let (wanted, requests) = watch::channel(0);
         let (farewell, said) = watch::channel(true);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::model::{Instance, Service, Services};
+use crate::model::{Instance, Service, Services, printable};
 
 mod socket;
 
@@ -115,7 +115,7 @@ impl Status {
             Some((_, since)) => *since,
             None => SystemTime::now(),
         };
-        warn!(unit = %unit.escape_debug(), "{place}: {}", text.escape_debug());
+        warn!(unit = printable(unit), "{place}: {}", printable(&text));
         if board.problems.len() < PROBLEMS_LIMIT || board.problems.contains_key(&key) {
             board.problems.insert(key, (text, since));
         }
@@ -127,7 +127,7 @@ impl Status {
     pub fn resolved(&self, place: &str, unit: &str) {
         let removed = self.board().problems.remove(&(place.to_owned(), unit.to_owned()));
         if removed.is_some() {
-            info!(unit = %unit.escape_debug(), "{place}: in order again");
+            info!(unit = printable(unit), "{place}: in order again");
             self.bump();
         }
     }

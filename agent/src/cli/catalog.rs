@@ -8,7 +8,7 @@ use clap::Args;
 use waypost::agent::{self, Plugins, SOCKET};
 use waypost::config::{Config, RegistryKind};
 use waypost::discover;
-use waypost::model::Readiness;
+use waypost::model::{Readiness, printable};
 use waypost::status::{self, Report, ServiceReport, Status};
 
 use super::table::{self, paint};
@@ -113,7 +113,7 @@ fn show(report: &Report, arguments: &CatalogArguments) {
     }
     for problem in &report.problems {
         let text = format!("{} {}: {}", problem.place, problem.unit, problem.text);
-        println!("{} {} (since {})", paint("31", "!"), text.escape_debug(), problem.since);
+        println!("{} {} (since {})", paint("31", "!"), printable(&text), problem.since);
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde_json::json;
+use waypost::model::printable;
 use waypost::plugin::{Description, Host, Limits, Source};
 
 use super::table;
@@ -36,7 +37,7 @@ pub(crate) async fn plugin(command: PluginCommand) -> Result<(), Failure> {
             let loaded = futures::future::try_join_all(loading).await?;
             let all: Vec<_> = loaded.iter().map(waypost::plugin::Plugin::description).collect();
             if json {
-                println!("{}", serde_json::Value::from_iter(all.into_iter().map(as_json)));
+                println!("{}", all.into_iter().map(as_json).collect::<serde_json::Value>());
                 return Ok(());
             }
             let row = |one: &&Description| {
@@ -69,13 +70,10 @@ fn as_json(one: &Description) -> serde_json::Value {
 
 fn show(one: &Description) {
     let live = if one.live { ", takes changes over a socket" } else { "" };
-    let environment = if one.environment.is_empty() {
-        "none".to_owned()
-    } else {
-        one.environment.join(", ").escape_debug().to_string()
-    };
-    println!("{} {}", table::paint("1", &one.name.escape_debug().to_string()), one.version.escape_debug());
-    println!("  {}", one.summary.escape_debug());
+    let environment =
+        if one.environment.is_empty() { "none".to_owned() } else { printable(&one.environment.join(", ")) };
+    println!("{} {}", table::paint("1", &printable(&one.name)), printable(&one.version));
+    println!("  {}", printable(&one.summary));
     println!("  kind         {}{live}", one.kind);
     println!("  environment  {environment}");
     println!("  sha256       {}", one.sha256);

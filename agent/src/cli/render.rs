@@ -1,6 +1,7 @@
 //! `waypost render`: the files that would be written, printed or compared with what is on disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -39,7 +40,7 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     let plugins = Plugins::load(&config).await.map_err(place)?;
     let status = Status::new(&node.name);
     let containers = match &arguments.containers {
-        Some(path) if path.as_os_str() == "-" => docker::read_saved("/dev/stdin".as_ref())?,
+        Some(path) if path.as_os_str() == "-" => docker::read_saved(Path::new("/dev/stdin"))?,
         Some(path) => docker::read_saved(path)?,
         None => docker::snapshot(&config.docker.endpoint.0).await?,
     };
@@ -53,7 +54,7 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
             None => others(&config, prefixes.clone()).await?,
         };
         let ours = own.iter().filter(|(key, _)| prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())));
-        entries.extend(ours.map(|(key, (value, _))| (key.as_str().into(), value.clone())));
+        entries.extend(ours.map(|(key, (value, _))| (Arc::<str>::from(key.as_str()), value.clone())));
         readings.push((entries, decoder));
     }
     let services = discover::catalog_of(readings).await;
@@ -86,7 +87,7 @@ async fn others(config: &Config, prefixes: Vec<String>) -> anyhow::Result<Entrie
     Ok(entries.unwrap_or_default())
 }
 
-async fn show(mut output: Output, services: &Services, wants: &Wants, directory: &std::path::Path, diff: bool) -> bool {
+async fn show(mut output: Output, services: &Services, wants: &Wants, directory: &Path, diff: bool) -> bool {
     output.update(services, wants).await;
     let mut differ = false;
     for (path, text) in output.compose().files {

@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal;
 
+use waypost::model::printable;
+
 /// Whether standard output is a terminal that takes colour.
 pub(crate) fn colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
@@ -14,8 +16,7 @@ pub(crate) fn paint(code: &str, text: &str) -> String {
 
 /// Prints rows under a header, columns as wide as their widest cell; control characters are shown, not sent.
 pub(crate) fn print(header: &[&str], rows: &[Vec<String>]) {
-    let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| cell.escape_debug().to_string()).collect()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.max().unwrap_or(0).max(header[column].len())

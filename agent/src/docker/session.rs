@@ -1,6 +1,6 @@
 //! One connection to the engine: subscribe, list, then follow events until it breaks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -291,9 +291,8 @@ async fn inspect(docker: &Docker, id: &str) -> Result<Option<Found>, DockerError
 fn subscription() -> EventsOptions {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().saturating_sub(1));
     let strings = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let filters: HashMap<String, Vec<String>> =
-        [("type".to_owned(), strings(&["container", "network"])), ("event".to_owned(), strings(&ACTIONS))].into();
-    EventsOptions { since: Some(since.to_string()), until: None, filters: Some(filters) }
+    let filters = [("type".to_owned(), strings(&["container", "network"])), ("event".to_owned(), strings(&ACTIONS))];
+    EventsOptions { since: Some(since.to_string()), until: None, filters: Some(filters.into()) }
 }
 
 /// What the list tells that inspection would tell too, as text to compare; times like `Up 3 minutes` left out.

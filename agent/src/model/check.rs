@@ -31,6 +31,15 @@ fn show(text: &str) -> String {
     format!("{short:?}{more}")
 }
 
+/// Text that can be shown to a person: control characters are escaped, so that it moves no cursor and ends no line.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
 fn check_name(what: &str, text: &str) -> Result<(), CheckError> {
     if text.is_empty() {
         return refuse(format!("{what} is empty"));

@@ -135,7 +135,7 @@ impl Clock {
         let handle = std::thread::Builder::new().name("epoch".to_owned()).spawn(move || {
             loop {
                 if calls.load(Ordering::Acquire) == 0 {
-                    std::thread::park_timeout(Duration::from_secs(60));
+                    std::thread::park_timeout(Duration::from_mins(1));
                 } else {
                     std::thread::park_timeout(TICK);
                 }

@@ -28,6 +28,7 @@ pub(super) fn shipped() -> &'static [(&'static str, &'static [u8])] {
 }
 
 /// The whole chain of wasmtime's own error type, which is not a standard error.
+#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
 fn words(error: wasmtime::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
 }
@@ -96,12 +97,12 @@ impl Loader {
         check_is_component(bytes)?;
         let cached = self.cache.as_ref().map(|cache| cache.join(format!("{digest}-{}.cwasm", self.compatibility())));
         if let Some(path) = cached.as_deref().filter(|path| path.exists())
-            && let Some(component) = self.from_cache(path)
+            && let Some(component) = self.cached(path)
         {
             return Ok(component);
         }
         let component = Component::new(&self.engine, bytes)
-            .map_err(|error| anyhow::anyhow!("it is not a valid WebAssembly component: {:#}", error))?;
+            .map_err(|error| anyhow::anyhow!("it is not a valid WebAssembly component: {error:#}"))?;
         if let Some(path) = cached {
             let kept = component.serialize().map_err(words).and_then(|code| keep(&path, &code));
             if let Err(error) = kept {
@@ -112,7 +113,7 @@ impl Loader {
     }
 
     #[allow(unsafe_code)] // the one place: code compiled earlier by this very build of the engine
-    fn from_cache(&self, path: &Path) -> Option<Component> {
+    fn cached(&self, path: &Path) -> Option<Component> {
         // SAFETY: the directory is of mode 0700 and ours (`private_directory`), and files enter it only by `keep`.
         match unsafe { Component::deserialize_file(&self.engine, path) } {
             Ok(component) => Some(component),
@@ -163,7 +164,12 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(u32::from(digit), 16));
+        }
+        text
+    })
 }
 
 fn check_is_component(bytes: &[u8]) -> Result<()> {
@@ -247,20 +253,16 @@ async fn describe(pool: &Pool, digest: String, exported: &[String]) -> Result<De
 fn private_directory(path: &Path) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
     let at = || format!("plugin cache {}", path.display());
-    match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
-        Err(error) => return Err(error).with_context(at),
-        Ok(()) => {
-            let found = std::fs::symlink_metadata(path).with_context(at)?;
-            let ours = found.uid() == rustix::process::geteuid().as_raw();
-            ensure!(
-                ours && found.is_dir() && found.mode() & 0o022 == 0,
-                "{}: expected a directory that only this user can write, found owner {} mode {:o}; remove it",
-                at(),
-                found.uid(),
-                found.mode() & 0o7777
-            );
-        }
-    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(at)?;
+    let found = std::fs::symlink_metadata(path).with_context(at)?;
+    let ours = found.uid() == rustix::process::geteuid().as_raw();
+    ensure!(
+        ours && found.is_dir() && found.mode() & 0o022 == 0,
+        "{}: expected a directory that only this user can write, found owner {} mode {:o}; remove it",
+        at(),
+        found.uid(),
+        found.mode() & 0o7777
+    );
     Ok(())
 }
 

@@ -63,7 +63,7 @@ impl Registry for Memory {
     }
 
     async fn withdraw(&self, farewell: Farewell) -> Result<(), Error> {
-        // The next process starts with an empty registry, so leaving means the same here as withdrawing to nobody.
+        // What is left ends with the process: there is nobody to resume it.
         if farewell == Farewell::Withdraw {
             self.change(|content| {
                 let keys: Vec<String> = content.held.0.keys().cloned().collect();

@@ -3,9 +3,7 @@
 use waypost_plugin_sdk::attributes::{get, items};
 use waypost_plugin_sdk::grouping::instance;
 use waypost_plugin_sdk::reach::Reach;
-use waypost_plugin_sdk::{
-    Container, Instance, Node, Plugin, PluginError, Role, Transport, check, reach_schema, refuse, show,
-};
+use waypost_plugin_sdk::{Container, Instance, Node, Plugin, PluginError, Role, Transport, check, refuse, show};
 
 #[cfg(test)]
 mod tests;
@@ -17,8 +15,7 @@ impl Plugin for Announce {
     type Settings = Reach;
     const NAME: &'static str = "announce";
     const SUMMARY: &'static str = "Groups containers by the path in their variable ANNOUNCE_PATH.";
-    const SCHEMA: &'static str =
-        concat!(r#"{"type":"object","properties":{"#, reach_schema!(), r#"},"additionalProperties":false}"#);
+    const SCHEMA: &'static str = Reach::SCHEMA;
     const ENVIRONMENT: &'static [&'static str] = &["ANNOUNCE_PATH", "LISTEN_PATH", "PORT", "TYPE"];
 }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use waypost_plugin_sdk::grouping::{instance, plain_attributes, short_id};
 use waypost_plugin_sdk::reach::{Address, Endpoint, Reach};
-use waypost_plugin_sdk::{Container, Node, Plugin, PluginError, Role, check, reach_schema, refuse, settings, show};
+use waypost_plugin_sdk::{Container, Node, Plugin, PluginError, Role, check, reach_properties, refuse, settings, show};
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ impl Plugin for Image {
     const SUMMARY: &'static str = "Groups containers by the repository of their image.";
     const SCHEMA: &'static str = concat!(
         r#"{"type":"object","properties":{"registry":{"enum":["first-segment","host-like"],"default":"first-segment"},"#,
-        reach_schema!(),
+        reach_properties!(),
         r#"},"additionalProperties":false}"#
     );
 }

@@ -2,13 +2,13 @@
 
 mod read;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use read::{Labels, Protocol, Values};
 use waypost_plugin_sdk::attributes::get;
 use waypost_plugin_sdk::grouping::{instance, short_id};
 use waypost_plugin_sdk::reach::{Endpoint, Reach};
-use waypost_plugin_sdk::{Container, Instance, Node, Plugin, PluginError, Role, Transport, reach_schema, refuse};
+use waypost_plugin_sdk::{Container, Instance, Node, Plugin, PluginError, Role, Transport, refuse};
 
 #[cfg(test)]
 mod tests;
@@ -20,8 +20,7 @@ impl Plugin for FromLabels {
     type Settings = Reach;
     const NAME: &'static str = "labels";
     const SUMMARY: &'static str = "Groups containers by their labels waypost.service, waypost.port and others.";
-    const SCHEMA: &'static str =
-        concat!(r#"{"type":"object","properties":{"#, reach_schema!(), r#"},"additionalProperties":false}"#);
+    const SCHEMA: &'static str = Reach::SCHEMA;
 }
 
 /// The instances that the labels ask for.
@@ -38,11 +37,14 @@ pub fn group(reach: &Reach, node: &Node, container: &Container) -> Result<Role, 
     }
     let endpoints = endpoints(&labels, reach, node, container)?;
     let services = services(&labels, &endpoints)?;
+    let mut sizes: BTreeMap<&String, usize> = BTreeMap::new();
+    for service in &services {
+        *sizes.entry(service).or_default() += 1;
+    }
     let mut offers = Vec::new();
     for (endpoint, service) in endpoints.into_iter().zip(&services) {
-        let alone = services.iter().filter(|other| *other == service).count() == 1;
         let short = short_id(container);
-        let id = if alone { short.to_owned() } else { format!("{short}-{}", endpoint.label()) };
+        let id = if sizes[service] == 1 { short.to_owned() } else { format!("{short}-{}", endpoint.label()) };
         let values = labels.of(endpoint.container_port);
         let weight = values.weight;
         let own = attributes(values, &endpoint);
@@ -67,12 +69,12 @@ fn endpoints(labels: &Labels, reach: &Reach, node: &Node, container: &Container)
     }
     let mut endpoints = Vec::new();
     for port in ports {
-        let transports: Vec<Transport> = match labels.of(port).protocol {
-            Some(protocol) => vec![protocol.transport()],
-            None => reachable.iter().filter(|e| e.container_port == port).map(|e| e.transport).collect(),
-        };
-        for transport in if transports.is_empty() { vec![Transport::Tcp] } else { transports } {
-            let endpoint = reach.endpoint(node, container, port, transport);
+        let transport = labels.of(port).protocol.map(Protocol::transport);
+        let meant = |e: &&Endpoint| e.container_port == port && transport.is_none_or(|wanted| e.transport == wanted);
+        let before = endpoints.len();
+        endpoints.extend(reachable.iter().filter(meant).cloned());
+        if endpoints.len() == before {
+            let endpoint = reach.endpoint(node, container, port, transport.unwrap_or(Transport::Tcp));
             endpoints.push(endpoint.or_else(|why| refuse(format!("its waypost labels name a port, but {why}")))?);
         }
     }

@@ -1,4 +1,4 @@
-//! The way out as a component: one macro for each kind of plugin.
+//! The way out as a component: one macro for each kind of plugin. They find `wit/` from `plugins/<name>/`.
 
 /// Exports `world` for the [`Plugin`](crate::Plugin) type `$plugin`; the items implement what the world adds.
 #[doc(hidden)]

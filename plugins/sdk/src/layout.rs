@@ -13,7 +13,7 @@ pub fn readable<'a>(
 
 /// Says why an entry is left out, at no more length than a line of a log has.
 pub fn left_out(entry: &Entry, why: &str) {
-    let short = |text: &str| text.escape_debug().take(300).collect::<String>();
+    let short = |text: &str| text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     log::warn(&format!("{} is left out: {}", short(&entry.key), short(why)));
 }
 

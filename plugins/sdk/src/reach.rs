@@ -29,7 +29,7 @@ pub enum Address {
 
 /// The `properties` of [`Reach`] in a JSON Schema.
 #[macro_export]
-macro_rules! reach_schema {
+macro_rules! reach_properties {
     () => {
         r#""address":{"enum":["published","container"],"default":"published"},"network":{"type":"string"}"#
     };
@@ -77,20 +77,22 @@ impl settings::Settings for Reach {
 }
 
 impl Reach {
+    /// JSON Schema of these settings.
+    pub const SCHEMA: &'static str =
+        concat!(r#"{"type":"object","properties":{"#, reach_properties!(), r#"},"additionalProperties":false}"#);
+
     /// All ports that other hosts can reach, sorted; one endpoint each however often a port is published.
     ///
     /// # Errors
     /// `invalid-input` when there are ports but none of them can be reached.
     pub fn endpoints(&self, node: &Node, container: &Container) -> Result<Vec<Endpoint>, PluginError> {
         let counts = |port: &&Port| self.address == Address::Container || port.host_port.is_some();
-        let mut ports: Vec<_> =
-            container.ports.iter().filter(counts).map(|p| (p.container_port, p.transport)).collect();
-        ports.sort_unstable();
-        ports.dedup();
+        let mut ports: Vec<&Port> = container.ports.iter().filter(counts).collect();
+        ports.sort_unstable_by_key(|port| key(port));
         let mut reachable = Vec::new();
         let mut unreachable = None;
-        for (port, transport) in ports {
-            match self.endpoint(node, container, port, transport) {
+        for bindings in ports.chunk_by(|a, b| key(a) == key(b)) {
+            match self.choose(node, container, key(bindings[0]), bindings) {
                 Ok(endpoint) => reachable.push(endpoint),
                 Err(why) => {
                     log::debug(&format!("container {}: {why}", container.name));
@@ -112,15 +114,35 @@ impl Reach {
         &self,
         node: &Node,
         container: &Container,
-        container_port: u16,
+        port: u16,
         transport: Transport,
+    ) -> Result<Endpoint, String> {
+        let bindings: Vec<&Port> = container.ports.iter().filter(|binding| key(binding) == (port, transport)).collect();
+        self.choose(node, container, (port, transport), &bindings)
+    }
+
+    fn choose(
+        &self,
+        node: &Node,
+        container: &Container,
+        (container_port, transport): (u16, Transport),
+        bindings: &[&Port],
     ) -> Result<Endpoint, String> {
         let (address, port) = if container.network_mode == "host" {
             (node.address.clone(), container_port)
         } else if self.address == Address::Container {
             (self.own_address(container)?, container_port)
         } else {
-            published(node, container, container_port, transport)?
+            published(node, bindings).map_err(|loopback| {
+                let port = format!("port {container_port}/{}", transport_name(transport));
+                match loopback {
+                    Some(address) => format!(
+                        "{port} is published on {address} only, which other hosts cannot reach; publish it on an \
+                         address of the host"
+                    ),
+                    None => format!("{port} is not published; published are: {}", list(&published_ports(container))),
+                }
+            })?
         };
         Ok(Endpoint { address, port, container_port, transport })
     }
@@ -142,21 +164,25 @@ impl Reach {
     }
 }
 
-/// The binding of a port that most hosts can reach: wildcards of the node's own address family first, then single
-/// addresses, then other wildcards.
-fn published(node: &Node, container: &Container, wanted: u16, transport: Transport) -> Result<(String, u16), String> {
+fn key(port: &Port) -> (u16, Transport) {
+    (port.container_port, port.transport)
+}
+
+/// The binding that most hosts can reach: wildcards of the node's own address family first, then single addresses, then
+/// other wildcards. The error is the loopback address when there is nothing else, or nothing when nothing is published.
+fn published(node: &Node, bindings: &[&Port]) -> Result<(String, u16), Option<String>> {
     let node_ip: Option<IpAddr> = node.address.parse().ok();
     let loopback = |ip: Option<IpAddr>| ip.is_some_and(|ip| ip.is_loopback());
     let v6 = |ip: Option<IpAddr>| ip.is_some_and(|ip| ip.is_ipv6());
     let mut unreachable = None;
     let mut reachable = Vec::new();
-    for binding in container.ports.iter().filter(|p| (p.container_port, p.transport) == (wanted, transport)) {
+    for binding in bindings {
         let Some(port) = binding.host_port else { continue };
         let address = binding.host_address.as_deref().unwrap_or_default();
         let ip: Option<IpAddr> = address.parse().ok();
         let wildcard = address.is_empty() || ip.is_some_and(|ip| ip.is_unspecified());
         if loopback(ip) && !loopback(node_ip) {
-            unreachable = Some(address);
+            unreachable = Some(address.to_owned());
         } else if !wildcard {
             reachable.push((1, port, address));
         } else if address.is_empty() || v6(ip) == v6(node_ip) {
@@ -165,16 +191,8 @@ fn published(node: &Node, container: &Container, wanted: u16, transport: Transpo
             reachable.push((2, port, node.address.as_str()));
         }
     }
-    if let Some((_, port, address)) = reachable.into_iter().min() {
-        return Ok((address.to_owned(), port));
-    }
-    let port = format!("port {wanted}/{}", transport_name(transport));
-    Err(match unreachable {
-        Some(address) => format!(
-            "{port} is published on {address} only, which other hosts cannot reach; publish it on an address of the host"
-        ),
-        None => format!("{port} is not published; published are: {}", list(&published_ports(container))),
-    })
+    let best = reachable.into_iter().min().map(|(_, port, address)| (address.to_owned(), port));
+    best.ok_or(unreachable)
 }
 
 fn published_ports(container: &Container) -> Vec<String> {

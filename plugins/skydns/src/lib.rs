@@ -101,11 +101,12 @@ pub fn decode(settings: &Settings, entries: &[Entry]) -> Result<Vec<Instance>, P
     if settings.host.is_some() {
         return Ok(Vec::new());
     }
-    Ok(readable(entries, |entry| read(settings, entry)))
+    let prefix = format!("/{}/", settings.prefix);
+    Ok(readable(entries, |entry| read(&prefix, entry)))
 }
 
-fn read(settings: &Settings, entry: &Entry) -> Result<Instance, String> {
-    let (directory, id) = place(&entry.key, &format!("/{}/", settings.prefix))?;
+fn read(prefix: &str, entry: &Entry) -> Result<Instance, String> {
+    let (directory, id) = place(&entry.key, prefix)?;
     let labels: Vec<&str> = directory.split('/').rev().collect();
     if !labels.iter().chain([&id]).all(|label| check::is_label(label)) {
         return Err("a segment of the key is no label of a DNS name".to_owned());
