@@ -126,14 +126,16 @@ pub async fn serve(
     let mut reloads = target.proxy.status();
     let mut state = OutputState { directory: target.directory.root().display().to_string(), ..OutputState::default() };
     let mut last_turn: Option<Instant> = None;
+    let mut begun = false;
     loop {
         let services = inputs.services.borrow_and_update().clone();
         let wants = inputs.wants.borrow_and_update().clone();
         let mut retry = Duration::MAX;
         if let Some(services) = services {
             output.update(&services, &wants).await;
-            match write(&mut output, &target, last_turn.is_none()).await {
+            match write(&mut output, &target, !begun).await {
                 Ok(written) => {
+                    begun = true;
                     state.writes += u64::from(written);
                     state.error = None;
                     status.resolved(&place, "files");

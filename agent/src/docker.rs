@@ -11,10 +11,11 @@ use anyhow::{Context, Result};
 use bollard::Docker;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::backoff::Backoff;
 use crate::model::{Container, Containers};
+use crate::status::Status;
 
 mod convert;
 mod session;
@@ -41,31 +42,31 @@ pub type Watched = watch::Receiver<Option<Containers>>;
 /// Follows the containers until `stop` fires.
 ///
 /// An engine that is away is waited for.
-pub fn watch(options: Options, stop: CancellationToken) -> Watched {
+pub fn watch(options: Options, status: Status, stop: CancellationToken) -> Watched {
     let (sender, receiver) = watch::channel(None);
     tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = follow(options, sender) => {}
+            () = follow(options, sender, status) => {}
         }
     });
     receiver
 }
 
-async fn follow(options: Options, sender: watch::Sender<Option<Containers>>) {
+async fn follow(options: Options, sender: watch::Sender<Option<Containers>>, status: Status) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let mut session = Session::new(sender);
     loop {
         let error = match connect(&options.endpoint) {
             Ok(docker) => {
-                let Err(error) = session.run(&docker, options.resync, &mut backoff).await;
+                let followed = || status.resolved("docker", &options.endpoint);
+                let Err(error) = session.run(&docker, options.resync, &mut backoff, followed).await;
                 error
             }
             Err(error) => error,
         };
-        let delay = backoff.next_delay();
-        warn!(error = %format_args!("{error:#}"), retry_in = ?delay, "container engine is away, registrations stay");
-        tokio::time::sleep(delay).await;
+        status.problem("docker", &options.endpoint, format!("it is away, registrations stay: {error:#}"));
+        tokio::time::sleep(backoff.next_delay()).await;
     }
 }
 

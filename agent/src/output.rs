@@ -47,6 +47,8 @@ pub struct Output {
     place: String,
     filter: Filter,
     wants: Wants,
+    /// All services and those it takes, as of the last turn.
+    offered: Services,
     seen: Services,
     files: Files,
     framed: bool,
@@ -69,6 +71,7 @@ impl Output {
             place: format!("output {name}"),
             filter,
             wants: Wants::new(),
+            offered: Services::new(),
             seen: Services::new(),
             files: Files::new(),
             framed: false,
@@ -203,14 +206,26 @@ impl Output {
         self.files.set(name, parts);
     }
 
-    /// The services this output takes; a free clone when it takes all.
+    /// The services this output takes; work follows what changed, and the wishes when they did.
     fn taken(&mut self, services: &Services, wants: &Wants) -> Services {
-        self.wants.clone_from(wants);
         if self.filter.patterns.is_none() {
             return services.clone();
         }
-        let taken = services.iter().filter(|(name, _)| self.filter.takes(name, &self.wants));
-        taken.map(|(name, service)| (Arc::clone(name), Arc::clone(service))).collect()
+        let mut taken = if self.wants == *wants { self.seen.clone() } else { Services::new() };
+        let before = if self.wants == *wants { std::mem::take(&mut self.offered) } else { Services::new() };
+        for change in before.diff(services) {
+            match change {
+                DiffItem::Add(name, service) | DiffItem::Update { new: (name, service), .. } => {
+                    if self.filter.takes(name, wants) {
+                        taken.insert(Arc::clone(name), Arc::clone(service));
+                    }
+                }
+                DiffItem::Remove(name, _) => _ = taken.remove(name),
+            }
+        }
+        self.offered = services.clone();
+        self.wants.clone_from(wants);
+        taken
     }
 }
 

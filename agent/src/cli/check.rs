@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use waypost::agent::{self, Plugins};
-use waypost::config::Config;
+use waypost::config::{Config, RegistryKind};
 use waypost::docker;
 
 use super::table::paint;
@@ -50,6 +50,9 @@ pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
 }
 
 async fn registry(config: &Config, plugins: &Plugins) -> Result<String> {
+    if config.registry.kind != Some(RegistryKind::Etcd) {
+        return Ok("memory: this host alone".to_owned());
+    }
     let registry = agent::registry(config, None).map_err(|error| anyhow!("{error:#}"))?;
     let prefixes = plugins.layouts.iter().flat_map(|(layout, ..)| layout.prefixes.clone()).collect();
     let mut followed = registry.follow(prefixes);

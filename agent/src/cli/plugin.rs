@@ -29,7 +29,7 @@ pub(crate) enum PluginCommand {
 }
 
 pub(crate) async fn plugin(command: PluginCommand) -> Result<(), Failure> {
-    let host = Host::new(Limits::default(), None)?;
+    let host = Host::new(Limits::default(), user_cache())?;
     let settings = json!({});
     match command {
         PluginCommand::List { json } => {
@@ -58,6 +58,13 @@ pub(crate) async fn plugin(command: PluginCommand) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Where compiled plugins of this user are kept, for an answer at once.
+fn user_cache() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
+    base.is_absolute().then(|| base.join("waypost").join("plugins"))
 }
 
 fn as_json(one: &Description) -> serde_json::Value {

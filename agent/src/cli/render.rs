@@ -13,7 +13,7 @@ use waypost::grouping::Grouping;
 use waypost::model::{Entries, Services};
 use waypost::output::{Filter, Output, Wants};
 use waypost::status::Status;
-use waypost::{discover, docker};
+use waypost::{discover, docker, health};
 
 use super::table::{colour, paint};
 use crate::{ConfigArgument, Failure};
@@ -45,7 +45,7 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
         None => docker::snapshot(&config.docker.endpoint.0).await?,
     };
     let mut grouping = Grouping::new(plugins.groupings.clone(), node.clone(), status.clone());
-    grouping.update(&containers).await;
+    grouping.update(&health::admitted(&containers)).await;
     let own = plugins.encoder(&node, &status).update(&grouping.offers()).await;
     let mut readings = Vec::new();
     for (prefixes, decoder) in plugins.decoders(&status) {

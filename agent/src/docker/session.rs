@@ -96,7 +96,13 @@ impl Session {
     }
 
     /// Follows the engine until the connection breaks.
-    pub(super) async fn run(&mut self, docker: &Docker, resync: Duration, backoff: &mut Backoff) -> Result<Infallible> {
+    pub(super) async fn run(
+        &mut self,
+        docker: &Docker,
+        resync: Duration,
+        backoff: &mut Backoff,
+        followed: impl Fn(),
+    ) -> Result<Infallible> {
         let docker = docker.clone().negotiate_version().await.map_err(words)?;
         let mut events = Box::pin(docker.events(Some(subscription())));
         let mut inspections = FuturesUnordered::new();
@@ -110,6 +116,7 @@ impl Session {
             if inspections.is_empty() && !complete {
                 complete = true;
                 backoff.reset();
+                followed();
                 info!(containers = self.containers.len(), "container engine is followed");
             }
             // One publication for everything that was at hand: a storm is one snapshot.

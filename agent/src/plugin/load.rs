@@ -50,7 +50,8 @@ pub(super) struct Loaded {
 }
 
 impl Loader {
-    /// `cache` is a directory of the agent's user alone: what lies there is run as native code.
+    /// `cache` is a directory of the agent's user alone, and goes unused when it is not: what lies there is run as
+    /// native code.
     pub(super) fn new(limits: Limits, cache: Option<PathBuf>, parallel: usize) -> Result<Self> {
         let mut config = Config::new();
         config.epoch_interruption(true).wasm_backtrace_max_frames(None);
@@ -61,7 +62,13 @@ impl Loader {
             .map_err(words)
             .context("the logging interface could not be linked")?;
         let clock = Clock::start(&engine).context("the epoch thread did not start")?;
-        let cache = cache.map(|path| private_directory(&path).map(|()| path)).transpose()?;
+        let cache = cache.filter(|path| match private_directory(path) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(error = %format_args!("{error:#}"), "compiled plugins are not kept; starts are slower");
+                false
+            }
+        });
         Ok(Loader { engine, linker, clock, limits, cache, parallel })
     }
 
