@@ -312,6 +312,7 @@ fn proxy_options(output: &config::Output, name: &str) -> Result<ProxyOptions> {
     Ok(ProxyOptions {
         dir: output.directory.clone(),
         check: output.check.as_ref().map(|check| check.0.clone()),
+        bind_check: output.bind_check,
         reload,
         timeout: output.timeout.0,
         min_interval: output.min_interval.0,

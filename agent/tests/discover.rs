@@ -135,6 +135,7 @@ fn target(root: &Path) -> Target {
     let reload =
         vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("echo reloaded >> {}", text(&root.join("reloads")))];
     let options = ProxyOptions {
+        bind_check: true,
         dir: root.join("out"),
         check: Some(vec![text(&check), "{dir}".to_owned(), text(&root.join("checks"))]),
         reload: Some(Reload::Command(reload)),

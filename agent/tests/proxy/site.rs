@@ -50,6 +50,7 @@ impl Site {
 
     pub fn options(&self, reload: Option<Reload>) -> ProxyOptions {
         ProxyOptions {
+            bind_check: false,
             dir: self.dir.path().to_owned(),
             check: None,
             reload,
