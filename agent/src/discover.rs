@@ -3,6 +3,8 @@
 //! Two functions: [`follow`] reads the registry, [`serve`] feeds one output. They take what they read and write as
 //! parameters and their time from `tokio::time`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -106,7 +108,7 @@ pub struct Target {
     /// The process that reads them.
     pub proxy: Proxy,
     /// Whether a supervised proxy goes on without the agent.
-    pub leave: bool,
+    pub leave: Arc<AtomicBool>,
 }
 
 /// Keeps one proxy in step with the catalog until `stop` fires.
@@ -169,7 +171,7 @@ pub async fn serve(
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
-                    if target.leave { target.proxy.leave().await } else { target.proxy.stop().await }
+                    if target.leave.load(Ordering::Acquire) { target.proxy.leave().await } else { target.proxy.stop().await }
                     return Ok(());
                 }
                 changed = inputs.services.changed() => { changed.context("the catalog ended")?; break }
