@@ -128,7 +128,11 @@ pub async fn serve(
     let mut reloads = target.proxy.status();
     let mut state = OutputState { directory: target.directory.root().display().to_string(), ..OutputState::default() };
     let mut last_turn: Option<Instant> = None;
-    let mut begun = false;
+    // What an earlier agent wrote is served before the registry answers, and taken up where it was not.
+    let mut begun = target.directory.is_written();
+    if begun {
+        target.proxy.request_reload();
+    }
     loop {
         let services = inputs.services.borrow_and_update().clone();
         let wants = inputs.wants.borrow_and_update().clone();
