@@ -164,10 +164,37 @@ impl Output {
 
     /// Takes every change since the last good state back until something else changes.
     pub fn hold_all(&mut self) {
-        for (name, parts) in std::mem::take(&mut self.before) {
-            self.waiting.insert(Arc::clone(&name), self.files.parts(&name));
-            self.files.set(&name, parts);
+        self.withhold(&self.changed());
+    }
+
+    /// The services that changed since the last good state.
+    pub fn changed(&self) -> Vec<Arc<str>> {
+        self.before.keys().cloned().collect()
+    }
+
+    /// Takes what these services changed back, to be admitted later.
+    pub fn withhold(&mut self, names: &[Arc<str>]) {
+        for name in names {
+            let Some(before) = self.before.get(name) else { continue };
+            self.waiting.entry(Arc::clone(name)).or_insert_with(|| self.files.parts(name));
+            self.files.set(name, before.clone());
         }
+    }
+
+    /// Lets what these services changed in again.
+    pub fn admit(&mut self, names: &[Arc<str>]) {
+        for name in names {
+            if let Some(parts) = self.waiting.remove(name) {
+                self.files.set(name, parts);
+            }
+        }
+    }
+
+    /// Leaves a service as it was until it changes, and says why.
+    pub fn blame(&mut self, name: &Arc<str>, reason: &str) {
+        self.waiting.remove(name);
+        let how = if self.files.parts(name).is_empty() { "it is left out" } else { "it stays as it was" };
+        self.status.problem(&self.place, name, format!("{how}: {reason}"));
     }
 
     async fn frame(&mut self) {

@@ -48,7 +48,8 @@ async fn plugin(host: &Host, name: &str) -> Plugin {
 
 impl Loop {
     async fn start(filter: Filter) -> Self {
-        let host = Host::new(Limits::default(), None).unwrap();
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
+        let host = Host::new(Limits::default(), Some(cache)).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let status = Status::new("n");
         let stop = CancellationToken::new();
@@ -167,16 +168,54 @@ async fn a_service_that_the_check_names_stays_as_it_was_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_good_file_stays_when_the_check_names_nobody() {
+async fn who_is_to_blame_is_found_when_the_check_names_nobody() {
+    let line = Loop::start(Filter::default()).await;
+    let names: Vec<String> = (0..100).map(|number| format!("s{number:02}")).collect();
+    let offer = |bad: &[usize], weight: u16| {
+        let instances: Vec<_> = names
+            .iter()
+            .enumerate()
+            .map(|(index, name)| (name.as_str(), "1", if bad.contains(&index) { 14 } else { weight }))
+            .collect();
+        line.offer(&instances);
+    };
+    let servers = |held: &[usize], before: Option<u16>, now: u16| -> Vec<String> {
+        let weight = |index: usize| if held.contains(&index) { before } else { Some(now) };
+        names.iter().enumerate().filter_map(|(index, name)| Some(format!("{name} {}", weight(index)?))).collect()
+    };
+    offer(&[7], 1);
+    let expected = servers(&[7], None, 1);
+    line.until("the new bad one is left out", || line.servers() == expected).await;
+    assert!(line.problems()["s07"].contains("it is left out: [ALERT] something is wrong"), "{:?}", line.problems());
+
+    offer(&[], 1);
+    let expected = servers(&[], None, 1);
+    line.until("it joins when it is valid", || line.servers() == expected).await;
+
+    let checks = || std::fs::read_to_string(line.directory.path().join("checks")).unwrap().lines().count();
+    let before = checks();
+    offer(&[20, 61], 2);
+    let expected = servers(&[20, 61], Some(1), 2);
+    line.until("two stay as they were, the others go on", || line.servers() == expected).await;
+    line.until("both are named", || line.problems().keys().eq(["s20", "s61"])).await;
+    // One refusal, the last good state, 2 culprits of 100 by halves, and the result: 2 * 2 * log2(100) at the most.
+    assert!(checks() - before <= 30, "{} checks", checks() - before);
+    line.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_good_file_stays_when_the_proxys_own_part_is_broken() {
     let line = Loop::start(Filter::default()).await;
     line.offer(&[("a", "1", 1)]);
     line.serves(&["a 1"]).await;
     let good = line.file();
-    line.offer(&[("a", "1", 14)]);
-    line.until("the refusal is shown", || line.problems().values().any(|text| text.contains("something is wrong")))
-        .await;
-    assert_eq!(line.file(), good);
+    let check = line.directory.path().join("check");
+    std::fs::write(&check, "#!/bin/sh\necho '[ALERT] nothing is right' >&2\nexit 1\n").unwrap();
     line.offer(&[("a", "1", 2)]);
+    line.until("the refusal is shown", || line.problems().values().any(|text| text.contains("nothing is right"))).await;
+    assert_eq!(line.file(), good);
+    // It is tried again by itself, without another change.
+    std::fs::write(&check, "#!/bin/sh\nexit 0\n").unwrap();
     line.serves(&["a 2"]).await;
     line.until("nothing is wrong", || line.problems().is_empty()).await;
     line.end().await;
