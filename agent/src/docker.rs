@@ -77,9 +77,7 @@ fn connect(endpoint: &str) -> Result<Docker> {
         Some(path) => Docker::connect_with_unix(path, seconds, version),
         None => Docker::connect_with_http(endpoint, seconds, version),
     };
-    docker.map_err(words).with_context(|| {
-        format!("container engine at {endpoint}: expected unix://PATH, http://HOST:PORT or tcp://HOST:PORT")
-    })
+    docker.map_err(words).with_context(|| format!("container engine at {endpoint}"))
 }
 
 /// Asks once whether the engine answers; its version.
@@ -126,7 +124,8 @@ struct Found {
 }
 
 fn words(error: bollard::errors::Error) -> anyhow::Error {
-    let text = error.to_string();
-    let text = text.trim().to_owned();
-    anyhow::Error::new(error).context(text)
+    match &error {
+        bollard::errors::Error::SocketNotFoundError(path) => anyhow::anyhow!("there is no socket {path}; does it run?"),
+        _ => anyhow::Error::new(error),
+    }
 }

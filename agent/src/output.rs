@@ -56,8 +56,10 @@ pub struct Output {
     retry: BTreeSet<Arc<str>>,
     /// Services that changed since the files were last put into place, and their parts as they are there.
     before: BTreeMap<Arc<str>, Vec<Part>>,
-    /// Parts that wait for another change, since the check blamed none of them.
+    /// Parts that are tried again at the next turn: the check blamed none of them, or the fault may pass.
     waiting: BTreeMap<Arc<str>, Vec<Part>>,
+    /// Services to blame in this turn.
+    held: BTreeSet<Arc<str>>,
     parallel: usize,
 }
 
@@ -78,6 +80,7 @@ impl Output {
             retry: BTreeSet::new(),
             before: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            held: BTreeSet::new(),
             parallel: std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * 2,
         }
     }
@@ -87,14 +90,15 @@ impl Output {
         self.seen.len()
     }
 
-    /// Whether the plugin crashed on some service, which is worth another try.
+    /// Whether something is worth another try: the plugin crashed on it, or it waits.
     pub fn wants_retry(&self) -> bool {
-        !self.retry.is_empty() || !self.framed
+        !self.retry.is_empty() || !self.waiting.is_empty() || !self.framed
     }
 
     /// Renders the services that differ from the last turn, and those that failed then.
     pub async fn update(&mut self, services: &Services, wants: &Wants) {
         self.frame().await;
+        self.held.clear();
         for (name, parts) in std::mem::take(&mut self.waiting) {
             self.set(&name, parts);
         }
@@ -110,7 +114,6 @@ impl Output {
         self.seen = taken;
         let (gone, render): (Vec<_>, Vec<_>) = changed.into_iter().partition(|name| !self.seen.contains_key(name));
         for name in gone {
-            self.status.resolved(&self.place, &name);
             self.set(&name, Vec::new());
         }
         let work: Vec<Arc<Service>> = render.iter().filter_map(|name| self.seen.get(name).cloned()).collect();
@@ -144,11 +147,16 @@ impl Output {
 
     /// The files are in place: what they hold is the last good state.
     pub fn committed(&mut self) {
-        self.before.clear();
+        for name in std::mem::take(&mut self.before).into_keys() {
+            if !self.held.contains(&name) && !self.waiting.contains_key(&name) {
+                self.status.resolved(&self.place, &name);
+            }
+        }
     }
 
-    /// Takes back what the service that wrote this line changed; false when nobody is to blame for it.
-    pub fn hold(&mut self, path: &str, line: usize, reason: &str) -> bool {
+    /// Takes back what the service that wrote this line changed; false when nobody is to blame for it. What may pass
+    /// is tried again.
+    pub fn hold(&mut self, path: &str, line: usize, reason: &str, may_pass: bool) -> bool {
         let Some(name) = self.files.service_at(path, line).map(Arc::<str>::from) else { return false };
         let Some(before) = self.before.get(&name).cloned() else { return false };
         // When it is named again, even what it was is refused now, and it has to go.
@@ -158,7 +166,11 @@ impl Output {
         }
         let how = if stays.is_empty() { "it is left out" } else { "it stays as it was" };
         self.status.problem(&self.place, &name, format!("{how}: {reason} ({path} line {line})"));
+        if may_pass {
+            self.waiting.entry(Arc::clone(&name)).or_insert_with(|| self.files.parts(&name));
+        }
         self.files.set(&name, stays);
+        self.held.insert(name);
         true
     }
 
@@ -193,6 +205,7 @@ impl Output {
     /// Leaves a service as it was until it changes, and says why.
     pub fn blame(&mut self, name: &Arc<str>, reason: &str) {
         self.waiting.remove(name);
+        self.held.insert(Arc::clone(name));
         let how = if self.files.parts(name).is_empty() { "it is left out" } else { "it stays as it was" };
         self.status.problem(&self.place, name, format!("{how}: {reason}"));
     }
@@ -218,15 +231,13 @@ impl Output {
             self.retry.insert(Arc::clone(&name));
         }
         match answer.map_err(|error| error.to_string()).and_then(sound) {
-            Ok(parts) => {
-                self.status.resolved(&self.place, &name);
-                self.set(&name, parts);
-            }
+            Ok(parts) => self.set(&name, parts),
             Err(text) => self.status.problem(&self.place, &name, format!("it stays as it was: {text}")),
         }
     }
 
     fn set(&mut self, name: &Arc<str>, parts: Vec<Part>) {
+        self.waiting.remove(name);
         if !self.before.contains_key(name) {
             self.before.insert(Arc::clone(name), self.files.parts(name));
         }

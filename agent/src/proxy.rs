@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+mod bind;
 mod check;
 mod command;
 mod lines;
@@ -40,6 +41,8 @@ pub struct ProxyOptions {
     pub dir: PathBuf,
     /// Command that ends with 0 when the files in `{dir}` are valid; nothing is checked without one.
     pub check: Option<Vec<String>>,
+    /// Whether addresses that the files newly bind are tried first; not for a proxy with a network of its own.
+    pub bind_check: bool,
     /// How to reload; without one the files are all there is.
     pub reload: Option<Reload>,
     /// Longest time that one check, and one reload, may take.
@@ -73,7 +76,7 @@ pub enum Reload {
     /// output's directory serve this: `.waypost-NAME.pid` (which process, and since when), `.waypost-NAME.notify`
     /// (the socket it reports to) and `.waypost-NAME.output` (the pipe it writes its lines to). A process whose
     /// command is not the configured one any more is stopped instead. Under systemd this needs
-    /// `KillMode=process` or `mixed`, because systemd otherwise ends the whole group with the agent.
+    /// `KillMode=process`, because systemd otherwise ends the whole group with the agent.
     Supervise {
         /// Argument list in which `{dir}` is the output's directory.
         command: Vec<String>,
@@ -142,15 +145,26 @@ impl Proxy {
         Proxy { options, wanted, status, stop, farewell, task }
     }
 
-    /// Asks the proxy's own check about the files in `staged`.
+    /// Asks the proxy's own check about the files in `staged`, and whether the addresses they ask for can be bound.
     ///
     /// # Errors
     /// The check could not be run, or did not end in time: nothing is known of the files.
     pub async fn check(&self, staged: &Path) -> anyhow::Result<Verdict> {
-        match &self.options.check {
-            Some(command) => check::run(command, staged, self.options.timeout).await,
-            None => Ok(Verdict::Valid),
+        if let Some(command) = &self.options.check {
+            let verdict = check::run(command, staged, self.options.timeout).await?;
+            if verdict != Verdict::Valid {
+                return Ok(verdict);
+            }
         }
+        if !self.options.bind_check {
+            return Ok(Verdict::Valid);
+        }
+        let places = bind::taken(staged, &self.options.dir);
+        if places.is_empty() {
+            return Ok(Verdict::Valid);
+        }
+        let text = places.iter().map(|place| place.text.as_str()).collect::<Vec<_>>().join("; ");
+        Ok(Verdict::Invalid { text, places })
     }
 
     /// Makes the proxy take up the files that are in place now, as soon as that may be. Never blocks.

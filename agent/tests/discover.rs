@@ -135,6 +135,7 @@ fn target(root: &Path) -> Target {
     let reload =
         vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("echo reloaded >> {}", text(&root.join("reloads")))];
     let options = ProxyOptions {
+        bind_check: true,
         dir: root.join("out"),
         check: Some(vec![text(&check), "{dir}".to_owned(), text(&root.join("checks"))]),
         reload: Some(Reload::Command(reload)),
@@ -143,7 +144,12 @@ fn target(root: &Path) -> Target {
         name: "haproxy".to_owned(),
     };
     let directory = Directory::open(root.join("out")).unwrap();
-    Target { name: "haproxy".to_owned(), directory, proxy: Proxy::new(options, CancellationToken::new()), leave: false }
+    Target {
+        name: "haproxy".to_owned(),
+        directory,
+        proxy: Proxy::new(options, CancellationToken::new()),
+        leave: Arc::default(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,7 @@ use waypost::output::{Filter, Output, Wants};
 use waypost::status::Status;
 use waypost::{discover, docker, health};
 
-use super::table::{colour, paint};
+use super::table::{self, colour, paint, say};
 use crate::{ConfigArgument, Failure};
 
 /// How long the registry may take to be listed.
@@ -93,8 +93,8 @@ async fn show(mut output: Output, services: &Services, wants: &Wants, directory:
     for (path, text) in output.compose().files {
         let target = directory.join(&path);
         if !diff {
-            println!("{}", paint("1", &format!("# {}", target.display())));
-            print!("{text}");
+            say!("{}", paint("1", &format!("# {}", target.display())));
+            table::write(&text, "");
             continue;
         }
         let old = std::fs::read(&target).unwrap_or_default();
@@ -109,7 +109,7 @@ async fn show(mut output: Output, services: &Services, wants: &Wants, directory:
                     Some(b'-') => "31",
                     _ => "0",
                 };
-                println!("{}", if colour() { paint(code, line) } else { line.to_owned() });
+                say!("{}", if colour() { paint(code, line) } else { line.to_owned() });
             }
         }
     }

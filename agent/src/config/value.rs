@@ -238,6 +238,8 @@ pub(super) struct RawOutput {
     directory: PathBuf,
     services: Option<Vec<Pattern>>,
     check: Option<Argv>,
+    #[serde(default = "yes")]
+    bind_check: bool,
     reload: Option<Reload>,
     #[serde(default)]
     debounce: Debounce,
@@ -313,6 +315,7 @@ impl TryFrom<RawOutput> for Output {
             directory: raw.directory,
             services: raw.services,
             check: raw.check,
+            bind_check: raw.bind_check,
             reload: raw.reload,
             debounce: raw.debounce,
             timeout: raw.timeout,

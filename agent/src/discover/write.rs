@@ -26,9 +26,8 @@ pub(super) async fn write(output: &mut Output, target: &Target, first: bool) -> 
     for _ in 0..CHECKS_LIMIT {
         let refused = match candidate(output, target).await? {
             Candidate::Invalid(Verdict::Invalid { text, places }) => {
-                let named: Vec<_> =
-                    places.iter().filter(|place| output.hold(&place.path, place.line, &place.text)).collect();
-                if !named.is_empty() {
+                let held = places.iter().filter(|at| output.hold(&at.path, at.line, &at.text, at.may_pass)).count();
+                if held > 0 {
                     continue;
                 }
                 text
@@ -59,7 +58,6 @@ async fn put(candidate: Candidate, output: &mut Output, target: &Target, first: 
         Candidate::Unchanged => {
             output.committed();
             if first {
-                // The agent that wrote these files may have ended before the proxy took them up.
                 target.proxy.request_reload();
             }
             Ok(false)

@@ -92,7 +92,7 @@ impl Running {
             return child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
         }
         self.process.ended().await;
-        "how is not known of a proxy that was adopted".to_owned()
+        "unknown, it was adopted".to_owned()
     }
 
     /// Waits until it is ready after its start, or after an earlier signal.
