@@ -185,8 +185,10 @@ pub struct Agent {
 pub struct Ending {
     /// Ends the loops.
     pub stop: CancellationToken,
-    /// Registrations and supervised proxies stay, for the next agent to take over.
+    /// Registrations stay, for the next agent to take over.
     pub leave: Arc<AtomicBool>,
+    /// Supervised proxies stay, for the next agent to adopt.
+    pub leave_proxies: Arc<AtomicBool>,
 }
 
 impl Agent {
@@ -198,6 +200,12 @@ impl Agent {
         let node = node(&config)?;
         let plugins = Plugins::load(&config).await?;
         let registry = registry(&config, Some(config.agent.state_dir.clone()))?;
+        for (index, output) in config.output.iter().enumerate().filter(|_| config.agent.discover) {
+            std::fs::create_dir_all(&output.directory).map_err(|error| BuildError::Config {
+                key: format!("output[{index}]"),
+                text: format!("directory {} cannot be made: {error}", output.directory.display()),
+            })?;
+        }
         let status = Status::new(&node.name);
         Ok(Agent { config, plugins, node, registry, status })
     }
@@ -211,6 +219,7 @@ impl Agent {
         let stop = ending.stop.clone();
         if config.agent.on_stop == OnStop::Leave {
             ending.leave.store(true, Ordering::Release);
+            ending.leave_proxies.store(true, Ordering::Release);
         }
         info!(node = node.name, address = node.address, registry = registry.status().description, "waypost runs");
         status.registry(registry.status().description);
@@ -302,7 +311,7 @@ fn spawn_discover(
             .with_context(|| format!("output[{index}]: directory {} cannot be used", settings.directory.display()))?;
         // The proxy is stopped by its output's loop, after that loop's last turn.
         let proxy = Proxy::new(proxy_options(settings, &name)?, CancellationToken::new());
-        let target = Target { name, directory, proxy, leave: Arc::clone(&ending.leave) };
+        let target = Target { name, directory, proxy, leave: Arc::clone(&ending.leave_proxies) };
         let inputs = Inputs { services: services.clone(), wants: wants.clone() };
         let pace = Pace { min: settings.debounce.min.0, max: settings.debounce.max.0 };
         loops.spawn(discover::serve(output, inputs, target, pace, status.clone(), ending.stop.clone()));

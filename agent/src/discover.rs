@@ -147,6 +147,8 @@ pub async fn serve(
                     status.resolved(&place, "files");
                 }
                 Err(error) => {
+                    // Files may be in place all the same, and then the next good turn has to tell the proxy.
+                    begun = false;
                     state.error = Some(format!("{error:#}"));
                     status.problem(&place, "files", format!("the old files stay: {error:#}"));
                     retry = backoff.next_delay();

@@ -146,5 +146,5 @@ fn only_stopping(old: &Container, new: &Container) -> bool {
 
 /// How people know a container.
 fn title(container: &Container) -> String {
-    format!("container {} ({})", container.short_id(), container.name)
+    format!("container {}", container.short_id())
 }

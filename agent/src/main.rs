@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 use waypost::agent::{self, Agent, BuildError, Ending};
-use waypost::config::{Config, ConfigError};
+use waypost::config::{Config, ConfigError, Reload};
 
 mod cli;
 
@@ -174,7 +174,7 @@ async fn run(argument: ConfigArgument) -> Result<(), Failure> {
     loop {
         let ending = Ending::default();
         let mut running = tokio::spawn(next.run(ending.clone()));
-        (config, next) = loop {
+        let (built, agent) = loop {
             tokio::select! {
                 ended = &mut running => return Ok(ended.context("the agent panicked")??),
                 () = stop.asked() => {
@@ -194,11 +194,23 @@ async fn run(argument: ConfigArgument) -> Result<(), Failure> {
                 },
             }
         };
+        // A proxy that the next agent would not adopt must not go on with frozen routes.
+        let adopts = supervised(&built) == supervised(&config);
+        (config, next) = (built, agent);
         info!("taking the new configuration up; registrations and proxies stay meanwhile");
         ending.leave.store(true, Ordering::Release);
+        ending.leave_proxies.store(adopts, Ordering::Release);
         ending.stop.cancel();
-        running.await.context("the agent panicked")??;
+        if let Err(error) = running.await.context("the agent panicked")? {
+            error!(error = %format_args!("{error:#}"), "the agent of the old configuration did not end in order");
+        }
     }
+}
+
+/// Where proxies are run as children, and how.
+fn supervised(config: &Config) -> Vec<(&Path, &Reload)> {
+    let outputs = config.output.iter().map(|output| (output.directory.as_path(), output.reload.as_ref()));
+    outputs.filter_map(|(directory, reload)| Some((directory, reload?))).collect()
 }
 
 /// Builds the agent of the configuration as it is now, beside the one that runs.

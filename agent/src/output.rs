@@ -154,6 +154,26 @@ impl Output {
         }
     }
 
+    /// Whether a line belongs to no one service: to the frame, or to several services alike.
+    pub fn is_common(&self, path: &str, line: usize) -> bool {
+        self.files.is_common(path, line)
+    }
+
+    /// Whether the parts that are there whatever the services are known.
+    pub fn is_framed(&self) -> bool {
+        self.framed
+    }
+
+    /// Takes a service out that did not change but is refused now; false when the line is no service's.
+    pub fn expel(&mut self, path: &str, line: usize, reason: &str) -> bool {
+        let Some(name) = self.files.service_at(path, line).map(Arc::<str>::from) else { return false };
+        self.before.entry(Arc::clone(&name)).or_insert_with(|| self.files.parts(&name));
+        self.files.set(&name, Vec::new());
+        self.status.problem(&self.place, &name, format!("it is left out, it was good before: {reason}"));
+        self.held.insert(name);
+        true
+    }
+
     /// Takes back what the service that wrote this line changed; false when nobody is to blame for it. What may pass
     /// is tried again.
     pub fn hold(&mut self, path: &str, line: usize, reason: &str, may_pass: bool) -> bool {

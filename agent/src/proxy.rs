@@ -159,7 +159,8 @@ impl Proxy {
         if !self.options.bind_check {
             return Ok(Verdict::Valid);
         }
-        let places = bind::taken(staged, &self.options.dir);
+        let (candidate, live) = (staged.to_owned(), self.options.dir.clone());
+        let places = tokio::task::spawn_blocking(move || bind::taken(&candidate, &live)).await?;
         if places.is_empty() {
             return Ok(Verdict::Valid);
         }

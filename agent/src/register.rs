@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -53,38 +54,49 @@ impl Register {
         stop: CancellationToken,
     ) -> Result<()> {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-        let mut look = Look::Recall;
+        let mut verify_at = Instant::now() + self.resync;
         loop {
             let snapshot = containers.borrow_and_update().clone();
-            let mut pause = self.resync;
-            if let Some(snapshot) = snapshot {
-                match self.turn(&snapshot, &*registry, look).await {
-                    Ok(()) => self.status.resolved("register", "registry"),
-                    Err(error) => {
-                        self.status.problem("register", "registry", format!("will be tried again: {error:#}"));
-                        pause = backoff.next_delay();
-                    }
-                }
-                if self.grouping.wants_retry() || self.encoder.wants_retry() {
-                    pause = pause.min(backoff.next_delay());
-                }
-                if pause == self.resync {
-                    backoff.reset();
+            let look = if Instant::now() >= verify_at { Look::Verify } else { Look::Recall };
+            if look == Look::Verify {
+                verify_at = Instant::now() + self.resync;
+            }
+            let done = match &snapshot {
+                Some(containers) => self.turn(containers, &*registry, look).await,
+                // The lease of the agent before this one is kept alive until the containers are known.
+                None => registry.held(Look::Recall).await.map(drop).map_err(anyhow::Error::from),
+            };
+            let mut retry = self.grouping.wants_retry() || self.encoder.wants_retry();
+            match done {
+                Ok(()) => self.status.resolved("register", "registry"),
+                Err(error) => {
+                    self.status.problem("register", "registry", format!("will be tried again: {error:#}"));
+                    retry = true;
                 }
             }
-            look = Look::Recall;
+            let mut wake_at = verify_at;
+            if retry {
+                wake_at = wake_at.min(Instant::now() + backoff.next_delay());
+            } else {
+                backoff.reset();
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 changed = containers.changed() => changed.context("the container engine is no longer followed")?,
                 () = registry.lease_lost() => warn!("the lease is lost, registering again"),
-                () = tokio::time::sleep(pause) => look = Look::Verify,
+                () = tokio::time::sleep_until(wake_at) => {}
             }
         }
         let leave = self.leave.load(Ordering::Acquire);
         let farewell = if leave { Farewell::Leave } else { Farewell::Withdraw };
-        let taken_back = tokio::time::timeout(FAREWELL, registry.withdraw(farewell)).await;
-        taken_back.context("registrations could not be taken back in time; they end with the lease")??;
+        let ended = tokio::time::timeout(FAREWELL, registry.withdraw(farewell)).await;
+        let ended = ended.context("the registry did not answer in time").and_then(|ended| Ok(ended?));
+        match ended {
+            Err(error) if leave => warn!(error = %format_args!("{error:#}"), "registrations are left as they are"),
+            Err(error) => return Err(error.context("registrations could not be taken back; they end with the lease")),
+            Ok(()) => {}
+        }
         info!("registrations are {}", if leave { "left" } else { "taken back" });
         Ok(())
     }

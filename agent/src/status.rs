@@ -14,7 +14,7 @@ mod socket;
 
 pub use socket::{ask, serve};
 
-/// Most problems that are kept; a hostile registry must not fill the agent.
+/// Most problems of one place that are kept; a hostile registry must neither fill the agent nor hide other places.
 const PROBLEMS_LIMIT: usize = 1000;
 /// Longest text of one problem, in bytes.
 const TEXT_LIMIT: usize = 2000;
@@ -110,15 +110,15 @@ impl Status {
         }
         let mut board = self.board();
         let key = (place.to_owned(), unit.to_owned());
+        let of_place = (place.to_owned(), String::new())..=(format!("{place}\0"), String::new());
         let since = match board.problems.get(&key) {
             Some((known, _)) if *known == text => return,
             Some((_, since)) => *since,
+            None if board.problems.range(of_place).count() >= PROBLEMS_LIMIT => return,
             None => SystemTime::now(),
         };
         warn!(unit = printable(unit), "{place}: {}", printable(&text));
-        if board.problems.len() < PROBLEMS_LIMIT || board.problems.contains_key(&key) {
-            board.problems.insert(key, (text, since));
-        }
+        board.problems.insert(key, (text, since));
         drop(board);
         self.bump();
     }
@@ -225,6 +225,6 @@ mod tests {
         }
         let report = status.report();
         assert!(report.problems[0].text.len() < TEXT_LIMIT + 8);
-        assert_eq!(report.problems.len(), PROBLEMS_LIMIT);
+        assert_eq!(report.problems.len(), PROBLEMS_LIMIT + 1);
     }
 }

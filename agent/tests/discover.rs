@@ -28,6 +28,8 @@ echo checked >> "$2"
 line=$(grep -n 'weight 13' "$1/haproxy.cfg" | head -1 | cut -d: -f1)
 [ -n "$line" ] && { echo "[ALERT] (1) : config : parsing [$1/haproxy.cfg:$line] : unlucky weight" >&2; exit 1; }
 grep -q 'weight 14' "$1/haproxy.cfg" && { echo "[ALERT] something is wrong" >&2; exit 1; }
+line=$(grep -n 'frontend http-in' "$1/haproxy.cfg" | cut -d: -f1)
+[ -e "$2.common" ] && { echo "[ALERT] (1) : config : parsing [$1/haproxy.cfg:$line] : bad front end" >&2; exit 1; }
 exit 0
 "#;
 
@@ -223,6 +225,23 @@ async fn the_last_good_file_stays_when_the_proxys_own_part_is_broken() {
     // It is tried again by itself, without another change.
     std::fs::write(&check, "#!/bin/sh\nexit 0\n").unwrap();
     line.serves(&["a 2"]).await;
+    line.until("nothing is wrong", || line.problems().is_empty()).await;
+    line.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_that_services_share_is_no_services_fault() {
+    let line = Loop::start(Filter::default()).await;
+    line.offer(&[("a", "1", 1), ("b", "1", 1)]);
+    line.serves(&["a 1", "b 1"]).await;
+    let mark = line.directory.path().join("checks.common");
+    std::fs::write(&mark, "").unwrap();
+    line.offer(&[("a", "1", 2), ("b", "1", 2)]);
+    line.until("the refusal is shown", || line.problems().values().any(|text| text.contains("bad front end"))).await;
+    assert_eq!(line.servers(), ["a 1", "b 1"]);
+    assert!(line.problems().keys().eq(["files"]), "{:?}", line.problems());
+    std::fs::remove_file(&mark).unwrap();
+    line.serves(&["a 2", "b 2"]).await;
     line.until("nothing is wrong", || line.problems().is_empty()).await;
     line.end().await;
 }

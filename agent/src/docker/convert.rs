@@ -12,6 +12,9 @@ const SIGTERM: u8 = 15;
 /// How long the engine waits between the stop signal and the kill when nothing else is said.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The longest that a container is believed to be stopping.
+const LONGEST_STOP: Duration = Duration::from_hours(24);
+
 /// The container, when it runs.
 pub(super) fn container(inspected: ContainerInspectResponse) -> Option<Found> {
     let state = inspected.state?;
@@ -43,8 +46,9 @@ pub(super) fn container(inspected: ContainerInspectResponse) -> Option<Found> {
         stopping: false,
     };
     let stop_signal = config.stop_signal.as_deref().map_or(SIGTERM, signal_number);
-    let seconds = config.stop_timeout.and_then(|seconds| u64::try_from(seconds).ok());
-    Some(Found { container, stop_signal, stop_timeout: seconds.map_or(STOP_TIMEOUT, Duration::from_secs) })
+    // -1 means to wait for ever.
+    let wait = |seconds| u64::try_from(seconds).map_or(LONGEST_STOP, Duration::from_secs).min(LONGEST_STOP);
+    Some(Found { container, stop_signal, stop_timeout: config.stop_timeout.map_or(STOP_TIMEOUT, wait) })
 }
 
 fn split_variable(line: &str) -> (String, String) {

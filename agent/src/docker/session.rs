@@ -204,7 +204,7 @@ impl Session {
         match result {
             Ok(Some(found)) => self.insert(id, found),
             Ok(None) => self.remove(id),
-            Err(error @ DockerError::DockerResponseServerError { .. }) => {
+            Err(error) if is_of_container(&error) => {
                 let error = words(error);
                 warn!(container = %id, error = %format_args!("{error:#}"), "inspection failed, the next resync tries again");
                 self.listed.insert(Arc::clone(id), String::new());
@@ -286,12 +286,31 @@ impl Session {
     }
 }
 
+/// Whether an error says something of the container and nothing of the engine.
+fn is_of_container(error: &DockerError) -> bool {
+    use DockerError::{DockerResponseServerError, JsonDataError, JsonSerdeError, RequestTimeoutError};
+    matches!(
+        error,
+        DockerResponseServerError { .. } | JsonDataError { .. } | JsonSerdeError { .. } | RequestTimeoutError
+    )
+}
+
 async fn inspect(docker: &Docker, id: &str) -> Result<Option<Found>, DockerError> {
     match docker.inspect_container(id, None).await {
         Ok(inspected) => Ok(convert::container(inspected)),
         Err(DockerError::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+        // One container can hang in the engine; whether it is the engine itself, the engine tells.
+        Err(DockerError::RequestTimeoutError) => match docker.ping().await {
+            Ok(_) => Err(DockerError::RequestTimeoutError),
+            Err(error) => Err(error_of_engine(error)),
+        },
         Err(error) => Err(error),
     }
+}
+
+/// An answer that must not be taken for one about a container.
+fn error_of_engine(error: DockerError) -> DockerError {
+    if is_of_container(&error) { DockerError::APIVersionParseError {} } else { error }
 }
 
 /// Only what matters is sent, and from a second ago on: the list that follows closes the gap.

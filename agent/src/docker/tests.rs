@@ -74,6 +74,16 @@ fn an_inspected_container_is_read_whole() {
 }
 
 #[test]
+fn a_stop_timeout_is_bounded() {
+    let patience = |seconds: i64| {
+        let mut inspected: ContainerInspectResponse = serde_json::from_str(INSPECTED).unwrap();
+        inspected.config.as_mut().unwrap().stop_timeout = Some(seconds);
+        container(inspected).unwrap().stop_timeout.as_secs()
+    };
+    assert_eq!([3, i64::MAX, -1].map(patience), [3, 86_400, 86_400]);
+}
+
+#[test]
 fn what_does_not_run_is_no_container() {
     let mut stopped: ContainerInspectResponse = serde_json::from_str(INSPECTED).unwrap();
     stopped.state.as_mut().unwrap().running = Some(false);

@@ -31,6 +31,11 @@ impl Encoder {
     /// Encodes the instances that differ from the last turn, and returns all entries of this host.
     pub async fn update(&mut self, offers: &BTreeMap<Key, Arc<Instance>>) -> Desired {
         let retry = std::mem::take(&mut self.retry);
+        for (service, id) in self.done.keys().filter(|key| !offers.contains_key(*key)) {
+            for layout in &self.layouts {
+                self.status.resolved(&format!("layout {}", layout.plugin.name()), &format!("{id} in {service}"));
+            }
+        }
         self.done.retain(|key, _| offers.contains_key(key));
         for (key, instance) in offers {
             let same = self.done.get(key).is_some_and(|(known, _)| known == instance);

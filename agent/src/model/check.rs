@@ -12,6 +12,8 @@ const ATTRIBUTE_LIMIT: usize = 16 << 10;
 const ATTRIBUTES_LIMIT: usize = 256;
 /// Longest registry key and file path, in bytes.
 const KEY_LIMIT: usize = 1024;
+/// Longest segment of a key or path, in bytes; file systems take no longer name.
+const SEGMENT_LIMIT: usize = 255;
 /// Longest registry value, in bytes; etcd takes requests of 1.5 MiB.
 const VALUE_LIMIT: usize = 512 << 10;
 
@@ -146,6 +148,9 @@ pub fn check_part(part: &Part) -> Result<(), CheckError> {
 fn check_path(what: &str, path: &str) -> Result<(), CheckError> {
     if path.len() > KEY_LIMIT {
         return refuse(format!("{what} {} has {} bytes, at most {KEY_LIMIT} are allowed", show(path), path.len()));
+    }
+    if path.split('/').any(|segment| segment.len() > SEGMENT_LIMIT) {
+        return refuse(format!("{what} {} has a segment of more than {SEGMENT_LIMIT} bytes", show(path)));
     }
     if path.chars().any(char::is_control) {
         return refuse(format!("{what} {} contains control characters", show(path)));

@@ -47,8 +47,8 @@ type At = (Arc<str>, Arc<str>);
 #[derive(Debug)]
 struct Page {
     text: Arc<str>,
-    /// First line (1-based) of each part and the service that wrote it, in order.
-    lines: Vec<(usize, Arc<str>)>,
+    /// First line (1-based) of each part, the service that wrote it and whether others did too, in order.
+    lines: Vec<(usize, Arc<str>, bool)>,
     /// Number of lines.
     length: usize,
 }
@@ -152,12 +152,22 @@ impl Files {
     /// The service that wrote a line (1-based) of a file as it was last composed: the first by name of those
     /// that share the part, and none for the frame's lines and for lines that are not there.
     pub fn service_at(&self, path: &str, line: usize) -> Option<&str> {
+        self.writer(path, line).map(|(name, _)| name).filter(|name| *name != FRAME)
+    }
+
+    /// Whether a line stands in the frame or in a part that several services share: no one service is to blame for it.
+    pub fn is_common(&self, path: &str, line: usize) -> bool {
+        self.writer(path, line).is_some_and(|(name, shared)| shared || name == FRAME)
+    }
+
+    fn writer(&self, path: &str, line: usize) -> Option<(&str, bool)> {
         let page = self.pages.get(path)?;
         if line == 0 || line > page.length {
             return None;
         }
-        let index = page.lines.partition_point(|(first, _)| *first <= line).checked_sub(1)?;
-        Some(&*page.lines[index].1).filter(|name| *name != FRAME)
+        let index = page.lines.partition_point(|(first, ..)| *first <= line).checked_sub(1)?;
+        let (_, name, shared) = &page.lines[index];
+        Some((name, *shared))
     }
 
     /// The key as the slot has it, so that sharers of a slot share it.
@@ -232,12 +242,14 @@ impl Files {
             return None;
         }
         let mut text = String::with_capacity(standing.iter().map(|part| part.text.len()).sum());
-        let mut lines: Vec<(usize, Arc<str>)> = Vec::with_capacity(standing.len());
+        let mut lines: Vec<(usize, Arc<str>, bool)> = Vec::with_capacity(standing.len());
         let mut length = 0;
         for part in standing {
             text.push_str(part.text);
-            if part.lines > 0 && lines.last().is_none_or(|(_, name)| name != part.owner) {
-                lines.push((length + 1, part.owner.clone()));
+            if part.lines > 0
+                && lines.last().is_none_or(|(_, name, shared)| (name, *shared) != (part.owner, part.shared))
+            {
+                lines.push((length + 1, part.owner.clone(), part.shared));
             }
             length += part.lines;
         }

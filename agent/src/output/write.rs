@@ -15,6 +15,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 mod place;
+impl Staged {
+    /// Makes sure that the files survive a crash of the host, and removes those that an earlier set had.
+    fn tidy(&self, directory: &Directory, changed: &mut Vec<String>) -> Result<(), WriteError> {
+        place::sync(&self.root, changed)?;
+        for path in &self.gone {
+            if place::remove(&self.root.join(path))? {
+                changed.push(path.clone());
+            }
+        }
+        place::sync(&self.root, &self.gone)?;
+        directory.list(self.files.keys())
+    }
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -169,14 +183,10 @@ impl Staged {
                 changed.push(path.clone());
             }
         }
-        place::sync(&self.root, &changed)?;
-        for path in &self.gone {
-            if place::remove(&self.root.join(path))? {
-                changed.push(path.clone());
-            }
+        // The files are in place, and the proxy has to hear of them whatever happens to the rest.
+        if let Err(error) = self.tidy(&directory, &mut changed) {
+            tracing::warn!(%error, "files are in place, but what is obsolete is not all gone");
         }
-        place::sync(&self.root, &self.gone)?;
-        directory.list(self.files.keys())?;
         Ok(changed)
     }
 }

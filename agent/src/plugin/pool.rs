@@ -2,10 +2,8 @@
 //!
 //! An instance that trapped, overran or was abandoned is poisoned: it is dropped, and a fresh one serves the next call.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
 use futures::future::BoxFuture;
+use std::sync::{Mutex, PoisonError};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use wasmtime::component::InstancePre;
@@ -16,11 +14,12 @@ use super::bindings::waypost::plugin::types::PluginError;
 use super::limits::{self, Clock, Limits, State};
 use super::log::GuestLog;
 use super::{CallError, convert};
-use crate::backoff::Backoff;
 
-/// Crashes in a row after which a plugin rests: one bad unit must not stop the others, a broken plugin must not burn
-/// the host.
-const PATIENCE: u32 = 3;
+/// Crashes that a plugin may have on its account before it rests: a few bad units must not stop the others, a plugin that
+/// is broken for all of them must not burn the host.
+const PATIENCE: f64 = 20.0;
+/// Crashes that are forgotten in a second.
+const FORGOTTEN: f64 = 2.0;
 /// Most text of a refusal or a crash that is passed on, in bytes.
 const TEXT_LIMIT: usize = 1500;
 
@@ -63,17 +62,25 @@ pub(super) struct Pool {
     pub(super) rest: Mutex<Rest>,
 }
 
-/// How often the plugin crashed in a row, and until when it rests.
+/// The account of crashes: each adds one, time takes them off.
 pub(super) struct Rest {
-    crashes: u32,
-    until: Option<Instant>,
-    backoff: Backoff,
+    crashes: f64,
+    since: Instant,
 }
 
 impl Default for Rest {
     fn default() -> Self {
-        let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
-        Rest { crashes: 0, until: None, backoff }
+        Rest { crashes: 0.0, since: Instant::now() }
+    }
+}
+
+impl Rest {
+    /// What is on the account now.
+    fn settle(&mut self) -> f64 {
+        let now = Instant::now();
+        self.crashes = (self.crashes - now.duration_since(self.since).as_secs_f64() * FORGOTTEN).max(0.0);
+        self.since = now;
+        self.crashes
     }
 }
 
@@ -97,7 +104,6 @@ impl Pool {
         let outcome = self.bounded(&mut warm, work).await;
         match outcome {
             Ok(result) => {
-                self.recovered();
                 self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(warm);
                 result.map_err(|error| CallError::Refused(cut(convert::refusal(error))))
             }
@@ -168,28 +174,14 @@ impl Pool {
     }
 
     fn awake(&self) -> Result<(), CallError> {
-        let rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
-        match rest.until {
-            Some(until) if Instant::now() < until => Err(CallError::Resting),
-            _ => Ok(()),
-        }
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        if rest.settle() >= PATIENCE { Err(CallError::Resting) } else { Ok(()) }
     }
 
     fn crashed(&self, text: String) -> CallError {
         let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
-        rest.crashes += 1;
-        if rest.crashes >= PATIENCE {
-            let delay = rest.backoff.next_delay();
-            rest.until = Some(Instant::now() + delay);
-        }
+        rest.crashes = rest.settle() + 1.0;
         CallError::Crashed(text)
-    }
-
-    fn recovered(&self) {
-        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
-        if rest.crashes > 0 {
-            *rest = Rest::default();
-        }
     }
 }
 

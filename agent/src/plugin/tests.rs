@@ -123,8 +123,10 @@ fn hollow(imports: &str, interfaces: &[(&str, &[&str])]) -> Vec<u8> {
          (func $f (canon lift (core func $i \"f\")))"
     );
     for (name, functions) in interfaces {
-        let exports: String = functions.iter().map(|function| format!("(export \"{function}\" (func $f))")).collect();
-        text += &format!("(instance ${name} {exports}) (export \"waypost:plugin/{name}@0.1.0\" (instance ${name}))");
+        let exports: Vec<_> = functions.iter().map(|function| format!("(export \"{function}\" (func $f))")).collect();
+        let exports = exports.concat();
+        text =
+            format!("{text} (instance ${name} {exports}) (export \"waypost:plugin/{name}@0.1.0\" (instance ${name}))");
     }
     wat::parse_str(text + ")").unwrap()
 }

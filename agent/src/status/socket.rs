@@ -36,7 +36,14 @@ pub async fn serve(path: &Path, status: Status, stop: CancellationToken) -> Resu
         tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => {
-                let (stream, _) = accepted.with_context(at)?;
+                let stream = match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        debug!(%error, "no control connection taken");
+                        tokio::time::sleep(PACE).await;
+                        continue;
+                    }
+                };
                 let (status, stop) = (status.clone(), stop.clone());
                 tokio::spawn(async move {
                     tokio::select! {
@@ -49,7 +56,11 @@ pub async fn serve(path: &Path, status: Status, stop: CancellationToken) -> Resu
             }
         }
     }
-    std::fs::remove_file(path).with_context(at)
+    // Whoever removed it before did no harm.
+    if let Err(error) = std::fs::remove_file(path) {
+        debug!(%error, "control socket not removed");
+    }
+    Ok(())
 }
 
 async fn answer(mut stream: UnixStream, status: &Status) -> Result<()> {

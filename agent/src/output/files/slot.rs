@@ -11,6 +11,8 @@ pub(super) struct Standing<'a> {
     pub(super) text: &'a str,
     pub(super) lines: usize,
     pub(super) owner: &'a Arc<str>,
+    /// More than one service gives it.
+    pub(super) shared: bool,
 }
 
 /// The texts given for a slot; almost always one.
@@ -55,6 +57,10 @@ impl Owners {
                 many.is_empty()
             }
         }
+    }
+
+    fn are_many(&self) -> bool {
+        matches!(self, Owners::Many(many) if many.len() > 1)
     }
 
     fn iter(&self) -> Box<dyn Iterator<Item = &Arc<str>> + '_> {
@@ -103,7 +109,7 @@ impl Slot {
     pub(super) fn standing(&self, held: &BTreeMap<Arc<str>, Conflict>) -> Option<Standing<'_>> {
         self.0.iter().find_map(|claim| {
             let owner = claim.owners.iter().find(|name| !held.contains_key(*name))?;
-            Some(Standing { text: &claim.text, lines: claim.lines, owner })
+            Some(Standing { text: &claim.text, lines: claim.lines, owner, shared: claim.owners.are_many() })
         })
     }
 }
