@@ -22,15 +22,18 @@ pub struct Grouping {
     node: Arc<Node>,
     status: Status,
     seen: Containers,
-    roles: BTreeMap<Arc<str>, Arc<Role>>,
+    /// What each container turned out to be, and the container as it was then.
+    roles: BTreeMap<Arc<str>, (Arc<Container>, Role)>,
     retry: BTreeSet<Arc<str>>,
 }
 
 /// What a container turned out to be.
 enum Outcome {
     Role(Role),
-    /// The last role stays; `true` when asking again may help.
-    Kept(bool),
+    /// A plugin refused it: asking again does not help.
+    Refused,
+    /// A plugin crashed: the last role stays, and asking again may help.
+    Crashed,
 }
 
 impl Grouping {
@@ -64,10 +67,16 @@ impl Grouping {
             .collect()
             .await;
         for (id, outcome) in answers {
+            let Some(container) = containers.get(&id) else { continue };
             match outcome {
-                Outcome::Role(role) => _ = self.roles.insert(id, Arc::new(role)),
-                Outcome::Kept(true) => _ = self.retry.insert(id),
-                Outcome::Kept(false) => {}
+                Outcome::Role(role) => _ = self.roles.insert(id, (Arc::clone(container), role)),
+                Outcome::Crashed => _ = self.retry.insert(id),
+                // The last role stays, unless the container moved: an address that may be gone must not.
+                Outcome::Refused => {
+                    if self.roles.get(&id).is_some_and(|(then, _)| moved(then, container)) {
+                        self.roles.remove(&id);
+                    }
+                }
             }
         }
         self.plugins.iter().for_each(Plugin::trim);
@@ -82,7 +91,7 @@ impl Grouping {
     pub fn offers(&self) -> Offers {
         let mut offers = Offers::new();
         let mut clashes = BTreeMap::new();
-        for (id, role) in &self.roles {
+        for (id, (_, role)) in &self.roles {
             let Some(container) = self.seen.get(id) else { continue };
             for offer in &role.offers {
                 let key = (Arc::from(offer.service.as_str()), Arc::from(offer.id.as_str()));
@@ -102,7 +111,7 @@ impl Grouping {
 
     /// What containers of this host want within reach.
     pub fn wants(&self) -> BTreeSet<String> {
-        self.roles.values().flat_map(|role| role.wants.iter().cloned()).collect()
+        self.roles.values().flat_map(|(_, role)| role.wants.iter().cloned()).collect()
     }
 
     async fn role(&self, container: &Arc<Container>) -> Outcome {
@@ -118,9 +127,11 @@ impl Grouping {
                         role.offers = found.offers;
                     }
                 }
+                Err(CallError::Resting) => return Outcome::Crashed,
                 Err(error) => {
                     self.status.problem("grouping", &unit, format!("plugin {}: {error}", plugin.name()));
-                    return Outcome::Kept(!matches!(error, CallError::Refused(_)));
+                    let refused = matches!(error, CallError::Refused(_));
+                    return if refused { Outcome::Refused } else { Outcome::Crashed };
                 }
             }
         }
@@ -138,6 +149,10 @@ fn checked(plugin: &Plugin, mut role: Role, complaints: &mut Vec<String>) -> Rol
     role.offers.retain(|offer| check_instance(offer).map_err(&mut refused).is_ok());
     role.wants.retain(|want| check_want(want).map_err(&mut refused).is_ok());
     role
+}
+
+fn moved(then: &Container, now: &Container) -> bool {
+    then.ports != now.ports || then.attachments != now.attachments || then.started_at != now.started_at
 }
 
 fn only_stopping(old: &Container, new: &Container) -> bool {

@@ -250,6 +250,9 @@ impl Output {
         if matches!(answer, Err(CallError::Crashed(_) | CallError::Resting)) {
             self.retry.insert(Arc::clone(&name));
         }
+        if matches!(answer, Err(CallError::Resting)) {
+            return;
+        }
         match answer.map_err(|error| error.to_string()).and_then(sound) {
             Ok(parts) => self.set(&name, parts),
             Err(text) => self.status.problem(&self.place, &name, format!("it stays as it was: {text}")),

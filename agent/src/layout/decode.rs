@@ -103,6 +103,7 @@ impl Decoder {
                 }
                 self.set(directory, sound);
             }
+            Err(CallError::Resting) => _ = self.retry.insert(directory),
             Err(error) => {
                 self.status.problem(&self.place, &directory, format!("what it held stays: {error}"));
                 if !matches!(error, CallError::Refused(_)) {

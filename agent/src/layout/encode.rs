@@ -80,7 +80,9 @@ impl Encoder {
                     if !matches!(error, CallError::Refused(_)) {
                         self.retry.insert(key.clone());
                     }
-                    self.status.problem(&place, &unit, error.to_string());
+                    if error != CallError::Resting {
+                        self.status.problem(&place, &unit, error.to_string());
+                    }
                     let old = self.done.get(key).map(|(_, entries)| entries.as_slice()).unwrap_or_default();
                     let owned = |entry: &&Entry| layout.prefixes.iter().any(|prefix| entry.key.starts_with(prefix));
                     all.extend(old.iter().filter(owned).cloned());

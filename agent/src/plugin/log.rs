@@ -1,6 +1,8 @@
 //! What a guest says, into the agent's log: cut, cleaned, and no more than a person can read.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
@@ -17,6 +19,10 @@ const LINE_LIMIT: usize = 2048;
 const BURST: f64 = 50.0;
 /// Lines per second a guest may write for long.
 const RATE: f64 = 5.0;
+/// How long a line is not written again; a plugin says the same of a bad value each time it meets it.
+const ONCE_IN: Duration = Duration::from_mins(10);
+/// Lines that are remembered for that.
+const REMEMBERED: usize = 256;
 /// Bytes of standard error that are kept to explain a trap.
 const TAIL_LIMIT: usize = 4096;
 
@@ -31,11 +37,12 @@ struct Budget {
     lines: f64,
     since: Instant,
     dropped: u64,
+    written: BTreeMap<String, Instant>,
 }
 
 impl GuestLog {
     pub(super) fn new(plugin: &str) -> Self {
-        let budget = Budget { lines: BURST, since: Instant::now(), dropped: 0 };
+        let budget = Budget { lines: BURST, since: Instant::now(), dropped: 0, written: BTreeMap::new() };
         GuestLog { plugin: plugin.into(), budget: Arc::new(Mutex::new(budget)) }
     }
 
@@ -53,13 +60,30 @@ impl GuestLog {
         Some(std::mem::take(&mut budget.dropped))
     }
 
+    /// Whether this line was not written lately.
+    fn is_news(&self, line: &str) -> bool {
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        budget.written.retain(|_, at| now.duration_since(*at) < ONCE_IN);
+        if budget.written.contains_key(line) {
+            return false;
+        }
+        if budget.written.len() < REMEMBERED {
+            budget.written.insert(line.to_owned(), now);
+        }
+        true
+    }
+
     fn write(&self, level: Level, line: &str) {
+        let line = clean(line);
+        if !self.is_news(&line) {
+            return;
+        }
         let Some(dropped) = self.admit() else { return };
         let plugin = &*self.plugin;
         if dropped > 0 {
             warn!(plugin, dropped, "it writes too much; lines were dropped");
         }
-        let line = clean(line);
         match level {
             Level::TRACE => trace!(plugin, "{line}"),
             Level::DEBUG => debug!(plugin, "{line}"),
@@ -186,6 +210,14 @@ mod tests {
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         assert_eq!(log.admit(), Some(999_950));
         assert_eq!(log.admit(), Some(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_line_is_written_once() {
+        let log = GuestLog::new("repeats itself");
+        assert!(log.is_news("bad value") && !log.is_news("bad value") && log.is_news("another"));
+        tokio::time::advance(ONCE_IN).await;
+        assert!(log.is_news("bad value"));
     }
 
     #[test]
