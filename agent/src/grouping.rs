@@ -50,7 +50,12 @@ impl Grouping {
             match change {
                 DiffItem::Add(id, _) => _ = ask.insert(Arc::clone(id)),
                 DiffItem::Update { old, new } if only_stopping(old.1, new.1) => {}
-                DiffItem::Update { new, .. } => _ = ask.insert(Arc::clone(new.0)),
+                DiffItem::Update { old, new } => {
+                    if old.1.name != new.1.name {
+                        self.status.resolved("grouping", &title(old.1));
+                    }
+                    ask.insert(Arc::clone(new.0));
+                }
                 DiffItem::Remove(id, container) => {
                     self.roles.remove(id);
                     self.status.resolved("grouping", &title(container));
@@ -161,5 +166,5 @@ fn only_stopping(old: &Container, new: &Container) -> bool {
 
 /// How people know a container.
 fn title(container: &Container) -> String {
-    format!("container {}", container.short_id())
+    format!("container {} ({})", container.short_id(), container.name)
 }

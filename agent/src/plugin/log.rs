@@ -60,30 +60,31 @@ impl GuestLog {
         Some(std::mem::take(&mut budget.dropped))
     }
 
-    /// Whether this line was not written lately.
-    fn is_news(&self, line: &str) -> bool {
+    /// Whether this line was written lately; cheap, since a flood asks a million times.
+    fn is_old(&self, line: &str) -> bool {
+        let budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.written.get(line).is_some_and(|at| at.elapsed() < ONCE_IN)
+    }
+
+    fn remember(&self, line: &str) {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        budget.written.retain(|_, at| now.duration_since(*at) < ONCE_IN);
-        if budget.written.contains_key(line) {
-            return false;
+        budget.written.retain(|_, at| at.elapsed() < ONCE_IN);
+        if budget.written.len() < REMEMBERED && line.len() <= LINE_LIMIT {
+            budget.written.insert(line.to_owned(), Instant::now());
         }
-        if budget.written.len() < REMEMBERED {
-            budget.written.insert(line.to_owned(), now);
-        }
-        true
     }
 
     fn write(&self, level: Level, line: &str) {
-        let line = clean(line);
-        if !self.is_news(&line) {
+        if self.is_old(line) {
             return;
         }
         let Some(dropped) = self.admit() else { return };
+        self.remember(line);
         let plugin = &*self.plugin;
         if dropped > 0 {
             warn!(plugin, dropped, "it writes too much; lines were dropped");
         }
+        let line = clean(line);
         match level {
             Level::TRACE => trace!(plugin, "{line}"),
             Level::DEBUG => debug!(plugin, "{line}"),
@@ -215,9 +216,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_same_line_is_written_once() {
         let log = GuestLog::new("repeats itself");
-        assert!(log.is_news("bad value") && !log.is_news("bad value") && log.is_news("another"));
+        log.remember("bad value");
+        assert!(log.is_old("bad value") && !log.is_old("another"));
         tokio::time::advance(ONCE_IN).await;
-        assert!(log.is_news("bad value"));
+        assert!(!log.is_old("bad value"));
     }
 
     #[test]
