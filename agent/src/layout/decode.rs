@@ -23,6 +23,8 @@ pub struct Decoder {
     seen: Entries,
     directories: Directories,
     retry: BTreeSet<Arc<str>>,
+    /// Instances that are left out, by directory.
+    refused: BTreeMap<Arc<str>, BTreeSet<String>>,
     parallel: usize,
 }
 
@@ -32,7 +34,7 @@ impl Decoder {
         let place = format!("layout {}", layout.plugin.name());
         let (seen, directories, retry) = (Entries::new(), Directories::new(), BTreeSet::new());
         let parallel = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * 2;
-        Decoder { layout, status, place, seen, directories, retry, parallel }
+        Decoder { layout, status, place, seen, directories, retry, refused: BTreeMap::new(), parallel }
     }
 
     /// Reads the directories in which an entry differs from the last turn, and those that failed then.
@@ -85,22 +87,21 @@ impl Decoder {
     fn take(&mut self, directory: Arc<str>, answer: Result<Vec<Instance>, CallError>) {
         match answer {
             Ok(instances) => {
-                let mut problem = None;
+                let mut refused = BTreeMap::new();
                 let sound: Vec<_> = instances
                     .into_iter()
                     .filter(|instance| match check_instance(instance) {
                         Ok(()) => true,
                         Err(error) => {
-                            problem = Some(format!("an instance is left out: {error}"));
+                            let unit = format!("{directory}{}", instance.id.chars().take(100).collect::<String>());
+                            refused.insert(unit, format!("the instance is left out: {error}"));
                             false
                         }
                     })
                     .map(Arc::new)
                     .collect();
-                match problem {
-                    Some(text) => self.status.problem(&self.place, &directory, text),
-                    None => self.status.resolved(&self.place, &directory),
-                }
+                self.status.resolved(&self.place, &directory);
+                self.complain(&directory, refused);
                 self.set(directory, sound);
             }
             Err(CallError::Resting) => _ = self.retry.insert(directory),
@@ -111,6 +112,19 @@ impl Decoder {
                 }
             }
         }
+    }
+
+    /// Makes `refused`, text by unit, what is wrong within a directory.
+    fn complain(&mut self, directory: &Arc<str>, refused: BTreeMap<String, String>) {
+        let before = self.refused.remove(directory).unwrap_or_default();
+        before
+            .iter()
+            .filter(|unit| !refused.contains_key(*unit))
+            .for_each(|unit| self.status.resolved(&self.place, unit));
+        if !refused.is_empty() {
+            self.refused.insert(Arc::clone(directory), refused.keys().cloned().collect());
+        }
+        refused.into_iter().for_each(|(unit, text)| self.status.problem(&self.place, &unit, text));
     }
 
     fn set(&mut self, directory: Arc<str>, mut instances: Vec<Arc<Instance>>) {
