@@ -1,0 +1,51 @@
+//! An output plugin that writes one file for each service, where the service's name says: `up-…` above its
+//! directory, `root-…` at an absolute path, `flood-…` far too much, `trap-…` never.
+
+wit_bindgen::generate!({ world: "output-plugin", path: "../../../wit" });
+
+use exports::waypost::plugin::lifecycle::{Description, Guest as Lifecycle};
+use exports::waypost::plugin::output::{Guest as Output, Node, Part, PluginError, Service};
+
+struct Escape;
+
+export!(Escape);
+
+impl Lifecycle for Escape {
+    fn describe() -> Description {
+        Description {
+            name: "escape".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            summary: "Writes where it must not.".into(),
+            settings_schema: String::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    fn configure(_settings: String) -> Result<(), PluginError> {
+        Ok(())
+    }
+}
+
+impl Output for Escape {
+    fn frame(_node: Node) -> Result<Vec<Part>, PluginError> {
+        Ok(vec![part("frame.txt", "frame\n")])
+    }
+
+    fn render(_node: Node, service: Service) -> Result<Vec<Part>, PluginError> {
+        let ids: String = service.instances.iter().map(|instance| format!("{}\n", instance.id)).collect();
+        let name = service.name;
+        Ok(vec![match name.split('-').next().unwrap_or_default() {
+            "up" => part("../escaped.txt", &ids),
+            "deep" => part("a/../../escaped.txt", &ids),
+            "root" => part("/tmp/waypost-escaped.txt", &ids),
+            "hidden" => part("a\0b", &ids),
+            "flood" => part("flood.txt", &"x".repeat(40 << 20)),
+            "trap" => panic!("cannot render {name}"),
+            _ => part(&format!("{name}.txt"), &ids),
+        }])
+    }
+}
+
+fn part(path: &str, text: &str) -> Part {
+    Part { path: path.into(), key: "0".into(), text: text.into() }
+}

@@ -1,0 +1,144 @@
+//! The agent under test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
+
+use anyhow::ensure;
+use rustix::process::Signal;
+
+use crate::SOON;
+use crate::built;
+use crate::host::Host;
+use crate::process::Process;
+use crate::wait::eventually;
+
+/// An agent that runs on a host, from a configuration file in the host's directory.
+pub struct Agent<'a> {
+    host: &'a Host,
+    name: String,
+    configuration: PathBuf,
+    environment: Vec<(String, String)>,
+    process: Process,
+}
+
+impl<'a> Agent<'a> {
+    /// Starts `waypost run` on `host` with this configuration; its log is `<name>.log`.
+    #[track_caller]
+    pub fn start(host: &'a Host, name: &str, configuration: &str) -> Agent<'a> {
+        Agent::start_with(host, name, configuration, &[])
+    }
+
+    /// Starts `waypost run` on `host` with this configuration and these environment variables.
+    #[track_caller]
+    pub fn start_with(host: &'a Host, name: &str, text: &str, environment: &[(&str, &str)]) -> Agent<'a> {
+        let configuration = host.dir().join(format!("{name}.toml"));
+        std::fs::write(&configuration, text).expect("a configuration file");
+        std::fs::create_dir_all(proxy_dir(host)).expect("a directory for the proxy's files");
+        let environment: Vec<_> = environment.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        let process = launch(host, name, &configuration, &environment);
+        Agent { host, name: name.to_owned(), configuration, environment, process }
+    }
+
+    /// Ends it with SIGTERM and waits for that.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        self.process.signal(Signal::TERM);
+        self.process.wait(SOON)
+    }
+
+    /// Ends it without any notice.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.wait(SOON);
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Starts it again with the same configuration.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.process.ended().is_some(), "{} is still running", self.name);
+        self.process = launch(self.host, &self.name, &self.configuration, &self.environment);
+    }
+
+    /// Everything it has logged, over all its runs.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The lines of its log that contain all of `words`.
+    pub fn log_lines(&self, words: &[&str]) -> Vec<String> {
+        let log = self.log();
+        log.lines().filter(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned).collect()
+    }
+
+    /// Waits until one line of its log contains all of `words`, and returns the first such line.
+    #[track_caller]
+    pub fn logs(&self, words: &[&str]) -> String {
+        let what = format!("{} logs {words:?}", self.name);
+        eventually(SOON, &what, || {
+            let found = self.log_lines(words);
+            ensure!(!found.is_empty(), "the log ends in {:?}", self.log().lines().last());
+            Ok(found[0].clone())
+        })
+    }
+
+    /// Fails when the agent has ended by itself.
+    #[track_caller]
+    pub fn lives(&mut self) {
+        let ended = self.process.ended();
+        assert!(ended.is_none(), "{} has ended: {ended:?}", self.name);
+    }
+
+    /// A file that its output wrote, empty while there is none.
+    pub fn proxy_file(&self, name: &str) -> String {
+        std::fs::read_to_string(proxy_dir(self.host).join(name)).unwrap_or_default()
+    }
+
+    /// Its process id, as the test sees it.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+/// Where the output of the agent on `host` writes.
+pub(crate) fn proxy_dir(host: &Host) -> PathBuf {
+    host.dir().join("proxy")
+}
+
+/// Runs `waypost` on a host to its end.
+#[track_caller]
+pub fn waypost(host: &Host, arguments: &[&str]) -> Output {
+    let mut command = host.command(built::agent());
+    finish(command.args(arguments))
+}
+
+/// Runs `waypost` where the test runs, in the directory `dir`, to its end.
+#[track_caller]
+pub fn waypost_here(dir: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(built::agent());
+    finish(command.current_dir(dir).args(arguments))
+}
+
+#[track_caller]
+fn finish(command: &mut Command) -> Output {
+    clean(command).stdin(Stdio::null()).output().expect("waypost runs")
+}
+
+fn launch(host: &Host, name: &str, configuration: &Path, environment: &[(String, String)]) -> Process {
+    let mut command = host.command(built::agent());
+    clean(&mut command).envs(environment.iter().cloned()).arg("run").arg("--config").arg(configuration);
+    host.spawn(name, command)
+}
+
+/// Takes away what the caller's environment could change.
+fn clean(command: &mut Command) -> &mut Command {
+    for name in ["HOST_IP", "ETCD_HOST", "DOCKER_HOST", "WAYPOST_LOG", "RUST_LOG", "RUST_BACKTRACE", "NO_COLOR"] {
+        command.env_remove(name);
+    }
+    command
+}

@@ -1,0 +1,51 @@
+//! Starts real servers for the scenarios: Docker engines, etcd, HAProxy, `CoreDNS` and the agent under test.
+//!
+//! Every [`Host`] is a set of Linux namespaces of its own (network, processes, mounts, host name), joined to
+//! one bridge by a [`Lab`]. So each test has all ports to itself, several hosts are several Docker engines,
+//! and dropping a host ends whatever ran on it, also when the test panics. Nothing leaves the machine.
+//!
+//! Tests wait for values with [`eventually`]; nothing else here takes its time from a clock.
+
+// A panic with a sentence is how a test ends, so every function here may do it.
+#![allow(clippy::missing_panics_doc)]
+
+mod agent;
+mod built;
+mod container;
+mod dns;
+mod engine;
+mod etcd;
+mod guest;
+mod haproxy;
+mod host;
+mod http;
+mod lab;
+mod leftovers;
+mod process;
+mod sections;
+mod wait;
+mod watch;
+mod whoami;
+
+pub use agent::{Agent, waypost, waypost_here};
+pub use built::repository;
+pub use container::Container;
+pub use dns::CoreDns;
+pub use engine::Engine;
+pub use etcd::Etcd;
+pub use guest::{component, python_component};
+pub use haproxy::Haproxy;
+pub use host::Host;
+pub use http::{Connection, Reply};
+pub use lab::Lab;
+pub use process::{Process, Signal, find_program};
+pub use sections::{agent_section, docker_section, etcd_section, haproxy_section};
+pub use wait::{always, eventually};
+pub use watch::Watch;
+
+use std::time::Duration;
+
+/// How long a server may take to start on a busy machine.
+pub const START: Duration = Duration::from_mins(1);
+/// How long a change may take to be seen on a busy machine; most take milliseconds.
+pub const SOON: Duration = Duration::from_secs(20);

@@ -1,0 +1,16 @@
+//! What Waypost promises, shown on real Docker engines, etcd, HAProxy and name servers: one file per promise.
+//!
+//! Run them by `tests/run`, or one by `cargo build && cargo test -p waypost-tests drury`.
+
+// Clippy knows test functions, and not the functions that they share.
+#![allow(clippy::unwrap_used)]
+
+mod config;
+mod drury;
+mod ends;
+mod guests;
+mod hostile;
+mod houserules;
+mod ports;
+mod selftest;
+mod wilder;

@@ -1,0 +1,40 @@
+//! The harness itself: its servers start, see each other, and are gone afterwards.
+
+use anyhow::ensure;
+use harness::{CoreDns, Engine, Lab, SOON, eventually};
+
+#[test]
+fn containers_of_one_host_answer_another_host() {
+    let lab = Lab::new();
+    let (first, second) = (lab.host("first"), lab.host("second"));
+    let (engine, other) = (Engine::start(&first), Engine::start(&second));
+    let container = engine.run(&["--publish", "8000", "whoami"]);
+    let there = other.run(&["--publish", "8000", "whoami"]);
+    for from in [&second, lab.hub()] {
+        let answer = eventually(SOON, "the container answers", || {
+            from.connect_to(first.address(), container.published("8000"))?.get("/")?.good()
+        });
+        assert_eq!(answer, container.greeting());
+    }
+    let answer = lab.hub().connect_to(second.address(), there.published("8000")).unwrap().get("/").unwrap();
+    assert_eq!(answer.body, there.greeting());
+}
+
+#[test]
+fn etcd_and_a_name_server_answer() {
+    let lab = Lab::new();
+    let etcd = lab.etcd();
+    let watch = etcd.watch("/skydns/");
+    etcd.put("/skydns/internal/web/one", r#"{"host":"10.0.0.1","ttl":5}"#);
+    etcd.put("/other", "with\nlines");
+    assert_eq!(etcd.entries("/other")["/other"], "with\nlines");
+    let dns = CoreDns::start(lab.hub(), &etcd, "internal");
+    eventually(SOON, "the name has an address", || {
+        let found = dns.addresses("web.internal")?;
+        ensure!(found == ["10.0.0.1"], "{found:?}");
+        Ok(())
+    });
+    etcd.delete("/skydns/internal/web/one");
+    assert_eq!(watch.deleted(), ["/skydns/internal/web/one"]);
+    assert_eq!(watch.written(), ["/skydns/internal/web/one"]);
+}
