@@ -186,6 +186,11 @@ impl Agent {
         Ok(Agent { config, plugins, node, registry, status, _lock: lock })
     }
 
+    /// How many plugins had to be compiled and need not be at the next start.
+    pub fn compiled(&self) -> usize {
+        self.plugins.host.compiled()
+    }
+
     /// Runs both loops until `stop` fires or one of them fails.
     ///
     /// # Errors

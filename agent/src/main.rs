@@ -45,7 +45,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the agent in the foreground
-    Run(ConfigArgument),
+    Run(RunArguments),
     /// Check configuration, plugins and endpoints, without starting
     Check(ConfigArgument),
     /// Show the files that would be written, changing nothing
@@ -63,6 +63,16 @@ struct ConfigArgument {
     /// Configuration file
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// What `run` takes.
+#[derive(Args)]
+struct RunArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// It was started again by itself
+    #[arg(long, hide = true)]
+    again: bool,
 }
 
 /// Why a command failed, and so its exit code.
@@ -155,7 +165,7 @@ fn start_log(arguments: &Arguments) -> Result<(), tracing_subscriber::filter::Pa
 
 async fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run(config) => run(config).await,
+        Command::Run(arguments) => run(arguments).await,
         Command::Check(config) => cli::check::check(config).await,
         Command::Render(arguments) => cli::render::render(arguments).await,
         Command::Catalog(arguments) => cli::catalog::catalog(arguments).await,
@@ -163,11 +173,24 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
     }
 }
 
-async fn run(config: ConfigArgument) -> Result<(), Failure> {
+async fn run(RunArguments { config, again }: RunArguments) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let agent = Agent::build(config.read()?).await.map_err(|error| config.place(error))?;
+    if agent.compiled() > 0 && !again && !stop.is_cancelled() {
+        start_again();
+    }
     Ok(agent.run(stop).await?)
+}
+
+/// Becomes the same program anew, which finds its plugins compiled: compiling takes more than twice the memory that an
+/// agent needs, and much of it would never be given back. Comes back only when that is not possible.
+fn start_again() {
+    use std::os::unix::process::CommandExt;
+    let Ok(program) = std::env::current_exe() else { return };
+    let arguments = std::env::args_os().skip(1);
+    let error = std::process::Command::new(program).args(arguments).arg("--again").exec();
+    tracing::debug!(%error, "not started again, so the memory that compiling took stays taken");
 }
 
 /// The first SIGTERM or SIGINT ends the agent in order, a second one at once.

@@ -47,6 +47,8 @@ pub struct Output {
     place: String,
     filter: Filter,
     wants: Wants,
+    /// The whole catalog as of the last turn, and what of it is taken.
+    catalog: Services,
     seen: Services,
     files: Files,
     framed: bool,
@@ -69,6 +71,7 @@ impl Output {
             place: format!("output {name}"),
             filter,
             wants: Wants::new(),
+            catalog: Services::new(),
             seen: Services::new(),
             files: Files::new(),
             framed: false,
@@ -204,14 +207,28 @@ impl Output {
         self.files.set(name, parts);
     }
 
-    /// The services this output takes; a free clone when it takes all.
+    /// The services this output takes; only names that are new to it are asked about, all of them when a wish changed.
     fn taken(&mut self, services: &Services, wants: &Wants) -> Services {
-        self.wants.clone_from(wants);
         if self.filter.patterns.is_none() {
             return services.clone();
         }
-        let taken = services.iter().filter(|(name, _)| self.filter.takes(name, &self.wants));
-        taken.map(|(name, service)| (Arc::clone(name), Arc::clone(service))).collect()
+        let mut taken = self.seen.clone();
+        if self.wants != *wants {
+            self.wants.clone_from(wants);
+            (self.catalog, taken) = (Services::new(), Services::new());
+        }
+        for change in self.catalog.diff(services) {
+            match change {
+                DiffItem::Add(name, service) | DiffItem::Update { new: (name, service), .. } => {
+                    if self.filter.takes(name, &self.wants) {
+                        taken.insert(Arc::clone(name), Arc::clone(service));
+                    }
+                }
+                DiffItem::Remove(name, _) => _ = taken.remove(name),
+            }
+        }
+        self.catalog = services.clone();
+        taken
     }
 }
 
