@@ -9,22 +9,30 @@ const SHIPPED: [&str; 8] = ["labels", "announce", "image", "json", "backends", "
 const TARGET: &str = "wasm32-wasip2";
 
 fn main() {
-    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap()).join("..");
+    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("..");
     for watched in ["plugins", "wit", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }
-    let out = PathBuf::from(env::var("OUT_DIR").unwrap());
+    let out = PathBuf::from(variable("OUT_DIR"));
     let target = target_directory(&out);
     build_plugins(&root, &target);
-    let mut table = String::from("pub const SHIPPED: &[(&str, &[u8])] = &[\n");
+    let mut table = String::from("pub(super) const SHIPPED: &[(&str, &[u8])] = &[\n");
     for name in SHIPPED {
         let built = target.join(TARGET).join("plugin").join(format!("waypost_plugin_{name}.wasm"));
         let kept = out.join(format!("{name}.wasm"));
         fs::copy(&built, &kept).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
-        table += &format!("    ({name:?}, include_bytes!({kept:?})),\n");
+        table += "    (\"";
+        table += name;
+        table += "\", include_bytes!(concat!(env!(\"OUT_DIR\"), \"/";
+        table += name;
+        table += ".wasm\"))),\n";
     }
     table += "];\n";
-    fs::write(out.join("shipped.rs"), table).unwrap();
+    fs::write(out.join("shipped.rs"), table).expect("OUT_DIR can be written");
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|error| panic!("{name}: {error}; cargo sets it"))
 }
 
 /// A target directory beside the agent's own, which the running cargo has locked.
@@ -34,7 +42,7 @@ fn target_directory(out: &Path) -> PathBuf {
 }
 
 fn build_plugins(root: &Path, target: &Path) {
-    let mut cargo = Command::new(env::var("CARGO").unwrap());
+    let mut cargo = Command::new(variable("CARGO"));
     cargo.current_dir(root).args(["build", "--profile", "plugin", "--target", TARGET, "--target-dir"]).arg(target);
     for name in SHIPPED {
         cargo.args(["--package", &format!("waypost-plugin-{name}")]);

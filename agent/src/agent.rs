@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::sync::watch;
@@ -28,6 +29,9 @@ mod address;
 
 /// Name of the control socket in the state directory.
 pub const SOCKET: &str = "waypost.sock";
+
+/// How often the state of the registry is shown on the board.
+const REGISTRY_CHECK: Duration = Duration::from_secs(1);
 
 /// Why an agent could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -207,7 +211,7 @@ impl Agent {
         if config.agent.register {
             let options =
                 docker::Options { endpoint: config.docker.endpoint.0.clone(), resync: config.docker.resync.0 };
-            let containers = docker::watch(&options, stop.clone())?;
+            let containers = docker::watch(options, status.clone(), stop.clone());
             let register = Register {
                 grouping: Grouping::new(plugins.groupings.clone(), Arc::clone(&node), status.clone()),
                 encoder: plugins.encoder(&node, &status),
@@ -224,6 +228,7 @@ impl Agent {
             // Nobody wishes for anything, which the outputs must not take for an ended input.
             loops.spawn(hold(wants_out, stop.clone()));
         }
+        loops.spawn(watch_registry(Arc::clone(&registry), status.clone(), stop.clone()));
         let socket = config.agent.state_dir.join(SOCKET);
         let (board, ended) = (status.clone(), stop.clone());
         loops.spawn(async move { status::serve(&socket, board, ended).await });
@@ -237,6 +242,22 @@ impl Agent {
         }
         drop(plugins.host);
         outcome
+    }
+}
+
+/// Shows on the board whether the registry answers.
+async fn watch_registry(registry: Arc<dyn Registry>, status: Status, stop: CancellationToken) -> Result<()> {
+    let mut ticks = tokio::time::interval(REGISTRY_CHECK);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        let now = registry.status();
+        match now.error.filter(|_| !now.connected) {
+            Some(error) => status.problem("registry", &now.description, format!("it is away, routes stay: {error}")),
+            None => status.resolved("registry", &now.description),
+        }
     }
 }
 
@@ -296,6 +317,7 @@ fn proxy_options(output: &config::Output, name: &str) -> Result<ProxyOptions> {
     Ok(ProxyOptions {
         dir: output.directory.clone(),
         check: output.check.as_ref().map(|check| check.0.clone()),
+        bind_check: output.bind_check,
         reload,
         timeout: output.timeout.0,
         min_interval: output.min_interval.0,

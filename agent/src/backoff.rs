@@ -27,7 +27,7 @@ impl Backoff {
         self.seed ^= self.seed >> 7;
         self.seed ^= self.seed << 17;
         let half = full / 2;
-        half + half.mul_f64((self.seed % 1000) as f64 / 1000.0)
+        half + half / 1000 * u32::try_from(self.seed % 1000).unwrap_or(0)
     }
 
     /// Starts over after a success.

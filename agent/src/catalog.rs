@@ -9,6 +9,9 @@ use crate::model::{Instance, Service, Services};
 
 type Directories = imbl::OrdMap<Arc<str>, Arc<[Arc<Instance>]>>;
 
+/// A service, a layout and a directory.
+type Place = (Arc<str>, usize, Arc<str>);
+
 /// The catalog and where each service's instances come from.
 #[derive(Default)]
 pub struct Catalog {
@@ -16,7 +19,7 @@ pub struct Catalog {
     /// Directories by layout, as of the last turn.
     seen: BTreeMap<usize, Directories>,
     /// Instances by service, layout and directory; of several layouts the first one counts.
-    sources: BTreeMap<(Arc<str>, usize, Arc<str>), Arc<[Arc<Instance>]>>,
+    sources: BTreeMap<Place, Arc<[Arc<Instance>]>>,
 }
 
 impl Catalog {

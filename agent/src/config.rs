@@ -203,6 +203,8 @@ pub struct Output {
     pub services: Option<Vec<Pattern>>,
     /// Command that judges a candidate; `{dir}` is its directory.
     pub check: Option<Argv>,
+    /// Whether addresses that the files newly bind are tried before the proxy is told.
+    pub bind_check: bool,
     /// How the proxy takes the files up.
     pub reload: Option<Reload>,
     /// Quiet time before a storm of changes is rendered, and the longest it may be put off.
@@ -247,6 +249,7 @@ impl Config {
         let mut config = read::parse(text, path)?;
         config.apply_environment(environment)?;
         config.apply_defaults();
+        config.check_together().map_err(|(key, wrong)| ConfigError::in_text(path, text, &key, &wrong))?;
         Ok(config)
     }
 
@@ -262,6 +265,35 @@ impl Config {
             let endpoint =
                 value::etcd_host(host).ok_or_else(|| ConfigError::environment("ETCD_HOST", host, expected))?;
             self.registry.endpoints.push(endpoint);
+        }
+        Ok(())
+    }
+
+    /// What each key may be alone but not beside the others: key and what is wrong.
+    fn check_together(&self) -> Result<(), (String, String)> {
+        let wrong = |key: &str, text: &str| Err((key.to_owned(), text.to_owned()));
+        let registry = &self.registry;
+        if registry.kind == Some(RegistryKind::Memory) && !registry.endpoints.is_empty() {
+            return wrong("registry.endpoints", "found kind = \"memory\" beside it, expected kind = \"etcd\" or none");
+        }
+        if registry.kind == Some(RegistryKind::Memory) && !self.agent.register && self.agent.discover {
+            return wrong(
+                "agent.register",
+                "found false with the embedded registry, which then stays empty; expected kind = \"etcd\"",
+            );
+        }
+        if self.agent.discover && !self.layout.iter().enumerate().any(|(index, one)| one.read.unwrap_or(index == 0)) {
+            return wrong(
+                "layout[0]",
+                "no layout is read; expected read = true in one of them, or agent.discover = false",
+            );
+        }
+        for (index, output) in self.output.iter().enumerate() {
+            if self.output[..index].iter().any(|earlier| earlier.directory == output.directory) {
+                let text =
+                    format!("found directory \"{}\" twice, expected one for each output", output.directory.display());
+                return Err((format!("output[{index}]"), text));
+            }
         }
         Ok(())
     }

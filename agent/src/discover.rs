@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 use crate::backoff::Backoff;
 use crate::catalog::Catalog;
@@ -17,11 +16,12 @@ use crate::layout::Decoder;
 use crate::model::{Entries, Services};
 use crate::output::write::Directory;
 use crate::output::{Output, Wants};
-use crate::proxy::{Proxy, Verdict};
+use crate::proxy::Proxy;
 use crate::status::{OutputState, Status};
 
-/// Most times one candidate is checked, each time with one more service held back.
-const CHECKS_LIMIT: usize = 32;
+mod write;
+
+use write::write;
 
 /// One layout that is read: its entries and what they mean.
 pub struct Reading {
@@ -126,14 +126,16 @@ pub async fn serve(
     let mut reloads = target.proxy.status();
     let mut state = OutputState { directory: target.directory.root().display().to_string(), ..OutputState::default() };
     let mut last_turn: Option<Instant> = None;
+    let mut begun = false;
     loop {
         let services = inputs.services.borrow_and_update().clone();
         let wants = inputs.wants.borrow_and_update().clone();
         let mut retry = Duration::MAX;
         if let Some(services) = services {
             output.update(&services, &wants).await;
-            match write(&mut output, &target, last_turn.is_none()).await {
+            match write(&mut output, &target, !begun).await {
                 Ok(written) => {
+                    begun = true;
                     state.writes += u64::from(written);
                     state.error = None;
                     status.resolved(&place, "files");
@@ -199,44 +201,6 @@ async fn settle(inputs: &mut Inputs, pace: Pace, last_turn: Option<Instant>, sto
             Ok(()) = inputs.wants.changed() => {}
         }
     }
-}
-
-/// Brings the files to what is rendered: stage, check, hold back who is to blame, put into place, reload.
-async fn write(output: &mut Output, target: &Target, first: bool) -> Result<bool> {
-    for _ in 0..CHECKS_LIMIT {
-        let files = output.compose().files;
-        let directory = target.directory.clone();
-        let Some(staged) = tokio::task::spawn_blocking(move || directory.stage(&files)).await?? else {
-            output.committed();
-            if first {
-                // The agent that wrote these files may have ended before the proxy took them up.
-                target.proxy.request_reload();
-            }
-            return Ok(false);
-        };
-        match target.proxy.check(staged.dir()).await? {
-            Verdict::Valid => {
-                let changed = tokio::task::spawn_blocking(move || staged.commit()).await??;
-                output.committed();
-                info!(output = target.name, files = ?changed, "written");
-                target.proxy.request_reload();
-                return Ok(true);
-            }
-            Verdict::Invalid { text, places } => {
-                let mut held = false;
-                for place in &places {
-                    held |= output.hold(&place.path, place.line, &place.text);
-                }
-                if !held {
-                    warn!(output = target.name, "the check blames no changed service; all changes wait");
-                    output.hold_all();
-                    anyhow::bail!("the check refuses them: {}", text.trim());
-                }
-            }
-        }
-    }
-    output.hold_all();
-    anyhow::bail!("after {CHECKS_LIMIT} services were held back the check still refuses them")
 }
 
 /// The catalog once, from entries that were read before: for commands that do not stay.

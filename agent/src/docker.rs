@@ -11,10 +11,11 @@ use anyhow::{Context, Result};
 use bollard::Docker;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::backoff::Backoff;
 use crate::model::{Container, Containers};
+use crate::status::Status;
 
 mod convert;
 mod session;
@@ -40,29 +41,32 @@ pub type Watched = watch::Receiver<Option<Containers>>;
 
 /// Follows the containers until `stop` fires.
 ///
-/// # Errors
-/// When the endpoint is not one that can be spoken to; an engine that is away is waited for.
-pub fn watch(options: &Options, stop: CancellationToken) -> Result<Watched> {
-    let docker = connect(&options.endpoint)?;
+/// An engine that is away is waited for.
+pub fn watch(options: Options, status: Status, stop: CancellationToken) -> Watched {
     let (sender, receiver) = watch::channel(None);
-    let resync = options.resync;
     tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = follow(docker, resync, sender) => {}
+            () = follow(options, sender, status) => {}
         }
     });
-    Ok(receiver)
+    receiver
 }
 
-async fn follow(docker: Docker, resync: Duration, sender: watch::Sender<Option<Containers>>) {
+async fn follow(options: Options, sender: watch::Sender<Option<Containers>>, status: Status) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let mut session = Session::new(sender);
     loop {
-        let Err(error) = session.run(&docker, resync, &mut backoff).await;
-        let delay = backoff.next_delay();
-        warn!(error = %format_args!("{error:#}"), retry_in = ?delay, "container engine is away, registrations stay");
-        tokio::time::sleep(delay).await;
+        let error = match connect(&options.endpoint) {
+            Ok(docker) => {
+                let followed = || status.resolved("docker", &options.endpoint);
+                let Err(error) = session.run(&docker, options.resync, &mut backoff, followed).await;
+                error
+            }
+            Err(error) => error,
+        };
+        status.problem("docker", &options.endpoint, format!("it is away, registrations stay: {error:#}"));
+        tokio::time::sleep(backoff.next_delay()).await;
     }
 }
 
@@ -73,9 +77,7 @@ fn connect(endpoint: &str) -> Result<Docker> {
         Some(path) => Docker::connect_with_unix(path, seconds, version),
         None => Docker::connect_with_http(endpoint, seconds, version),
     };
-    docker.with_context(|| {
-        format!("container engine at {endpoint}: expected unix://PATH, http://HOST:PORT or tcp://HOST:PORT")
-    })
+    docker.map_err(words).with_context(|| format!("container engine at {endpoint}"))
 }
 
 /// Asks once whether the engine answers; its version.
@@ -122,7 +124,8 @@ struct Found {
 }
 
 fn words(error: bollard::errors::Error) -> anyhow::Error {
-    let text = error.to_string();
-    let text = text.trim().to_owned();
-    anyhow::Error::new(error).context(text)
+    match &error {
+        bollard::errors::Error::SocketNotFoundError(path) => anyhow::anyhow!("there is no socket {path}; does it run?"),
+        _ => anyhow::Error::new(error),
+    }
 }

@@ -108,10 +108,6 @@ impl Grouping {
     async fn role(&self, container: &Arc<Container>) -> Outcome {
         let unit = title(container);
         let mut role = Role::default();
-        if let Some(reason) = crate::health::held_back(container) {
-            tracing::debug!(container = unit, reason, "held back");
-            return Outcome::Role(role);
-        }
         let mut complaints = Vec::new();
         for plugin in &self.plugins {
             match plugin.group(&self.node, container).await {

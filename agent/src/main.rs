@@ -34,7 +34,7 @@ const DEFAULT_CONFIG: &str = "/etc/waypost/waypost.toml";
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// How much is logged: error, warn, info, debug, trace, or a filter like waypost::docker=debug
+    /// How much is logged: error, warn, info, debug, trace, or a filter by module
     #[arg(long, global = true, default_value = "info", env = "WAYPOST_LOG", hide_env = true)]
     log: String,
     /// Log in JSON, for programs
@@ -156,9 +156,9 @@ fn start_log(arguments: &Arguments) -> Result<(), tracing_subscriber::filter::Pa
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal());
     if arguments.log_json {
-        log.json().init()
+        log.json().init();
     } else {
-        log.init()
+        log.init();
     }
     Ok(())
 }

@@ -47,8 +47,8 @@ pub struct Output {
     place: String,
     filter: Filter,
     wants: Wants,
-    /// The whole catalog as of the last turn, and what of it is taken.
-    catalog: Services,
+    /// All services and those it takes, as of the last turn.
+    offered: Services,
     seen: Services,
     files: Files,
     framed: bool,
@@ -56,8 +56,10 @@ pub struct Output {
     retry: BTreeSet<Arc<str>>,
     /// Services that changed since the files were last put into place, and their parts as they are there.
     before: BTreeMap<Arc<str>, Vec<Part>>,
-    /// Parts that wait for another change, since the check blamed none of them.
+    /// Parts that are tried again at the next turn: the check blamed none of them, or the fault may pass.
     waiting: BTreeMap<Arc<str>, Vec<Part>>,
+    /// Services to blame in this turn.
+    held: BTreeSet<Arc<str>>,
     parallel: usize,
 }
 
@@ -71,13 +73,14 @@ impl Output {
             place: format!("output {name}"),
             filter,
             wants: Wants::new(),
-            catalog: Services::new(),
+            offered: Services::new(),
             seen: Services::new(),
             files: Files::new(),
             framed: false,
             retry: BTreeSet::new(),
             before: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            held: BTreeSet::new(),
             parallel: std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * 2,
         }
     }
@@ -87,14 +90,15 @@ impl Output {
         self.seen.len()
     }
 
-    /// Whether the plugin crashed on some service, which is worth another try.
+    /// Whether something is worth another try: the plugin crashed on it, or it waits.
     pub fn wants_retry(&self) -> bool {
-        !self.retry.is_empty() || !self.framed
+        !self.retry.is_empty() || !self.waiting.is_empty() || !self.framed
     }
 
     /// Renders the services that differ from the last turn, and those that failed then.
     pub async fn update(&mut self, services: &Services, wants: &Wants) {
         self.frame().await;
+        self.held.clear();
         for (name, parts) in std::mem::take(&mut self.waiting) {
             self.set(&name, parts);
         }
@@ -102,16 +106,14 @@ impl Output {
         let taken = self.taken(services, wants);
         for change in self.seen.diff(&taken) {
             match change {
-                DiffItem::Add(name, _) | DiffItem::Update { new: (name, _), .. } => {
-                    _ = changed.insert(Arc::clone(name))
+                DiffItem::Add(name, _) | DiffItem::Update { new: (name, _), .. } | DiffItem::Remove(name, _) => {
+                    changed.insert(Arc::clone(name));
                 }
-                DiffItem::Remove(name, _) => _ = changed.insert(Arc::clone(name)),
             }
         }
         self.seen = taken;
         let (gone, render): (Vec<_>, Vec<_>) = changed.into_iter().partition(|name| !self.seen.contains_key(name));
         for name in gone {
-            self.status.resolved(&self.place, &name);
             self.set(&name, Vec::new());
         }
         let work: Vec<Arc<Service>> = render.iter().filter_map(|name| self.seen.get(name).cloned()).collect();
@@ -145,11 +147,16 @@ impl Output {
 
     /// The files are in place: what they hold is the last good state.
     pub fn committed(&mut self) {
-        self.before.clear();
+        for name in std::mem::take(&mut self.before).into_keys() {
+            if !self.held.contains(&name) && !self.waiting.contains_key(&name) {
+                self.status.resolved(&self.place, &name);
+            }
+        }
     }
 
-    /// Takes back what the service that wrote this line changed; false when nobody is to blame for it.
-    pub fn hold(&mut self, path: &str, line: usize, reason: &str) -> bool {
+    /// Takes back what the service that wrote this line changed; false when nobody is to blame for it. What may pass
+    /// is tried again.
+    pub fn hold(&mut self, path: &str, line: usize, reason: &str, may_pass: bool) -> bool {
         let Some(name) = self.files.service_at(path, line).map(Arc::<str>::from) else { return false };
         let Some(before) = self.before.get(&name).cloned() else { return false };
         // When it is named again, even what it was is refused now, and it has to go.
@@ -159,16 +166,48 @@ impl Output {
         }
         let how = if stays.is_empty() { "it is left out" } else { "it stays as it was" };
         self.status.problem(&self.place, &name, format!("{how}: {reason} ({path} line {line})"));
+        if may_pass {
+            self.waiting.entry(Arc::clone(&name)).or_insert_with(|| self.files.parts(&name));
+        }
         self.files.set(&name, stays);
+        self.held.insert(name);
         true
     }
 
     /// Takes every change since the last good state back until something else changes.
     pub fn hold_all(&mut self) {
-        for (name, parts) in std::mem::take(&mut self.before) {
-            self.waiting.insert(Arc::clone(&name), self.files.parts(&name));
-            self.files.set(&name, parts);
+        self.withhold(&self.changed());
+    }
+
+    /// The services that changed since the last good state.
+    pub fn changed(&self) -> Vec<Arc<str>> {
+        self.before.keys().cloned().collect()
+    }
+
+    /// Takes what these services changed back, to be admitted later.
+    pub fn withhold(&mut self, names: &[Arc<str>]) {
+        for name in names {
+            let Some(before) = self.before.get(name) else { continue };
+            self.waiting.entry(Arc::clone(name)).or_insert_with(|| self.files.parts(name));
+            self.files.set(name, before.clone());
         }
+    }
+
+    /// Lets what these services changed in again.
+    pub fn admit(&mut self, names: &[Arc<str>]) {
+        for name in names {
+            if let Some(parts) = self.waiting.remove(name) {
+                self.files.set(name, parts);
+            }
+        }
+    }
+
+    /// Leaves a service as it was until it changes, and says why.
+    pub fn blame(&mut self, name: &Arc<str>, reason: &str) {
+        self.waiting.remove(name);
+        self.held.insert(Arc::clone(name));
+        let how = if self.files.parts(name).is_empty() { "it is left out" } else { "it stays as it was" };
+        self.status.problem(&self.place, name, format!("{how}: {reason}"));
     }
 
     async fn frame(&mut self) {
@@ -192,42 +231,38 @@ impl Output {
             self.retry.insert(Arc::clone(&name));
         }
         match answer.map_err(|error| error.to_string()).and_then(sound) {
-            Ok(parts) => {
-                self.status.resolved(&self.place, &name);
-                self.set(&name, parts);
-            }
+            Ok(parts) => self.set(&name, parts),
             Err(text) => self.status.problem(&self.place, &name, format!("it stays as it was: {text}")),
         }
     }
 
     fn set(&mut self, name: &Arc<str>, parts: Vec<Part>) {
+        self.waiting.remove(name);
         if !self.before.contains_key(name) {
             self.before.insert(Arc::clone(name), self.files.parts(name));
         }
         self.files.set(name, parts);
     }
 
-    /// The services this output takes; only names that are new to it are asked about, all of them when a wish changed.
+    /// The services this output takes; work follows what changed, and the wishes when they did.
     fn taken(&mut self, services: &Services, wants: &Wants) -> Services {
         if self.filter.patterns.is_none() {
             return services.clone();
         }
-        let mut taken = self.seen.clone();
-        if self.wants != *wants {
-            self.wants.clone_from(wants);
-            (self.catalog, taken) = (Services::new(), Services::new());
-        }
-        for change in self.catalog.diff(services) {
+        let mut taken = if self.wants == *wants { self.seen.clone() } else { Services::new() };
+        let before = if self.wants == *wants { std::mem::take(&mut self.offered) } else { Services::new() };
+        for change in before.diff(services) {
             match change {
                 DiffItem::Add(name, service) | DiffItem::Update { new: (name, service), .. } => {
-                    if self.filter.takes(name, &self.wants) {
+                    if self.filter.takes(name, wants) {
                         taken.insert(Arc::clone(name), Arc::clone(service));
                     }
                 }
                 DiffItem::Remove(name, _) => _ = taken.remove(name),
             }
         }
-        self.catalog = services.clone();
+        self.offered = services.clone();
+        self.wants.clone_from(wants);
         taken
     }
 }

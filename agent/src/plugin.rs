@@ -109,7 +109,7 @@ impl Host {
     /// A host whose guests are bounded by `limits`; compiled code is kept in `cache`.
     ///
     /// # Errors
-    /// When threads cannot be started or the cache directory is not ours alone.
+    /// When threads cannot be started.
     pub fn new(limits: Limits, cache: Option<PathBuf>) -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -118,8 +118,10 @@ impl Host {
             .enable_time()
             .build()
             .context("plugin threads did not start")?;
+        let handle = runtime.handle().clone();
+        let threads = Threads(Some(runtime));
         let loader = Arc::new(load::Loader::new(limits, cache, cores)?);
-        Ok(Host { loader, runtime: runtime.handle().clone(), _threads: Threads(Some(runtime)) })
+        Ok(Host { loader, runtime: handle, _threads: threads })
     }
 
     /// Names of the shipped plugins.

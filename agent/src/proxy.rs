@@ -11,17 +11,15 @@
 //!
 //! Processes and sockets stay in here; so does every path that begins with `.waypost-` and the output's name.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+mod bind;
 mod check;
 mod command;
 mod lines;
@@ -30,9 +28,11 @@ mod notify;
 mod process;
 mod record;
 mod reload;
+mod signal;
 mod supervise;
 
 pub use check::{Place, Verdict};
+pub use signal::Signal;
 
 /// How to check and reload a proxy.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct ProxyOptions {
     pub dir: PathBuf,
     /// Command that ends with 0 when the files in `{dir}` are valid; nothing is checked without one.
     pub check: Option<Vec<String>>,
+    /// Whether addresses that the files newly bind are tried first; not for a proxy with a network of its own.
+    pub bind_check: bool,
     /// How to reload; without one the files are all there is.
     pub reload: Option<Reload>,
     /// Longest time that one check, and one reload, may take.
@@ -74,76 +76,13 @@ pub enum Reload {
     /// output's directory serve this: `.waypost-NAME.pid` (which process, and since when), `.waypost-NAME.notify`
     /// (the socket it reports to) and `.waypost-NAME.output` (the pipe it writes its lines to). A process whose
     /// command is not the configured one any more is stopped instead. Under systemd this needs
-    /// `KillMode=process` or `mixed`, because systemd otherwise ends the whole group with the agent.
+    /// `KillMode=process`, because systemd otherwise ends the whole group with the agent.
     Supervise {
         /// Argument list in which `{dir}` is the output's directory.
         command: Vec<String>,
         /// Signal that makes the process reload.
         signal: Signal,
     },
-}
-
-/// A signal that a proxy takes for a request; read from its name with or without `SIG`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Signal {
-    /// `HUP`, by which nginx and most others reload.
-    Hup,
-    /// `INT`
-    Int,
-    /// `QUIT`
-    Quit,
-    /// `USR1`
-    Usr1,
-    /// `USR2`, by which the master process of `HAProxy` reloads.
-    Usr2,
-    /// `TERM`
-    Term,
-    /// `WINCH`
-    Winch,
-}
-
-impl Signal {
-    const ALL: [(&'static str, Signal, rustix::process::Signal); 7] = [
-        ("HUP", Signal::Hup, rustix::process::Signal::HUP),
-        ("INT", Signal::Int, rustix::process::Signal::INT),
-        ("QUIT", Signal::Quit, rustix::process::Signal::QUIT),
-        ("USR1", Signal::Usr1, rustix::process::Signal::USR1),
-        ("USR2", Signal::Usr2, rustix::process::Signal::USR2),
-        ("TERM", Signal::Term, rustix::process::Signal::TERM),
-        ("WINCH", Signal::Winch, rustix::process::Signal::WINCH),
-    ];
-
-    fn number(self) -> rustix::process::Signal {
-        Self::ALL.iter().find(|(_, signal, _)| *signal == self).map_or(rustix::process::Signal::HUP, |entry| entry.2)
-    }
-}
-
-impl FromStr for Signal {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let name = text.strip_prefix("SIG").unwrap_or(text);
-        let found = Self::ALL.iter().find(|(known, ..)| *known == name);
-        found.map(|(_, signal, _)| *signal).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|(known, ..)| *known).collect();
-            format!("found the signal {text:?}, expected one of {}", known.join(", "))
-        })
-    }
-}
-
-impl TryFrom<String> for Signal {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for Signal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::ALL.iter().find(|(_, signal, _)| signal == self).map_or("HUP", |(name, ..)| name))
-    }
 }
 
 /// How reloading stands.
@@ -175,6 +114,7 @@ pub struct Proxy {
 impl Proxy {
     /// Starts the task that reloads, on the current runtime; a supervised proxy that an earlier agent left is
     /// adopted. When `stop` fires the task ends and stops a supervised proxy.
+    #[expect(clippy::needless_pass_by_value, reason = "every task is given its token last, and by value")]
     pub fn new(options: ProxyOptions, stop: CancellationToken) -> Self {
         let (wanted, requests) = watch::channel(0);
         let (farewell, said) = watch::channel(true);
@@ -205,15 +145,26 @@ impl Proxy {
         Proxy { options, wanted, status, stop, farewell, task }
     }
 
-    /// Asks the proxy's own check about the files in `staged`.
+    /// Asks the proxy's own check about the files in `staged`, and whether the addresses they ask for can be bound.
     ///
     /// # Errors
     /// The check could not be run, or did not end in time: nothing is known of the files.
     pub async fn check(&self, staged: &Path) -> anyhow::Result<Verdict> {
-        match &self.options.check {
-            Some(command) => check::run(command, staged, self.options.timeout).await,
-            None => Ok(Verdict::Valid),
+        if let Some(command) = &self.options.check {
+            let verdict = check::run(command, staged, self.options.timeout).await?;
+            if verdict != Verdict::Valid {
+                return Ok(verdict);
+            }
         }
+        if !self.options.bind_check {
+            return Ok(Verdict::Valid);
+        }
+        let places = bind::taken(staged, &self.options.dir);
+        if places.is_empty() {
+            return Ok(Verdict::Valid);
+        }
+        let text = places.iter().map(|place| place.text.as_str()).collect::<Vec<_>>().join("; ");
+        Ok(Verdict::Invalid { text, places })
     }
 
     /// Makes the proxy take up the files that are in place now, as soon as that may be. Never blocks.

@@ -1,6 +1,7 @@
 //! The left loop: what the containers of this host offer is held in the registry.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,6 +12,7 @@ use tracing::{info, warn};
 use crate::backoff::Backoff;
 use crate::docker::Watched;
 use crate::grouping::Grouping;
+use crate::health;
 use crate::layout::Encoder;
 use crate::model::Containers;
 use crate::output::Wants;
@@ -46,7 +48,7 @@ impl Register {
     pub async fn run(
         mut self,
         mut containers: Watched,
-        registry: std::sync::Arc<dyn Registry>,
+        registry: Arc<dyn Registry>,
         stop: CancellationToken,
     ) -> Result<()> {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
@@ -85,7 +87,8 @@ impl Register {
     }
 
     async fn turn(&mut self, containers: &Containers, registry: &dyn Registry, look: Look) -> Result<()> {
-        self.grouping.update(containers).await;
+        let admitted = health::admitted(containers);
+        self.grouping.update(&admitted).await;
         self.wants.send_if_modified(|shown| {
             let wants = self.grouping.wants();
             let changed = *shown != wants;
@@ -97,8 +100,8 @@ impl Register {
             entries.into_iter().map(|(key, (value, holder))| (key, Desired { value, holder })).collect();
         let held = registry.held(look).await.context("what is held cannot be read")?;
         let steps = plan(&held, &desired);
+        registry.apply(&steps).await.context("registrations cannot be written")?;
         if !steps.is_empty() {
-            registry.apply(&steps).await.context("registrations cannot be written")?;
             info!(steps = steps.len(), held = desired.len(), "registrations are up to date");
         }
         Ok(())

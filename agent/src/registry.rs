@@ -27,7 +27,9 @@ pub mod etcd;
 mod lease;
 pub mod memory;
 mod plan;
+mod reason;
 mod shared;
+mod snapshot;
 mod watch;
 
 pub use plan::plan;
@@ -148,9 +150,9 @@ pub enum Farewell {
 pub struct RegistryStatus {
     /// Kind and endpoints, for example `etcd http://10.0.0.1:2379`.
     pub description: String,
-    /// Whether the last contact succeeded; `false` before the first one.
+    /// Whether the last call was answered; `false` before the first one.
     pub connected: bool,
-    /// Why the last contact failed.
+    /// Why the last call was not answered, or was refused.
     pub error: Option<String>,
 }
 
@@ -172,7 +174,7 @@ pub enum Error {
         registry: String,
     },
     /// The registry will not do it; a person has to change something.
-    #[error("{registry} refuses to {what}: {reason}; {remedy}")]
+    #[error("cannot {what} ({registry}): {reason}; {remedy}")]
     Refused {
         /// Kind and endpoints.
         registry: String,

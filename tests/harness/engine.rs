@@ -76,14 +76,13 @@ impl<'a> Engine<'a> {
         (0..count).map(|_| self.run(&["--publish", "8000", "whoami"])).collect()
     }
 
-    /// Kills the engine and starts it again; its containers are ended by that.
-    pub fn restart(&mut self) {
-        self.stop();
+    /// Starts a stopped engine again; its containers ended with it.
+    pub fn start_again(&mut self) {
         self.server = launch(self.host);
         self.answers();
     }
 
-    /// Stops the engine as a service manager would; [`Engine::restart`] brings it back.
+    /// Stops the engine as a service manager would; [`Engine::start_again`] brings it back.
     pub fn stop(&mut self) {
         self.server.signal(Signal::TERM);
         self.server.wait(START);

@@ -35,14 +35,13 @@ impl<'a> Etcd<'a> {
         format!("http://{}:2379", self.host.address())
     }
 
-    /// Kills it and starts it again on the same data.
-    pub fn restart(&mut self) {
-        self.stop();
+    /// Starts it again on the same data.
+    pub fn start_again(&mut self) {
         self.server = launch(self.host);
         self.answers();
     }
 
-    /// Kills it; [`Etcd::restart`] brings it back.
+    /// Kills it; [`Etcd::start_again`] brings it back.
     pub fn stop(&mut self) {
         self.server.signal(Signal::KILL);
         self.server.wait(SOON);
@@ -71,7 +70,9 @@ impl<'a> Etcd<'a> {
     /// Writes a key without a lease.
     #[track_caller]
     pub fn put(&self, key: &str, value: &str) {
-        self.control(&["put", key], Some(value)).unwrap_or_else(|error| panic!("{error:#}"));
+        // Nothing on standard input is no value to `etcdctl`.
+        let arguments = if value.is_empty() { vec!["put", key, ""] } else { vec!["put", key] };
+        self.control(&arguments, Some(value)).unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     /// Deletes a key.

@@ -38,7 +38,17 @@ impl Process {
 
     /// Sends a signal to the program itself, and to nothing that it started.
     pub fn signal(&self, signal: Signal) {
+        if signal == Signal::CONT {
+            self.thaw();
+        }
         kill_process(self.pid, signal).unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.name));
+    }
+
+    /// `nsenter` stops when the program is stopped, and goes on only when it is told to.
+    fn thaw(&self) {
+        if let Some(outer) = i32::try_from(self.outer.id()).ok().and_then(Pid::from_raw) {
+            kill_process(outer, Signal::CONT).ok();
+        }
     }
 
     /// How it ended, or none while it runs.
@@ -68,6 +78,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         if let Ok(None) = self.outer.try_wait() {
             kill_process(self.pid, Signal::KILL).ok();
+            self.thaw();
             self.outer.wait().ok();
         }
     }

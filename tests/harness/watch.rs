@@ -45,7 +45,7 @@ impl<'a> Watch<'a> {
         let log = self.process.log();
         let lines: Vec<_> = log.lines().collect();
         let keys = lines.windows(2).filter(|pair| pair[0] == kind).map(|pair| pair[1].to_owned());
-        keys.filter(|key| !key.contains("/watch-mark-")).collect()
+        keys.filter(|key| !key.contains("watch-mark-")).collect()
     }
 
     /// Waits until a mark that is written now has arrived, and all that came before it with it.

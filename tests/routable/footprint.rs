@@ -33,8 +33,7 @@ pub(crate) fn memory(agent: &Agent<'_>) -> Result<String> {
 pub(crate) fn starts(engine: &Engine<'_>, etcd: &Etcd<'_>, count: usize) -> Result<String> {
     let host = engine.host();
     let output = haproxy_section(host);
-    let text =
-        [&agent_section(host), &docker_section(engine), &etcd_section(etcd, "15s"), LISTS, &output].concat();
+    let text = [&agent_section(host), &docker_section(engine), &etcd_section(etcd, "15s"), LISTS, &output].concat();
     let files = [host.dir().join("proxy/haproxy.cfg"), host.dir().join("proxy/routes.map")];
     let mut times = Vec::new();
     // The first one compiles.

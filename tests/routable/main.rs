@@ -80,7 +80,8 @@ fn measure(arguments: &Arguments) -> Result<()> {
         let mut sides = [(&our_engine, &mut waypost), (&their_engine, &mut floor)];
         sides.rotate_left(number % 2);
         for (engine, times) in sides {
-            let time = turn(engine, number).with_context(|| format!("container {number} on {}", engine.host().name()))?;
+            let time =
+                turn(engine, number).with_context(|| format!("container {number} on {}", engine.host().name()))?;
             if number >= WARM_UP {
                 times.push(time);
             }
@@ -90,7 +91,11 @@ fn measure(arguments: &Arguments) -> Result<()> {
     println!("container start to the first answer through HAProxy, {} containers, milliseconds", arguments.containers);
     println!("{}", table(&mut waypost, &mut floor));
     println!("memory of the agent (labels, json, haproxy), idle after its start: {fresh}");
-    println!("the same, idle after {} containers came and went: {}", waypost.len() + WARM_UP, footprint::memory(&agent)?);
+    println!(
+        "the same, idle after {} containers came and went: {}",
+        waypost.len() + WARM_UP,
+        footprint::memory(&agent)?
+    );
     agent.stop();
     println!("{}", footprint::starts(&our_engine, &etcd, arguments.starts)?);
     Ok(())
@@ -100,7 +105,10 @@ fn configuration(engine: &Engine<'_>, etcd: &Etcd<'_>, arguments: &Arguments) ->
     let lists = "[[grouping]]\nplugin = \"labels\"\n[[layout]]\nplugin = \"json\"\n";
     let mut output = haproxy_section(engine.host());
     if arguments.without_check {
-        output = output.lines().filter(|line| !line.starts_with("check")).fold(String::new(), |text, line| text + line + "\n");
+        output = output
+            .lines()
+            .filter(|line| !line.starts_with("check"))
+            .fold(String::new(), |text, line| text + line + "\n");
     }
     [&agent_section(engine.host()), &docker_section(engine), &etcd_section(etcd, "15s"), lists, &output].concat()
 }

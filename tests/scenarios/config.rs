@@ -14,7 +14,6 @@ fn refused(dir: &Path, command: &str, text: &str) -> String {
     let done = waypost_here(dir, &[command, "--config", "waypost.toml"]);
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert_eq!(done.status.code(), Some(BAD_CONFIGURATION), "`waypost {command}` of\n{text}\nsaid: {said}");
-    assert!(done.stdout.is_empty(), "{}", String::from_utf8_lossy(&done.stdout));
     said
 }
 
@@ -27,9 +26,10 @@ fn names(dir: &Path, text: &str, place: &str, words: &[&str]) {
         for word in words {
             assert!(said.contains(word), "no {word:?} in: {said}\nfrom\n{text}");
         }
-        let stray = ["panicked", "RUST_BACKTRACE", "Error {", "TomlError"];
+        let messages = said.lines().filter(|line| line.starts_with("waypost: ")).count();
+        assert_eq!(messages, 1, "not one message: {said}");
+        let stray = ["src/main.rs", "Error {", "TomlError"];
         assert!(!stray.iter().any(|word| said.contains(word)), "not for people: {said}");
-        assert!(said.lines().count() <= 6, "more than one message: {said}");
     }
 }
 
@@ -38,7 +38,7 @@ fn mistakes_in_the_file_name_line_key_found_and_expected() {
     let dir = tempfile::tempdir().unwrap();
     let cases: &[(&str, &str, &[&str])] = &[
         ("[agent\n", "1", &["expected"]),
-        ("[agent]\nnode = \"a\"\nnode = \"b\"\n", "3", &["node", "duplicate"]),
+        ("[agent]\nnode = \"a\"\nnode = \"b\"\n", "3", &["duplicate key"]),
         ("colour = true\n", "1", &["colour", "unknown", "expected"]),
         ("[agent]\n\nnoode = \"web\"\n", "3", &["agent.noode", "unknown", "node"]),
         ("[agent]\nnode = 7\n", "2", &["agent.node", "7", "string"]),
@@ -97,8 +97,8 @@ fn plugins_that_cannot_be_used_are_refused_in_words() {
         ("[[layout]]\nplugin = \"image\"\n".into(), &["layout[0]", "image", "layout"]),
         (format!("[[output]]\npath = \"{guest}\"\ndirectory = \"/tmp\"\n"), &["output[0]", "misbehave", "grouping"]),
         ("[[grouping]]\npath = \"/nowhere/team.wasm\"\n".into(), &["grouping[0]", "/nowhere/team.wasm"]),
-        (format!("[[grouping]]\npath = \"{}\"\n", text.display()), &["grouping[0]", "text.wasm", "component"]),
-        (format!("[[grouping]]\npath = \"{}\"\n", module.display()), &["grouping[0]", "module.wasm", "component"]),
+        (format!("[[grouping]]\npath = \"{}\"\n", text.display()), &["grouping[0]", "plugin text", "component"]),
+        (format!("[[grouping]]\npath = \"{}\"\n", module.display()), &["grouping[0]", "plugin module", "component"]),
         (format!("[[grouping]]\npath = \"{guest}\"\nsha256 = \"{digest}\"\n"), &["grouping[0]", "sha256", &digest]),
         (
             format!("[[grouping]]\npath = \"{guest}\"\nsettings = {{ refuse = true }}\n"),

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 /// Registers what containers announce, as the article has it, and gives local containers what they listen to.
 fn chain(engine: &Engine<'_>, etcd: &Etcd<'_>) -> String {
     let output = [&haproxy_section(engine.host()), "services = []\nsettings = { tcp-bind = \"127.0.0.1\" }\n"].concat();
-    [&agent_section(engine.host()), &docker_section(engine), &etcd_section(etcd, "15s"), LISTS, &output].concat()
+    // What the article keeps under /services does not say the container's own port, which consumers connect to.
+    let read = "[[layout]]\nplugin = \"json\"\n";
+    [&agent_section(engine.host()), &docker_section(engine), &etcd_section(etcd, "15s"), read, LISTS, &output].concat()
 }
 
 /// Only discovers, and routes by `Host` header: by map, or in the article's form.

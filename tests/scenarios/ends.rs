@@ -216,7 +216,7 @@ fn routes_stay_while_docker_or_etcd_is_away() {
         anyhow::bail!("the file was emptied")
     });
     eventually(SOON, "the restarted agent routes what it remembers", answer);
-    etcd.restart();
+    etcd.start_again();
     let third = engine.run(&["--publish", "8000", "whoami"]);
     let all = [container.short_id(), second.short_id(), third.short_id()];
     registered(&etcd, "the agent has registered again", Duration::from_secs(40), &all);

@@ -19,7 +19,6 @@ const MISDEEDS: &[(&str, &[&str])] = &[
     ("refuse", &["it does not want this container"]),
     ("name", &["service"]),
     ("address", &["address"]),
-    ("order", &["attribute"]),
     ("unheard-of", &["does not know how to unheard-of"]),
 ];
 

@@ -37,7 +37,6 @@ fn labels() -> Vec<(&'static str, String)> {
     vec![
         ("domain-line", format!("waypost.domain=a.example\nuse_backend {MARK}")),
         ("domain-space", format!("waypost.domain=a.example {MARK}")),
-        ("path-up", format!("waypost.path=/../{MARK}")),
         ("path-hash", format!("waypost.path=/a#{MARK}")),
         ("port-word", format!("waypost.port={MARK}")),
         ("port-far", "waypost.port=70000".to_owned()),

@@ -5,6 +5,7 @@
 // Clippy knows test functions, and not the functions that they share.
 #![allow(clippy::unwrap_used)]
 
+mod commands;
 mod config;
 mod drury;
 mod ends;
@@ -12,5 +13,6 @@ mod guests;
 mod hostile;
 mod houserules;
 mod ports;
+mod python;
 mod selftest;
 mod wilder;

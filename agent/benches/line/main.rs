@@ -162,7 +162,11 @@ fn decode(c: &mut Criterion) {
     group.throughput(Throughput::Elements(10_000)).sample_size(20).sampling_mode(SamplingMode::Flat);
     for (name, threads) in floors(&bench) {
         group.bench_function(name, |b| {
-            b.iter_batched_ref(|| native::Line::new(threads), |line| line.decode(&fleet.entries), BatchSize::PerIteration);
+            b.iter_batched_ref(
+                || native::Line::new(threads),
+                |line| line.decode(&fleet.entries),
+                BatchSize::PerIteration,
+            );
         });
     }
     group.bench_function("waypost", |b| {

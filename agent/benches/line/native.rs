@@ -81,7 +81,8 @@ impl Line {
             }
         }
         self.rendered = services.clone();
-        let parts = shared(self.threads, &changed, |(_, found)| found.as_ref().map_or_else(Vec::new, |s| self.parts(s)));
+        let parts =
+            shared(self.threads, &changed, |(_, found)| found.as_ref().map_or_else(Vec::new, |s| self.parts(s)));
         for ((name, _), parts) in changed.iter().zip(parts) {
             self.files.set(name, parts);
         }
@@ -105,8 +106,7 @@ fn shared<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) -> R 
     }
     let chunks = items.chunks(items.len().div_ceil(threads));
     std::thread::scope(|scope| {
-        let handles: Vec<_> =
-            chunks.map(|chunk| scope.spawn(|| chunk.iter().map(&work).collect::<Vec<R>>())).collect();
+        let handles: Vec<_> = chunks.map(|chunk| scope.spawn(|| chunk.iter().map(&work).collect::<Vec<R>>())).collect();
         handles.into_iter().flat_map(|handle| handle.join().unwrap()).collect()
     })
 }

@@ -11,7 +11,7 @@ use waypost::discover;
 use waypost::model::{Readiness, printable};
 use waypost::status::{self, Report, ServiceReport, Status};
 
-use super::table::{self, paint};
+use super::table::{self, paint, say};
 use crate::{ConfigArgument, Failure};
 
 /// How long the registry may take to be listed.
@@ -87,18 +87,18 @@ async fn from_registry(config: &Config, plugins: &Plugins, arguments: &CatalogAr
 fn show(report: &Report, arguments: &CatalogArguments) {
     if arguments.json {
         match serde_json::to_string(report) {
-            Ok(line) => println!("{line}"),
+            Ok(line) => say!("{line}"),
             Err(error) => eprintln!("waypost: the report cannot be written as JSON: {error}"),
         }
         return;
     }
     if arguments.watch && table::colour() {
-        print!("\x1b[2J\x1b[H");
+        table::write("\x1b[2J\x1b[H", "");
     }
     let rows: Vec<_> = report.services.iter().flat_map(rows).collect();
     table::print(&["SERVICE", "INSTANCE", "ADDRESS", "STATE", "NODE"], &rows);
     if rows.is_empty() {
-        println!("{}", paint("2", "no service yet"));
+        say!("{}", paint("2", "no service yet"));
     }
     for (name, output) in &report.outputs {
         let state = match (&output.error, output.settled) {
@@ -106,14 +106,16 @@ fn show(report: &Report, arguments: &CatalogArguments) {
             (None, true) => paint("32", "up to date"),
             (None, false) => paint("33", "taking it up"),
         };
-        println!(
+        say!(
             "\noutput {name}: {state}, {} services, {} reloads, {}",
-            output.services, output.reloads, output.directory
+            output.services,
+            output.reloads,
+            output.directory
         );
     }
     for problem in &report.problems {
         let text = format!("{} {}: {}", problem.place, problem.unit, problem.text);
-        println!("{} {} (since {})", paint("31", "!"), printable(&text), problem.since);
+        say!("{} {} (since {})", paint("31", "!"), printable(&text), problem.since);
     }
 }
 

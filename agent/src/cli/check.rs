@@ -1,13 +1,16 @@
 //! `waypost check`: is the configuration good, do plugins load, does everything answer?
 
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use waypost::agent::{self, Plugins};
-use waypost::config::Config;
+use waypost::config::{Config, RegistryKind, Reload};
 use waypost::docker;
+use waypost::registry::Registry;
 
-use super::table::paint;
+use super::table::{paint, say};
 use crate::{ConfigArgument, Failure};
 
 /// How long an endpoint may take to answer.
@@ -29,7 +32,8 @@ pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
         let answer = answer.unwrap_or_else(|_| Err(anyhow!("{endpoint} does not answer within {PATIENCE:?}")));
         failed += report("container engine", answer.map(|version| format!("version {version} at {endpoint}")));
     }
-    failed += report("registry", registry(&config, &plugins).await);
+    let registry = agent::registry(&config, None).map_err(|error| argument.place(error))?;
+    failed += report("registry", listed(&*registry, &config, &plugins).await);
     for output in &config.output {
         let directory = &output.directory;
         let found = std::fs::metadata(directory);
@@ -42,6 +46,13 @@ pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
         });
         let shown = if missing { Ok(format!("{} will be created", directory.display())) } else { usable };
         failed += report("output directory", shown);
+        let supervised = match &output.reload {
+            Some(Reload::Command(argv) | Reload::Supervise(argv, _)) => Some(argv),
+            _ => None,
+        };
+        for argv in output.check.iter().chain(supervised) {
+            failed += report("program", program(&argv.0[0]));
+        }
     }
     if failed > 0 {
         return Err(anyhow!("{failed} of what the configuration names does not work").into());
@@ -49,8 +60,10 @@ pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn registry(config: &Config, plugins: &Plugins) -> Result<String> {
-    let registry = agent::registry(config, None).map_err(|error| anyhow!("{error:#}"))?;
+async fn listed(registry: &dyn Registry, config: &Config, plugins: &Plugins) -> Result<String> {
+    if config.registry.kind != Some(RegistryKind::Etcd) {
+        return Ok("memory: this host alone".to_owned());
+    }
     let prefixes = plugins.layouts.iter().flat_map(|(layout, ..)| layout.prefixes.clone()).collect();
     let mut followed = registry.follow(prefixes);
     let listed = tokio::time::timeout(PATIENCE, followed.wait_for(Option::is_some)).await;
@@ -63,6 +76,21 @@ async fn registry(config: &Config, plugins: &Plugins) -> Result<String> {
     }
 }
 
+/// Where a program of the configuration is.
+fn program(name: &str) -> Result<String> {
+    let found = |path: &Path| std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places: Box<dyn Iterator<Item = PathBuf>> = if name.contains('/') {
+        Box::new(std::iter::once(PathBuf::from(name)))
+    } else {
+        Box::new(std::env::split_paths(&path).map(|directory| directory.join(name)))
+    };
+    match places.find(|path| found(path)) {
+        Some(path) => Ok(path.display().to_string()),
+        None => Err(anyhow!("{name} is not there; install it, or name its whole path")),
+    }
+}
+
 fn report(what: &str, outcome: Result<String>) -> usize {
     match outcome {
         Ok(text) => {
@@ -70,12 +98,12 @@ fn report(what: &str, outcome: Result<String>) -> usize {
             0
         }
         Err(error) => {
-            println!("{} {what:18} {error:#}", paint("31", "failed"));
+            say!("{} {what:18} {error:#}", paint("31", "failed"));
             1
         }
     }
 }
 
 fn good(what: &str, text: &str) {
-    println!("{} {what:18} {text}", paint("32", "ok    "));
+    say!("{} {what:18} {text}", paint("32", "ok    "));
 }

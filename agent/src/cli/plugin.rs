@@ -7,7 +7,7 @@ use serde_json::json;
 use waypost::model::printable;
 use waypost::plugin::{Description, Host, Limits, Source};
 
-use super::table;
+use super::table::{self, say};
 use crate::Failure;
 
 #[derive(Subcommand)]
@@ -29,7 +29,7 @@ pub(crate) enum PluginCommand {
 }
 
 pub(crate) async fn plugin(command: PluginCommand) -> Result<(), Failure> {
-    let host = Host::new(Limits::default(), None)?;
+    let host = Host::new(Limits::default(), user_cache())?;
     let settings = json!({});
     match command {
         PluginCommand::List { json } => {
@@ -37,7 +37,7 @@ pub(crate) async fn plugin(command: PluginCommand) -> Result<(), Failure> {
             let loaded = futures::future::try_join_all(loading).await?;
             let all: Vec<_> = loaded.iter().map(waypost::plugin::Plugin::description).collect();
             if json {
-                println!("{}", serde_json::Value::from_iter(all.into_iter().map(as_json)));
+                say!("{}", all.into_iter().map(as_json).collect::<serde_json::Value>());
                 return Ok(());
             }
             let row = |one: &&Description| {
@@ -51,13 +51,20 @@ pub(crate) async fn plugin(command: PluginCommand) -> Result<(), Failure> {
             let loaded = host.load(source, &settings).await?;
             let one = loaded.description();
             if json {
-                println!("{}", as_json(one));
+                say!("{}", as_json(one));
             } else {
                 show(one);
             }
         }
     }
     Ok(())
+}
+
+/// Where compiled plugins of this user are kept, for an answer at once.
+fn user_cache() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
+    base.is_absolute().then(|| base.join("waypost").join("plugins"))
 }
 
 fn as_json(one: &Description) -> serde_json::Value {
@@ -72,14 +79,14 @@ fn show(one: &Description) {
     let live = if one.live { ", takes changes over a socket" } else { "" };
     let environment =
         if one.environment.is_empty() { "none".to_owned() } else { printable(&one.environment.join(", ")) };
-    println!("{} {}", table::paint("1", &printable(&one.name)), printable(&one.version));
-    println!("  {}", printable(&one.summary));
-    println!("  kind         {}{live}", one.kind);
-    println!("  environment  {environment}");
-    println!("  sha256       {}", one.sha256);
+    say!("{} {}", table::paint("1", &printable(&one.name)), printable(&one.version));
+    say!("  {}", printable(&one.summary));
+    say!("  kind         {}{live}", one.kind);
+    say!("  environment  {environment}");
+    say!("  sha256       {}", one.sha256);
     match serde_json::from_str::<serde_json::Value>(&one.settings_schema) {
-        Ok(schema) => println!("  settings     {schema:#}"),
-        Err(_) if one.settings_schema.is_empty() => println!("  settings     none"),
-        Err(error) => println!("  settings     its schema is not JSON: {error}"),
+        Ok(schema) => say!("  settings     {schema:#}"),
+        Err(_) if one.settings_schema.is_empty() => say!("  settings     none"),
+        Err(error) => say!("  settings     its schema is not JSON: {error}"),
     }
 }

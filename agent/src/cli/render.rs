@@ -13,9 +13,9 @@ use waypost::grouping::Grouping;
 use waypost::model::{Entries, Services};
 use waypost::output::{Filter, Output, Wants};
 use waypost::status::Status;
-use waypost::{discover, docker};
+use waypost::{discover, docker, health};
 
-use super::table::{colour, paint};
+use super::table::{self, colour, paint, say};
 use crate::{ConfigArgument, Failure};
 
 /// How long the registry may take to be listed.
@@ -45,7 +45,7 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
         None => docker::snapshot(&config.docker.endpoint.0).await?,
     };
     let mut grouping = Grouping::new(plugins.groupings.clone(), node.clone(), status.clone());
-    grouping.update(&containers).await;
+    grouping.update(&health::admitted(&containers)).await;
     let own = plugins.encoder(&node, &status).update(&grouping.offers()).await;
     let mut readings = Vec::new();
     for (prefixes, decoder) in plugins.decoders(&status) {
@@ -93,8 +93,8 @@ async fn show(mut output: Output, services: &Services, wants: &Wants, directory:
     for (path, text) in output.compose().files {
         let target = directory.join(&path);
         if !diff {
-            println!("{}", paint("1", &format!("# {}", target.display())));
-            print!("{text}");
+            say!("{}", paint("1", &format!("# {}", target.display())));
+            table::write(&text, "");
             continue;
         }
         let old = std::fs::read(&target).unwrap_or_default();
@@ -109,7 +109,7 @@ async fn show(mut output: Output, services: &Services, wants: &Wants, directory:
                     Some(b'-') => "31",
                     _ => "0",
                 };
-                println!("{}", if colour() { paint(code, line) } else { line.to_owned() });
+                say!("{}", if colour() { paint(code, line) } else { line.to_owned() });
             }
         }
     }

@@ -1,8 +1,29 @@
 //! Tables and colour for people; plain where nobody looks.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use waypost::model::printable;
+
+/// Prints a line; when nobody reads any more, as behind `| head`, the command is done.
+macro_rules! say {
+    ($($text:tt)*) => {
+        crate::cli::table::line(&format!($($text)*))
+    };
+}
+pub(crate) use say;
+
+pub(crate) fn line(text: &str) {
+    write(text, "\n");
+}
+
+pub(crate) fn write(text: &str, end: &str) {
+    let mut out = std::io::stdout().lock();
+    let written =
+        out.write_all(text.as_bytes()).and_then(|()| out.write_all(end.as_bytes())).and_then(|()| out.flush());
+    if written.is_err() {
+        std::process::exit(0);
+    }
+}
 
 /// Whether standard output is a terminal that takes colour.
 pub(crate) fn colour() -> bool {
@@ -22,12 +43,12 @@ pub(crate) fn print(header: &[&str], rows: &[Vec<String>]) {
         cells.max().unwrap_or(0).max(header[column].len())
     };
     let widths: Vec<_> = (0..header.len()).map(width).collect();
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
+    let joined = |cells: &mut dyn Iterator<Item = &str>| {
         let padded: Vec<_> = cells.zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         padded.join("  ").trim_end().to_owned()
     };
-    println!("{}", paint("1", &line(&mut header.iter().copied())));
+    line(&paint("1", &joined(&mut header.iter().copied())));
     for row in &rows {
-        println!("{}", line(&mut row.iter().map(String::as_str)));
+        line(&joined(&mut row.iter().map(String::as_str)));
     }
 }

@@ -28,8 +28,11 @@ impl ConfigError {
 
     /// A mistake that only shows when the file's words meet the world, such as a plugin that does not exist.
     pub fn at(path: &Path, key: &str, text: &str) -> Self {
-        let source = std::fs::read_to_string(path).unwrap_or_default();
-        match line_of_key(&source, key) {
+        Self::in_text(path, &std::fs::read_to_string(path).unwrap_or_default(), key, text)
+    }
+
+    pub(super) fn in_text(path: &Path, source: &str, key: &str, text: &str) -> Self {
+        match line_of_key(source, key) {
             Some(line) => ConfigError(format!("{}:{line}: {key}: {text}", path.display())),
             None => ConfigError(format!("{}: {key}: {text}", path.display())),
         }
@@ -58,10 +61,17 @@ fn line_at(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
-/// The line of `output[1]` and the like: the header that opens the table.
+/// The line of `output[1]` (the header that opens the table) or of `registry.ttl`.
 fn line_of_key(text: &str, key: &str) -> Option<usize> {
-    let (name, rest) = key.split_once('[')?;
-    let index: usize = rest.split_once(']')?.0.parse().ok()?;
-    let header = format!("[[{name}]]");
-    text.lines().enumerate().filter(|(_, line)| line.trim() == header).nth(index).map(|(number, _)| number + 1)
+    let lines = || text.lines().map(str::trim).enumerate();
+    if let Some((name, rest)) = key.split_once('[') {
+        let index: usize = rest.split_once(']')?.0.parse().ok()?;
+        let header = format!("[[{name}]]");
+        return lines().filter(|(_, line)| *line == header).nth(index).map(|(number, _)| number + 1);
+    }
+    let (table, name) = key.split_once('.').unwrap_or((key, ""));
+    let (header, _) = lines().find(|(_, line)| line.split('#').next().map(str::trim) == Some(&format!("[{table}]")))?;
+    let within = lines().skip(header + 1).take_while(|(_, line)| !line.starts_with('['));
+    let mut named = within.filter(|(_, line)| line.split('=').next().map(str::trim) == Some(name));
+    Some(named.next().map_or(header, |(number, _)| number) + 1)
 }

@@ -54,6 +54,16 @@ fn mistakes_name_file_line_key_found_and_expected() {
         ),
         ("[[grouping]]\nplugin = \"image\"\npath = \"x.wasm\"", "grouping[0]: expected either plugin"),
         ("[[grouping]]\npath = \"x.wasm\"\nsha256 = \"12\"", "grouping[0]: found sha256 \"12\", expected 64"),
+        (
+            "[registry]\nkind = \"memory\"\nendpoints = [\"http://x\"]",
+            "w.toml:3: registry.endpoints: found kind = \"memory\"",
+        ),
+        ("[agent] # who\nregister = false\n", "w.toml:2: agent.register: found false with the embedded registry"),
+        ("[[layout]]\nplugin = \"json\"\nread = false", "w.toml:1: layout[0]: no layout is read"),
+        (
+            "[[output]]\nplugin = \"haproxy\"\ndirectory = \"/a\"\n[[output]]\nplugin = \"haproxy\"\ndirectory = \"/a\"",
+            "w.toml:4: output[1]: found directory \"/a\" twice",
+        ),
         ("[agent\n", "w.toml:1: unclosed table, expected `]`"),
     ];
     for (text, expected) in cases {

@@ -238,6 +238,8 @@ pub(super) struct RawOutput {
     directory: PathBuf,
     services: Option<Vec<Pattern>>,
     check: Option<Argv>,
+    #[serde(default = "yes")]
+    bind_check: bool,
     reload: Option<Reload>,
     #[serde(default)]
     debounce: Debounce,
@@ -267,14 +269,14 @@ impl TryFrom<RawStage> for Stage {
         let RawStage { plugin, path, sha256, settings } = raw;
         let source = match (plugin, path, sha256) {
             (Some(name), None, None) => Source::Shipped(name),
-            (None, Some(path), digest) => Source::File(path, digest.map(checked_digest).transpose()?),
+            (None, Some(path), digest) => Source::File(path, digest.as_deref().map(checked_digest).transpose()?),
             _ => return Err("expected either plugin = \"NAME\" or path = \"FILE\" with an optional sha256".to_owned()),
         };
         Ok(Stage { source, settings: settings.into() })
     }
 }
 
-fn checked_digest(text: String) -> Result<String, String> {
+fn checked_digest(text: &str) -> Result<String, String> {
     if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(text.to_ascii_lowercase());
     }
@@ -302,7 +304,7 @@ impl TryFrom<RawOutput> for Output {
 
     fn try_from(raw: RawOutput) -> Result<Self, String> {
         if !raw.directory.is_absolute() {
-            return Err(format!("found directory {:?}, expected an absolute path", raw.directory));
+            return Err(format!("found directory \"{}\", expected an absolute path", raw.directory.display()));
         }
         if raw.debounce.max.0 < raw.debounce.min.0 {
             return Err("found debounce.max below debounce.min, expected max to be at least min".to_owned());
@@ -313,6 +315,7 @@ impl TryFrom<RawOutput> for Output {
             directory: raw.directory,
             services: raw.services,
             check: raw.check,
+            bind_check: raw.bind_check,
             reload: raw.reload,
             debounce: raw.debounce,
             timeout: raw.timeout,

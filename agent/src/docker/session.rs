@@ -1,6 +1,6 @@
 //! One connection to the engine: subscribe, list, then follow events until it breaks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -96,7 +96,13 @@ impl Session {
     }
 
     /// Follows the engine until the connection breaks.
-    pub(super) async fn run(&mut self, docker: &Docker, resync: Duration, backoff: &mut Backoff) -> Result<Infallible> {
+    pub(super) async fn run(
+        &mut self,
+        docker: &Docker,
+        resync: Duration,
+        backoff: &mut Backoff,
+        followed: impl Fn(),
+    ) -> Result<Infallible> {
         let docker = docker.clone().negotiate_version().await.map_err(words)?;
         let mut events = Box::pin(docker.events(Some(subscription())));
         let mut inspections = FuturesUnordered::new();
@@ -110,6 +116,7 @@ impl Session {
             if inspections.is_empty() && !complete {
                 complete = true;
                 backoff.reset();
+                followed();
                 info!(containers = self.containers.len(), "container engine is followed");
             }
             // One publication for everything that was at hand: a storm is one snapshot.
@@ -291,9 +298,8 @@ async fn inspect(docker: &Docker, id: &str) -> Result<Option<Found>, DockerError
 fn subscription() -> EventsOptions {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().saturating_sub(1));
     let strings = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let filters: HashMap<String, Vec<String>> =
-        [("type".to_owned(), strings(&["container", "network"])), ("event".to_owned(), strings(&ACTIONS))].into();
-    EventsOptions { since: Some(since.to_string()), until: None, filters: Some(filters) }
+    let filters = [("type".to_owned(), strings(&["container", "network"])), ("event".to_owned(), strings(&ACTIONS))];
+    EventsOptions { since: Some(since.to_string()), until: None, filters: Some(filters.into()) }
 }
 
 /// What the list tells that inspection would tell too, as text to compare; times like `Up 3 minutes` left out.

@@ -46,7 +46,8 @@ impl Decoder {
             }
         }
         self.seen = entries.clone();
-        let work: Vec<_> = changed.into_iter().map(|directory| (entries_of(&self.seen, &directory), directory)).collect();
+        let work: Vec<_> =
+            changed.into_iter().map(|directory| (entries_of(&self.seen, &directory), directory)).collect();
         let plugin = &self.layout.plugin;
         let mut answers = futures::stream::iter(work)
             .map(|(entries, directory)| async move {

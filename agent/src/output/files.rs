@@ -40,6 +40,9 @@ pub struct Composed {
     pub changed: BTreeSet<String>,
 }
 
+/// Path and key of a slot.
+type At = (Arc<str>, Arc<str>);
+
 /// A composed file and where in it each part begins.
 #[derive(Debug)]
 struct Page {
@@ -56,9 +59,9 @@ pub struct Files {
     /// By path and key.
     slots: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Slot>>,
     /// Path and key of what each service gives, sorted.
-    services: BTreeMap<Arc<str>, Vec<(Arc<str>, Arc<str>)>>,
+    services: BTreeMap<Arc<str>, Vec<At>>,
     /// Slots with more than one text.
-    contested: BTreeSet<(Arc<str>, Arc<str>)>,
+    contested: BTreeSet<At>,
     /// Services held back as of the last composition.
     held: BTreeMap<Arc<str>, Conflict>,
     /// A contested slot changed since `held` was found.

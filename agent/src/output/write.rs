@@ -86,15 +86,16 @@ impl Directory {
         for path in files.keys() {
             place::check(&self.root, path)?;
         }
-        let stale: Vec<String> = self.listed().into_iter().filter(|path| !files.contains_key(path)).collect();
+        let is_gone = |path: &String| !files.contains_key(path) && self.root.join(path).symlink_metadata().is_ok();
+        let gone: Vec<String> = self.listed().into_iter().filter(is_gone).collect();
         let differs = |(path, text): (&String, &Arc<str>)| !place::is_same(&self.root.join(path), text);
-        if stale.is_empty() && !files.iter().any(differs) {
+        if gone.is_empty() && !files.iter().any(differs) {
             self.list(files.keys())?;
             return Ok(None);
         }
         let stage = self.root.join(STAGE);
         place::create_stage(&stage)?;
-        let staged = Staged { root: self.root.clone(), stage, files: files.clone(), stale };
+        let staged = Staged { root: self.root.clone(), stage, files: files.clone(), gone };
         for (path, text) in files {
             place::write_candidate(&staged.stage, path, text, &self.root.join(path))?;
         }
@@ -132,7 +133,8 @@ pub struct Staged {
     root: PathBuf,
     stage: PathBuf,
     files: BTreeMap<String, Arc<str>>,
-    stale: Vec<String>,
+    /// Files of an earlier set that this one has not.
+    gone: Vec<String>,
 }
 
 impl Staged {
@@ -163,12 +165,12 @@ impl Staged {
             }
         }
         place::sync(&self.root, &changed)?;
-        for path in &self.stale {
+        for path in &self.gone {
             if place::remove(&self.root.join(path))? {
                 changed.push(path.clone());
             }
         }
-        place::sync(&self.root, &self.stale)?;
+        place::sync(&self.root, &self.gone)?;
         directory.list(self.files.keys())?;
         Ok(changed)
     }

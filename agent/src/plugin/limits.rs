@@ -150,7 +150,7 @@ impl Clock {
     fn rest(&self) {
         self.resting.store(true, Ordering::SeqCst);
         if self.calls.load(Ordering::SeqCst) == 0 {
-            std::thread::park_timeout(Duration::from_secs(60));
+            std::thread::park_timeout(Duration::from_mins(1));
         }
         self.resting.store(false, Ordering::SeqCst);
     }

@@ -29,6 +29,7 @@ pub(super) fn shipped() -> &'static [(&'static str, &'static [u8])] {
 }
 
 /// The whole chain of wasmtime's own error type, which is not a standard error.
+#[expect(clippy::needless_pass_by_value, reason = "it is for map_err")]
 fn words(error: wasmtime::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
 }
@@ -52,7 +53,8 @@ pub(super) struct Loaded {
 }
 
 impl Loader {
-    /// `cache` is a directory of the agent's user alone: what lies there is run as native code.
+    /// `cache` is a directory of the agent's user alone, and goes unused when it is not: what lies there is run as
+    /// native code.
     pub(super) fn new(limits: Limits, cache: Option<PathBuf>, parallel: usize) -> Result<Self> {
         let mut config = Config::new();
         config.epoch_interruption(true).wasm_backtrace_max_frames(None);
@@ -63,7 +65,13 @@ impl Loader {
             .map_err(words)
             .context("the logging interface could not be linked")?;
         let clock = Clock::start(&engine).context("the epoch thread did not start")?;
-        let cache = cache.map(|path| private_directory(&path).map(|()| path)).transpose()?;
+        let cache = cache.filter(|path| match private_directory(path) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(error = %format_args!("{error:#}"), "compiled plugins are not kept; starts are slower");
+                false
+            }
+        });
         Ok(Loader { engine, linker, clock, limits, cache, parallel, compiled: AtomicUsize::new(0) })
     }
 
@@ -99,12 +107,12 @@ impl Loader {
         check_is_component(bytes)?;
         let cached = self.cache.as_ref().map(|cache| cache.join(format!("{digest}-{}.cwasm", self.compatibility())));
         if let Some(path) = cached.as_deref().filter(|path| path.exists())
-            && let Some(component) = self.from_cache(path)
+            && let Some(component) = self.cached(path)
         {
             return Ok(component);
         }
         let component = Component::new(&self.engine, bytes)
-            .map_err(|error| anyhow::anyhow!("it is not a valid WebAssembly component: {:#}", error))?;
+            .map_err(|error| anyhow::anyhow!("it is not a valid WebAssembly component: {error:#}"))?;
         if let Some(path) = cached {
             match component.serialize().map_err(words).and_then(|code| keep(&path, &code)) {
                 Ok(()) => _ = self.compiled.fetch_add(1, Ordering::Relaxed),
@@ -121,7 +129,7 @@ impl Loader {
     }
 
     #[allow(unsafe_code)] // the one place: code compiled earlier by this very build of the engine
-    fn from_cache(&self, path: &Path) -> Option<Component> {
+    fn cached(&self, path: &Path) -> Option<Component> {
         // SAFETY: the directory is of mode 0700 and ours (`private_directory`), and files enter it only by `keep`.
         match unsafe { Component::deserialize_file(&self.engine, path) } {
             Ok(component) => Some(component),
@@ -172,7 +180,12 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(u32::from(digit), 16));
+        }
+        text
+    })
 }
 
 fn check_is_component(bytes: &[u8]) -> Result<()> {
@@ -256,20 +269,16 @@ async fn describe(pool: &Pool, digest: String, exported: &[String]) -> Result<De
 fn private_directory(path: &Path) -> Result<()> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
     let at = || format!("plugin cache {}", path.display());
-    match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
-        Err(error) => return Err(error).with_context(at),
-        Ok(()) => {
-            let found = std::fs::symlink_metadata(path).with_context(at)?;
-            let ours = found.uid() == rustix::process::geteuid().as_raw();
-            ensure!(
-                ours && found.is_dir() && found.mode() & 0o022 == 0,
-                "{}: expected a directory that only this user can write, found owner {} mode {:o}; remove it",
-                at(),
-                found.uid(),
-                found.mode() & 0o7777
-            );
-        }
-    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(at)?;
+    let found = std::fs::symlink_metadata(path).with_context(at)?;
+    let ours = found.uid() == rustix::process::geteuid().as_raw();
+    ensure!(
+        ours && found.is_dir() && found.mode() & 0o022 == 0,
+        "{}: expected a directory that only this user can write, found owner {} mode {:o}; remove it",
+        at(),
+        found.uid(),
+        found.mode() & 0o7777
+    );
     Ok(())
 }
 

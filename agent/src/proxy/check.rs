@@ -31,6 +31,8 @@ pub struct Place {
     pub line: usize,
     /// What is wrong with it, in the check's own words.
     pub text: String,
+    /// Whether it may become right although the file stays the same, as a taken address does.
+    pub may_pass: bool,
 }
 
 /// Runs the check with `{dir}` being `staged`.
@@ -86,7 +88,7 @@ fn place(line: &str, dir: &str) -> Option<Place> {
             return None;
         }
         let text = sentence(&line[..start], &rest[digits..]).replace(dir, "");
-        Some(Place { path: path.to_owned(), line: number, text })
+        Some(Place { path: path.to_owned(), line: number, text, may_pass: false })
     })
 }
 

@@ -41,7 +41,7 @@ impl Message {
         message
     }
 
-    /// `HAProxy` from 2.7 on says of a reload that it refused: `STATUS=Reload failed!`
+    /// What `HAProxy` 3.0 says of a reload that it refused: `STATUS=Reload failed!`
     pub(super) fn tells_failure(&self) -> bool {
         self.status.as_ref().is_some_and(|status| status.to_ascii_lowercase().contains("failed"))
     }

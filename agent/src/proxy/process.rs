@@ -37,6 +37,11 @@ impl Process {
         (!stat.zombie).then_some(Process { pid, started: stat.started })
     }
 
+    /// A child of ours that nobody has waited for yet, alive or not.
+    pub(super) fn spawned(pid: u32) -> Option<Self> {
+        Some(Process { pid, started: stat(pid)?.started })
+    }
+
     pub(super) fn is_alive(self) -> bool {
         Process::find(self.pid) == Some(self)
     }

@@ -1,6 +1,7 @@
 //! Calls to etcd: with a time limit, over all endpoints, signed in, and with errors that say what to do.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::etcd::EtcdOptions;
+use super::reason::{self, code, is_connection, is_token, naming, reason, remedy};
 use super::{Error, RegistryStatus};
 
 /// Longest answer that is taken, in bytes: a watch that catches up gets a thousand revisions in one message, and the
@@ -38,7 +40,8 @@ pub(super) struct Client {
     lease: LeaseClient,
     user: Option<(String, String)>,
     signed_in: OnceCell<()>,
-    contact: Mutex<Option<Result<(), String>>>,
+    answered: AtomicBool,
+    contact: Mutex<Option<Result<(), Error>>>,
 }
 
 /// What a keep-alive found.
@@ -56,7 +59,7 @@ impl Client {
         let description = format!("etcd {}", endpoints.join(","));
         let refused = |reason: String| Error::Refused {
             registry: description.clone(),
-            what: "be connected to".into(),
+            what: "connect".into(),
             reason,
             remedy: "check registry.endpoints, ca-file, cert-file and key-file".into(),
         };
@@ -73,6 +76,7 @@ impl Client {
             endpoints: endpoints.len(),
             user: options.username.clone().zip(options.password.clone()),
             signed_in: OnceCell::new(),
+            answered: AtomicBool::new(false),
             contact: Mutex::new(None),
             description,
         })
@@ -82,12 +86,13 @@ impl Client {
         let contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner).clone();
         RegistryStatus {
             description: self.description.clone(),
-            connected: contact == Some(Ok(())),
-            error: contact.and_then(Result::err),
+            connected: contact.as_ref().is_some_and(|contact| !matches!(contact, Err(Error::Unavailable { .. }))),
+            error: contact.and_then(Result::err).map(|error| error.to_string()),
         }
     }
 
-    /// Calls etcd; when an endpoint is down, at once again on the others, for the library does not.
+    /// Calls etcd; when an endpoint is down or a connection broke, at once again, for the library does not. Everything
+    /// asked of etcd here may be asked twice.
     pub(super) async fn call<T, F>(&self, what: &str, request: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
@@ -96,7 +101,13 @@ impl Client {
             Ok(()) => self.attempts(what, request).await,
             Err(error) => Err(error),
         };
-        let contact = result.as_ref().map(|_| ()).map_err(ToString::to_string);
+        let contact = match &result {
+            Ok(_) | Err(Error::LeaseLost { .. }) => {
+                self.answered.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => Err(error.clone()),
+        };
         *self.contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(contact);
         result
     }
@@ -110,7 +121,11 @@ impl Client {
             attempt += 1;
             match timeout(ANSWER_TIMEOUT, request()).await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) if attempt <= self.endpoints && code(&error) == Some(UNAVAILABLE) => {}
+                Ok(Err(error)) if attempt <= self.endpoints && is_connection(&error) => {}
+                // The library renews an expired token, but not one from before users or roles were changed.
+                Ok(Err(error)) if attempt == 1 && self.user.is_some() && is_token(&reason(&error)) => {
+                    self.etcd.refresh_token().await.map_err(|error| self.error("sign in again", &error))?;
+                }
                 Ok(Err(error)) => return Err(self.error(what, &error)),
                 Err(_) => return Err(self.unavailable(format!("no answer within {ANSWER_TIMEOUT:?}"))),
             }
@@ -157,7 +172,7 @@ impl Client {
         let mut found = Vec::with_capacity(keys.len());
         // A value has up to half a megabyte, so this many always fit an answer.
         for keys in keys.chunks(MAX_OPERATIONS) {
-            let what = format!("read {} and {} more", keys[0], keys.len() - 1);
+            let what = naming("read", keys[0], keys.len());
             let reads: Vec<TxnOp> = keys.iter().map(|key| TxnOp::get(*key, None)).collect();
             let answer = self.transact(&what, Txn::new().and_then(reads)).await?;
             found.extend(answer.op_responses().into_iter().map(|answer| match answer {
@@ -221,7 +236,11 @@ impl Client {
         self.watch.clone()
     }
 
-    pub(super) fn unavailable(&self, reason: String) -> Error {
+    /// No answer; with a hint when there never was one.
+    pub(super) fn unavailable(&self, mut reason: String) -> Error {
+        if !self.answered.load(Ordering::Relaxed) {
+            reason.push_str(" (no answer so far: check the address, http or https, and client certificates)");
+        }
         Error::Unavailable { registry: self.description.clone(), reason }
     }
 
@@ -241,7 +260,7 @@ impl Client {
         }
         match (code(error), remedy(&text)) {
             (_, Some(remedy)) => self.refused(what, text, remedy),
-            (Some(INVALID_ARGUMENT | PERMISSION_DENIED | FAILED_PRECONDITION | UNIMPLEMENTED), None) => {
+            (Some(code), None) if reason::is_final(code) && !is_token(&text) => {
                 self.refused(what, text, "see etcd's own log")
             }
             _ => self.unavailable(text),
@@ -265,51 +284,4 @@ fn connect_options(options: &EtcdOptions) -> ConnectOptions {
         connect = connect.with_tls(tls);
     }
     connect
-}
-
-// gRPC status codes, by number because the library does not hand out their type.
-const INVALID_ARGUMENT: i32 = 3;
-const PERMISSION_DENIED: i32 = 7;
-const FAILED_PRECONDITION: i32 = 9;
-const UNIMPLEMENTED: i32 = 12;
-const UNAVAILABLE: i32 = 14;
-
-fn code(error: &etcd_client::Error) -> Option<i32> {
-    match error {
-        etcd_client::Error::GRpcStatus(status) => Some(status.code() as i32),
-        _ => None,
-    }
-}
-
-/// The error in words, down to its first cause.
-fn reason(error: &etcd_client::Error) -> String {
-    let etcd_client::Error::GRpcStatus(status) = error else { return error.to_string() };
-    let mut text = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// What a person can do about an error that does not pass by itself.
-fn remedy(text: &str) -> Option<&'static str> {
-    let known: [(&str, &'static str); 8] = [
-        ("invalid user ID or password", "check registry.username and registry.password-file"),
-        ("user name is empty", "set registry.username and registry.password-file"),
-        ("authentication is not enabled", "remove registry.username, or enable authentication in etcd"),
-        ("permission denied", "grant the user's role readwrite on the prefixes of the configured layouts"),
-        ("database space exceeded", "compact and defragment etcd, then run `etcdctl alarm disarm`"),
-        ("request is too large", "make the value shorter, or raise etcd's --max-request-bytes"),
-        (
-            "certificate",
-            "check registry.ca-file, cert-file and key-file, and that etcd's certificate names the endpoint",
-        ),
-        ("too many operations", "raise etcd's --max-txn-ops to its default of 128"),
-    ];
-    known.iter().find(|(found, _)| text.contains(found)).map(|(_, remedy)| *remedy)
 }

@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::client::MAX_OPERATIONS;
 use super::etcd::{Inner, State};
+use super::reason::naming;
 use super::shared::{Share, Shared};
 use super::{Error, MAX_VALUE, Step, directory};
 
@@ -58,11 +59,8 @@ impl Inner {
 
     /// Carries the steps out in one transaction, which only takes effect while the shared keys are as they were read.
     pub(super) async fn commit(&self, state: &mut State, lease: i64, steps: &[Step]) -> Result<(), Error> {
-        let what = match steps {
-            [step] => format!("write {}", step.key()),
-            [step, others @ ..] => format!("write {} and {} more", step.key(), others.len()),
-            [] => return Ok(()),
-        };
+        let Some(first) = steps.first() else { return Ok(()) };
+        let what = naming("write", first.key(), steps.len());
         for _ in 0..ATTEMPTS {
             let Some(shares) = self.look(state, lease, steps).await? else { continue };
             let (mut guards, mut operations) = (Vec::new(), Vec::new());

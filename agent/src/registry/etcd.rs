@@ -159,7 +159,9 @@ impl Inner {
         let mut unsure: Vec<Vec<u8>> = unknown.collect();
         unsure.extend(self.overwritten(&state.own).await?);
         let known = values(&self.client, &unsure, id).await?;
-        state.own.retain(|key, _| !unsure.iter().any(|unsure| unsure == key.as_bytes()));
+        for key in unsure.iter().filter_map(|key| std::str::from_utf8(key).ok()) {
+            state.own.remove(key);
+        }
         state.own.extend(known);
         self.check_shared(state, id).await
     }
@@ -187,7 +189,7 @@ impl Inner {
 fn check(options: &EtcdOptions) -> Result<Vec<String>, Error> {
     let refused = |reason: String, remedy: &str| Error::Refused {
         registry: "etcd".into(),
-        what: "be connected to".into(),
+        what: "connect".into(),
         reason,
         remedy: remedy.into(),
     };
@@ -203,6 +205,16 @@ fn check(options: &EtcdOptions) -> Result<Vec<String>, Error> {
             "a part of the TLS files is missing".into(),
             "set ca-file, cert-file and key-file together",
         ));
+    }
+    for (name, pem, word) in [
+        ("ca-file", &options.ca_pem, "CERTIFICATE-----"),
+        ("cert-file", &options.cert_pem, "CERTIFICATE-----"),
+        ("key-file", &options.key_pem, "PRIVATE KEY-----"),
+    ] {
+        let text = pem.as_deref().map(String::from_utf8_lossy);
+        if text.is_some_and(|text| !text.contains("-----BEGIN ") || !text.contains(word)) {
+            return Err(refused(format!("{name} has no line that ends in {word}"), "give the file in PEM form"));
+        }
     }
     if options.username.is_some() != options.password.is_some() {
         return Err(refused("user or password is missing".into(), "set username and password-file together"));
@@ -247,7 +259,9 @@ mod tests {
     #[test]
     fn options_that_cannot_work_are_refused_with_a_remedy() {
         let with_user = EtcdOptions { username: Some("root".into()), ..options("http://etcd:2379") };
-        let with_ca = EtcdOptions { ca_pem: Some(Vec::new()), ..options("http://etcd:2379") };
+        let ca = Some(b"-----BEGIN CERTIFICATE-----".to_vec());
+        let with_ca = EtcdOptions { ca_pem: ca, ..options("http://etcd:2379") };
+        let with_other = EtcdOptions { ca_pem: Some(b"\x30\x82".to_vec()), ..options("https://etcd:2379") };
         for (given, word) in [
             (EtcdOptions::default(), "registry.endpoints"),
             (options("https://etcd:2379"), "ca-file"),
@@ -255,6 +269,7 @@ mod tests {
             (options(""), "http://host:port"),
             (with_user, "password-file"),
             (with_ca, "https://"),
+            (with_other, "PEM"),
         ] {
             let error = check(&given).unwrap_err();
             assert!(error.is_permanent() && error.to_string().contains(word), "{error}");

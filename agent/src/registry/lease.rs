@@ -119,6 +119,12 @@ impl Inner {
     pub(super) fn interval(&self) -> Duration {
         (self.ttl / 3).min(MAX_INTERVAL)
     }
+
+    /// How long one keep-alive is waited for: short enough for several tries before the lease ends, because one of
+    /// several endpoints may hang.
+    pub(super) fn patience(&self) -> Duration {
+        (self.interval() / 3).max(Duration::from_secs(1))
+    }
 }
 
 /// Reads what `lease` holds; keys that moved to another lease meanwhile, and such as are no text, are left out.
@@ -143,14 +149,14 @@ async fn while_alive(inner: Arc<Inner>, id: i64, task: impl Future<Output = ()>)
 /// Keeps the lease alive until it is lost. What goes wrong on the way to etcd is not a loss: only etcd's own word is.
 async fn keep(inner: Arc<Inner>, id: i64) {
     let interval = inner.interval();
-    let mut backoff = Backoff::new(interval / 8, interval / 2);
+    let mut backoff = Backoff::new(interval / 16, interval / 2);
     let mut next = Instant::now() + interval;
     let mut alive_until = Instant::now() + inner.ttl;
     let mut away = false;
     loop {
         sleep_until(next).await;
         let sent = Instant::now();
-        match timeout(interval.max(Duration::from_secs(1)), pulse(&inner, id, sent > alive_until)).await {
+        match timeout(inner.patience(), pulse(&inner, id, sent > alive_until)).await {
             Ok(Ok(Pulse::Alive)) => {
                 if std::mem::take(&mut away) {
                     info!(lease = format_args!("{id:x}"), "the lease is kept alive again");

@@ -9,6 +9,9 @@ use super::{Error, Farewell, Followed, Held, HeldEntry, Look, Registry, Registry
 use crate::model::{Entries, Holder};
 
 /// An empty registry that only this process sees; its lease is never lost.
+///
+/// Followers see nothing before the first [`Registry::apply`], not even emptiness: until this host's own containers
+/// are known nobody knows what is offered.
 pub fn new() -> Arc<dyn Registry> {
     Arc::new(Memory::default())
 }
@@ -23,6 +26,8 @@ struct Memory {
 struct Content {
     held: Held,
     followers: Vec<Follower>,
+    /// Something was applied, be it nothing.
+    known: bool,
 }
 
 struct Follower {
@@ -43,7 +48,7 @@ impl Registry for Memory {
             let seen = |key: &str| prefixes.iter().any(|prefix| key.starts_with(prefix));
             let entries = content.held.0.iter().filter(|(key, _)| seen(key));
             let entries = entries.map(|(key, entry)| (Arc::from(key.as_str()), entry.value.clone())).collect();
-            let (entries, followed) = watch::channel(Some(entries));
+            let (entries, followed) = watch::channel(content.known.then_some(entries));
             content.followers.push(Follower { prefixes, entries });
             followed
         })
@@ -63,7 +68,7 @@ impl Registry for Memory {
     }
 
     async fn withdraw(&self, farewell: Farewell) -> Result<(), Error> {
-        // The next process starts with an empty registry, so leaving means the same here as withdrawing to nobody.
+        // What is left ends with the process: there is nobody to resume it.
         if farewell == Farewell::Withdraw {
             self.change(|content| {
                 let keys: Vec<String> = content.held.0.keys().cloned().collect();
@@ -94,6 +99,7 @@ impl Content {
                 None => self.held.0.remove(step.key()),
             };
         }
+        self.known = true;
         self.followers.retain(|follower| !follower.entries.is_closed());
         for follower in &self.followers {
             follower.show(&changes);
@@ -105,8 +111,8 @@ impl Follower {
     /// Publishes the changes below its prefixes as one.
     fn show(&self, changes: &BTreeMap<&str, Option<Arc<str>>>) {
         self.entries.send_if_modified(|entries| {
+            let mut modified = entries.is_none();
             let entries = entries.get_or_insert_default();
-            let mut modified = false;
             for (key, value) in changes {
                 if !self.prefixes.iter().any(|prefix| key.starts_with(prefix)) || entries.get(*key) == value.as_ref() {
                     continue;

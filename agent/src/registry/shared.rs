@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp};
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::client::{MAX_OPERATIONS, Pulse};
+use super::client::Pulse;
 use super::commit::holds_in;
 use super::etcd::{Inner, State};
 use super::{Error, Step, directory};
+use crate::backoff::Backoff;
 
 /// Keep-alives on the way at once.
 const PARALLEL: usize = 8;
@@ -109,15 +110,22 @@ struct Neighbours {
 
 /// Keeps the shared entries there: renews their leases and puts back what is gone.
 pub(super) async fn keep(inner: Arc<Inner>, lease: i64) {
+    let mut backoff = Backoff::new(inner.interval() / 16, inner.interval());
+    let mut pause = inner.interval();
     loop {
-        sleep(inner.interval()).await;
+        sleep(pause).await;
         let mut state = inner.state.lock().await;
         let mut kept = inner.keep_shared_alive(&state).await;
         if kept.is_ok() {
             kept = inner.check_shared(&mut state, lease).await;
         }
-        if let Err(error) = kept {
-            debug!(%error, "shared entries could not be kept, trying on");
+        pause = inner.interval();
+        match kept {
+            Ok(()) => backoff.reset(),
+            Err(error) => {
+                debug!(%error, "shared entries could not be kept, trying on");
+                pause = backoff.next_delay();
+            }
         }
     }
 }
@@ -126,7 +134,14 @@ impl Inner {
     /// Renews the leases of the shared entries. One that is gone shows when the keys are checked.
     pub(super) async fn keep_shared_alive(&self, state: &State) -> Result<(), Error> {
         let leases: BTreeSet<i64> = state.shared.values().filter_map(Shared::lease).collect();
-        let kept = stream::iter(leases).map(|lease| self.client.keep_alive(lease)).buffer_unordered(PARALLEL);
+        let keep = |lease| async move {
+            match timeout(self.patience(), self.client.keep_alive(lease)).await {
+                Ok(Ok(pulse)) => Ok(pulse),
+                // Another endpoint may answer where one hangs.
+                _ => self.client.keep_alive(lease).await,
+            }
+        };
+        let kept = stream::iter(leases).map(keep).buffer_unordered(PARALLEL);
         kept.try_for_each(|_| async { Ok(()) }).await
     }
 
@@ -139,10 +154,7 @@ impl Inner {
         let astray = state.shared.iter().zip(found).filter(|((_, shared), found)| !shared.matches(found.as_ref()));
         let steps: Vec<Step> =
             astray.map(|((key, shared), _)| Step::Share { key: key.clone(), value: shared.value.clone() }).collect();
-        for steps in steps.chunks(MAX_OPERATIONS / 2) {
-            self.commit(state, lease, steps).await?;
-        }
-        Ok(())
+        self.carry_out(state, lease, &steps).await
     }
 
     /// Reads the keys that `steps` share and says what to do; `None` when it has to be read again.

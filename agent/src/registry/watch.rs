@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Event, EventType, GetOptions, KeyValue, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{Event, EventType, GetOptions, WatchOptions, WatchResponse, WatchStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::etcd::Inner;
-use super::{Error, Followed, MAX_VALUE};
+use super::reason::is_token;
+use super::snapshot::{Change, after, apply, outermost, readable, replace};
+use super::{Error, Followed};
 use crate::backoff::Backoff;
 use crate::model::Entries;
 
@@ -22,6 +24,10 @@ use crate::model::Entries;
 const RELIST: Duration = Duration::from_mins(13);
 /// Keys asked for at once; fewer when their values are long.
 const PAGE: i64 = 2000;
+/// What the client library says of an answer above the limit.
+const TOO_LONG: &str = "message length too large";
+/// So often a member may be behind what was seen before etcd counts as restored.
+const MAX_BEHIND: u32 = 4;
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Starts to follow `prefixes`, in a task that ends with the last receiver or with the registry.
@@ -51,6 +57,8 @@ struct Position {
     cluster: u64,
     /// For each prefix, the last revision whose changes are in.
     revisions: Vec<i64>,
+    /// How often in a row a member had not come that far.
+    behind: u32,
 }
 
 /// What stands between etcd and this follower.
@@ -60,6 +68,15 @@ struct Trouble {
 }
 
 impl Trouble {
+    /// Says so once, until it is over.
+    fn met(&mut self, prefixes: &[String], error: &Error) {
+        match (std::mem::replace(&mut self.away, true), error.is_permanent()) {
+            (true, _) => debug!(?prefixes, %error, "still cannot follow"),
+            (false, true) => error!(?prefixes, %error, "cannot follow"),
+            (false, false) => warn!(?prefixes, %error, "cannot follow, keeping what is known and trying on"),
+        }
+    }
+
     fn over(&mut self, prefixes: &[String]) {
         if std::mem::take(&mut self.away) {
             info!(?prefixes, "following again");
@@ -73,12 +90,11 @@ enum Ended {
     Broken(Error),
     /// Changes may have been missed: everything is listed again.
     Gap(String),
+    /// A member that lags was asked; the watch goes on where it was.
+    Behind,
     /// It is time to compare.
     Due,
 }
-
-/// One change: a key and its value, or nothing when there is none to be shown.
-type Change = (Arc<str>, Option<Arc<str>>);
 
 impl Follower {
     async fn run(&self) {
@@ -101,17 +117,14 @@ impl Follower {
             }
             match ended {
                 Ended::Due => position = None,
+                Ended::Behind => sleep(trouble.backoff.next_delay()).await,
                 Ended::Gap(reason) => {
                     warn!(prefixes = ?self.prefixes, reason, "changes may have been missed, listing again");
                     position = None;
                     sleep(trouble.backoff.next_delay()).await;
                 }
                 Ended::Broken(error) => {
-                    if std::mem::replace(&mut trouble.away, true) {
-                        debug!(prefixes = ?self.prefixes, %error, "still cannot follow");
-                    } else {
-                        warn!(prefixes = ?self.prefixes, %error, "cannot follow, keeping what is known and trying on");
-                    }
+                    trouble.met(&self.prefixes, &error);
                     sleep(trouble.backoff.next_delay()).await;
                 }
             }
@@ -129,7 +142,7 @@ impl Follower {
             let first = entries.is_none();
             replace(entries.get_or_insert_default(), listed) || first
         });
-        Ok(Position { cluster, revisions: vec![revision; self.prefixes.len()] })
+        Ok(Position { cluster, revisions: vec![revision; self.prefixes.len()], behind: 0 })
     }
 
     /// Adds what is under `prefix` at `revision` (0: now); gives the revision and the cluster's id.
@@ -145,7 +158,7 @@ impl Follower {
         loop {
             let options = GetOptions::new().with_range(end.clone()).with_limit(page).with_revision(revision);
             let mut answer = match self.inner.client.range(&start, options).await {
-                Err(Error::Unavailable { reason, .. }) if reason.contains("message length too large") && page > 1 => {
+                Err(Error::Unavailable { reason, .. }) if reason.contains(TOO_LONG) && page > 1 => {
                     page = (page / 8).max(1);
                     continue;
                 }
@@ -175,12 +188,20 @@ impl Follower {
                 Err(_) => return Ended::Due,
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return Ended::Broken(self.inner.client.unavailable("the watch was closed".into())),
-                Ok(Err(error)) => return Ended::Broken(self.inner.client.error("watch", &error)),
+                Ok(Err(error)) => return self.failed(&error),
             };
             if let Some(ended) = self.take(&message, position).await {
                 return ended;
             }
             trouble.over(&self.prefixes);
+        }
+    }
+
+    fn failed(&self, error: &etcd_client::Error) -> Ended {
+        match self.inner.client.error("watch", error) {
+            // It would be as long again; a listing comes in pages.
+            Error::Unavailable { reason, .. } if reason.contains(TOO_LONG) => Ended::Gap(reason),
+            error => Ended::Broken(error),
         }
     }
 
@@ -215,9 +236,12 @@ impl Follower {
         }
         let newest = position.revisions.iter().max().copied().unwrap_or(0);
         if message.created() && revision < newest {
-            // etcd would wait for the old revision in silence.
-            return Some(Ended::Gap(format!("etcd is at revision {revision}, before {newest}")));
+            // A restored etcd would wait for the old revision in silence; a member that lags catches up at once.
+            position.behind += 1;
+            let gap = Ended::Gap(format!("etcd is at revision {revision}, before {newest}"));
+            return Some(if position.behind < MAX_BEHIND { Ended::Behind } else { gap });
         }
+        position.behind = 0;
         let changes: Vec<Change> = message.events().iter().filter_map(|event| self.change(event, position)).collect();
         position.advance(message.events(), &self.prefixes);
         self.entries.send_if_modified(|entries| apply(entries.get_or_insert_default(), changes));
@@ -226,7 +250,7 @@ impl Follower {
 
     async fn canceled(&self, reason: &str) -> Ended {
         let client = &self.inner.client;
-        if reason.contains("Unauthenticated") || reason.contains("invalid auth token") {
+        if is_token(reason) {
             return Ended::Broken(match client.renew_token().await {
                 Ok(()) => client.unavailable("the sign-in had expired".into()),
                 Err(error) => error,
@@ -263,99 +287,5 @@ impl Position {
                 *revision = kv.mod_revision().max(*revision);
             }
         }
-    }
-}
-
-/// The entry, unless nobody could read it; says so then.
-fn readable(kv: &KeyValue) -> Option<(Arc<str>, Arc<str>)> {
-    let reason = match (kv.key_str(), kv.value_str()) {
-        (Ok(_), Ok(value)) if value.len() > MAX_VALUE => {
-            format!("{} bytes, at most {MAX_VALUE} are taken", value.len())
-        }
-        (Ok(key), Ok(value)) => return Some((key.into(), value.into())),
-        _ => "not UTF-8".into(),
-    };
-    warn!(key = %String::from_utf8_lossy(kv.key()), reason, "an entry is left out");
-    None
-}
-
-/// Applies changes in order; says whether anything is different now.
-fn apply(entries: &mut Entries, changes: Vec<Change>) -> bool {
-    let mut modified = false;
-    for (key, value) in changes {
-        if entries.get(&key) == value.as_ref() {
-            continue;
-        }
-        modified = true;
-        match value {
-            Some(value) => entries.insert(key, value),
-            None => entries.remove(&key),
-        };
-    }
-    modified
-}
-
-/// Makes `entries` equal to `listed`, touching only what differs, so that comparing with the last snapshot stays cheap.
-fn replace(entries: &mut Entries, listed: BTreeMap<Arc<str>, Arc<str>>) -> bool {
-    let gone: Vec<Change> =
-        entries.keys().filter(|key| !listed.contains_key(*key)).map(|key| (key.clone(), None)).collect();
-    let listed = listed.into_iter().map(|(key, value)| (key, Some(value)));
-    apply(entries, gone.into_iter().chain(listed).collect())
-}
-
-/// Prefixes without those that lie within another.
-fn outermost(mut prefixes: Vec<String>) -> Vec<String> {
-    prefixes.sort();
-    prefixes.dedup_by(|later, kept| later.starts_with(kept.as_str()));
-    prefixes
-}
-
-/// The first key after all that start with `prefix`.
-fn after(prefix: &str) -> Vec<u8> {
-    let mut end = prefix.as_bytes().to_vec();
-    // UTF-8 has no byte 255, so the last one can always be counted up; no prefix means all keys.
-    match end.last_mut() {
-        Some(last) => *last += 1,
-        None => end.push(0),
-    }
-    end
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(entries: &Entries) -> Vec<(&str, &str)> {
-        entries.iter().map(|(key, value)| (&**key, &**value)).collect()
-    }
-
-    #[test]
-    fn a_batch_is_one_change() {
-        let mut entries = Entries::new();
-        let batch = vec![("/a".into(), Some("1".into())), ("/b".into(), Some("1".into())), ("/a".into(), None)];
-        assert!(apply(&mut entries, batch));
-        assert_eq!(text(&entries), [("/b", "1")]);
-    }
-
-    #[test]
-    fn what_is_as_before_is_no_change() {
-        let mut entries = Entries::from_iter([("/a".into(), "1".into())]);
-        assert!(!apply(&mut entries, vec![("/a".into(), Some("1".into())), ("/b".into(), None)]));
-    }
-
-    #[test]
-    fn a_new_listing_is_swapped_in_whole() {
-        let mut entries = Entries::from_iter([("/a".into(), "1".into()), ("/b".into(), "1".into())]);
-        let listed = BTreeMap::from([("/b".into(), "2".into()), ("/c".into(), "1".into())]);
-        assert!(replace(&mut entries, listed.clone()));
-        assert_eq!(text(&entries), [("/b", "2"), ("/c", "1")]);
-        assert!(!replace(&mut entries, listed));
-    }
-
-    #[test]
-    fn a_prefix_within_another_is_watched_once() {
-        let prefixes = outermost(vec!["/b/".into(), "/a/x/".into(), "/a/".into(), "/a/".into()]);
-        assert_eq!(prefixes, ["/a/", "/b/"]);
-        assert_eq!(after("/a/"), b"/a0");
     }
 }

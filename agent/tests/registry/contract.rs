@@ -29,6 +29,7 @@ async fn contract(registry: &Arc<dyn Registry>) {
 async fn a_change_is_followed(registry: &Arc<dyn Registry>) {
     let mut all = registry.follow(vec!["/s/".into(), "/t/".into()]);
     let mut one = registry.follow(vec!["/t/".into()]);
+    assert_eq!(register(&**registry, &own(&[]), Look::Recall).await, 0);
     follows(&mut all, &[]).await;
     follows(&mut one, &[]).await;
 

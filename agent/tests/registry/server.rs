@@ -5,48 +5,81 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use etcd_client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 /// One etcd process; it ends with this value.
-pub struct Server {
+pub(crate) struct Server {
+    name: String,
     directory: TempDir,
     client_port: u16,
     peer_port: u16,
+    /// All members, as etcd wants to be told.
+    cluster: String,
     arguments: Vec<String>,
     child: Option<Child>,
 }
 
 impl Server {
     /// Starts an empty etcd.
-    pub async fn start() -> Server {
+    pub(crate) async fn start() -> Server {
         Server::start_with(&[]).await
     }
 
-    /// Starts an empty etcd with more arguments; `DIR` in them is its data directory.
-    pub async fn start_with(arguments: &[&str]) -> Server {
-        let directory =
-            if Path::new("/dev/shm").is_dir() { tempfile::tempdir_in("/dev/shm") } else { tempfile::tempdir() };
-        let mut server = Server {
-            directory: directory.unwrap(),
-            client_port: free_port(),
-            peer_port: free_port(),
-            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
-            child: None,
-        };
+    /// Starts an empty etcd with more arguments.
+    pub(crate) async fn start_with(arguments: &[&str]) -> Server {
+        let mut server = Server::new("one", arguments);
+        server.cluster = server.member();
         server.up().await;
         server
     }
 
+    /// Starts a cluster of three.
+    pub(crate) async fn start_three() -> Vec<Server> {
+        let mut servers: Vec<Server> = ["one", "two", "three"].iter().map(|name| Server::new(name, &[])).collect();
+        let cluster = servers.iter().map(Server::member).collect::<Vec<_>>().join(",");
+        for server in &mut servers {
+            server.cluster.clone_from(&cluster);
+            server.spawn();
+        }
+        for server in &servers {
+            server.ready().await;
+        }
+        servers
+    }
+
+    fn new(name: &str, arguments: &[&str]) -> Server {
+        let memory = Path::new("/dev/shm");
+        let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        Server {
+            name: name.into(),
+            directory: directory.unwrap(),
+            client_port: free_port(),
+            peer_port: free_port(),
+            cluster: String::new(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            child: None,
+        }
+    }
+
+    fn peer(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    fn member(&self) -> String {
+        format!("{}={}", self.name, self.peer())
+    }
+
     /// Where it listens, without a scheme.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.client_port)
     }
 
     /// Where it listens.
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("{}://{}", self.scheme(), self.address())
     }
 
@@ -55,31 +88,50 @@ impl Server {
     }
 
     /// Starts the process on its old ports and data.
-    pub async fn up(&mut self) {
-        let client = self.endpoint();
-        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+    pub(crate) async fn up(&mut self) {
+        self.spawn();
+        self.ready().await;
+    }
+
+    fn spawn(&mut self) {
+        let (client, peer) = (self.endpoint(), self.peer());
         let child = Command::new("etcd")
-            .args(["--name", "one", "--logger", "zap", "--log-level", "error", "--log-outputs", "stderr"])
+            .args(["--name", &self.name, "--logger", "zap", "--log-level", "error", "--log-outputs", "stderr"])
             .arg("--data-dir")
             .arg(self.directory.path().join("data"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("one={peer}")])
+            .args(["--initial-cluster", &self.cluster])
             .args(&self.arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("etcd is in the PATH");
         self.child = Some(child);
+    }
+
+    async fn ready(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(self.address()).await.is_err() {
-            assert!(Instant::now() < deadline, "etcd does not listen on {}", self.address());
+        while !self.answers().await {
+            assert!(Instant::now() < deadline, "etcd does not answer on {}", self.address());
             sleep(Duration::from_millis(20)).await;
         }
     }
 
+    /// Whether it takes requests; behind TLS, whether it listens.
+    async fn answers(&self) -> bool {
+        if self.scheme() == "https" {
+            return TcpStream::connect(self.address()).await.is_ok();
+        }
+        let Ok(client) = Client::connect([self.endpoint()], None).await else { return false };
+        match client.kv_client().get("/", None).await {
+            Ok(_) => true,
+            Err(error) => error.to_string().contains("user name is empty"),
+        }
+    }
+
     /// Kills the process.
-    pub fn down(&mut self) {
+    pub(crate) fn down(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -87,18 +139,18 @@ impl Server {
     }
 
     /// Kills the process and loses its data.
-    pub fn wipe(&mut self) {
+    pub(crate) fn wipe(&mut self) {
         self.down();
         std::fs::remove_dir_all(self.directory.path().join("data")).unwrap();
     }
 
     /// Stops the process from answering while its connections stay open.
-    pub fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
     /// Lets a frozen process go on.
-    pub fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         self.signal(Signal::CONT);
     }
 
@@ -115,6 +167,6 @@ impl Drop for Server {
 }
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

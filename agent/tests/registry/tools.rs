@@ -14,52 +14,52 @@ use waypost::registry::{Desired, Followed, Look, Registry, plan};
 
 use crate::server::Server;
 
-/// Time to live of the leases in tests: the least that etcd grants.
-pub const TTL: Duration = Duration::from_secs(2);
+/// Time to live of the leases in tests; etcd grants no less than two seconds.
+pub(crate) const TTL: Duration = Duration::from_secs(3);
 /// No test waits longer for one value.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Options for a server without users or TLS.
-pub fn options(server: &Server) -> EtcdOptions {
+pub(crate) fn options(server: &Server) -> EtcdOptions {
     EtcdOptions { endpoints: vec![server.endpoint()], ttl: TTL, ..EtcdOptions::default() }
 }
 
 /// An agent's registry that remembers nothing on disk.
-pub fn agent(server: &Server) -> Arc<dyn Registry> {
+pub(crate) fn agent(server: &Server) -> Arc<dyn Registry> {
     connect(options(server)).unwrap()
 }
 
 /// An agent's registry that remembers its lease in `directory`.
-pub fn agent_in(server: &Server, directory: &Path) -> Arc<dyn Registry> {
+pub(crate) fn agent_in(server: &Server, directory: &Path) -> Arc<dyn Registry> {
     connect(EtcdOptions { state_dir: Some(directory.to_owned()), ..options(server) }).unwrap()
 }
 
 /// A client of the tests' own.
-pub async fn client(server: &Server) -> Client {
+pub(crate) async fn client(server: &Server) -> Client {
     Client::connect([server.endpoint()], None).await.unwrap()
 }
 
 /// Entries of the host's own.
-pub fn own(entries: &[(&str, &str)]) -> BTreeMap<String, Desired> {
+pub(crate) fn own(entries: &[(&str, &str)]) -> BTreeMap<String, Desired> {
     let entries = entries.iter();
     entries.map(|(key, value)| ((*key).into(), Desired { value: (*value).into(), holder: Holder::Host })).collect()
 }
 
 /// The same with one shared entry more.
-pub fn with_shared(mut desired: BTreeMap<String, Desired>, key: &str, value: &str) -> BTreeMap<String, Desired> {
+pub(crate) fn with_shared(mut desired: BTreeMap<String, Desired>, key: &str, value: &str) -> BTreeMap<String, Desired> {
     desired.insert(key.into(), Desired { value: value.into(), holder: Holder::All });
     desired
 }
 
 /// One turn of the register loop, as it is made after an event; the number of steps it took.
-pub async fn register(registry: &dyn Registry, desired: &BTreeMap<String, Desired>, look: Look) -> usize {
+pub(crate) async fn register(registry: &dyn Registry, desired: &BTreeMap<String, Desired>, look: Look) -> usize {
     let steps = plan(&registry.held(look).await.unwrap(), desired);
     registry.apply(&steps).await.unwrap();
     steps.len()
 }
 
 /// Turns until one succeeds and leaves nothing to do.
-pub async fn register_at_last(registry: &dyn Registry, desired: &BTreeMap<String, Desired>) {
+pub(crate) async fn register_at_last(registry: &dyn Registry, desired: &BTreeMap<String, Desired>) {
     until("registered", || async {
         let held = registry.held(Look::Verify).await.ok()?;
         let steps = plan(&held, desired);
@@ -70,7 +70,7 @@ pub async fn register_at_last(registry: &dyn Registry, desired: &BTreeMap<String
 }
 
 /// Asks until there is an answer.
-pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(found) = ask().await {
@@ -82,7 +82,7 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl F
 }
 
 /// Waits until exactly these entries are followed.
-pub async fn follows(followed: &mut Followed, expected: &[(&str, &str)]) {
+pub(crate) async fn follows(followed: &mut Followed, expected: &[(&str, &str)]) {
     let mut seen = Vec::new();
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -99,13 +99,13 @@ pub async fn follows(followed: &mut Followed, expected: &[(&str, &str)]) {
 }
 
 /// A key's value and the revision it was written at, as etcd has it.
-pub async fn stored(client: &Client, key: &str) -> Option<(String, i64)> {
+pub(crate) async fn stored(client: &Client, key: &str) -> Option<(String, i64)> {
     let answer = client.kv_client().get(key, None).await.ok()?;
     let kv = answer.kvs().first()?;
     Some((kv.value_str().unwrap().to_owned(), kv.mod_revision()))
 }
 
 /// The revision of the whole store.
-pub async fn revision(client: &Client) -> i64 {
+pub(crate) async fn revision(client: &Client) -> i64 {
     client.kv_client().get("/", None).await.unwrap().header().unwrap().revision()
 }

@@ -32,7 +32,7 @@ pub struct Haproxy;
 impl Plugin for Haproxy {
     type Settings = Settings;
     const NAME: &'static str = "haproxy";
-    const SUMMARY: &'static str = "HAProxy: http services by domain and path, tcp services on their own ports";
+    const SUMMARY: &'static str = "HAProxy: http services by domain and path, tcp services on their own ports.";
     const SCHEMA: &'static str = include_str!("settings.json");
 }
 

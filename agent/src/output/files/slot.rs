@@ -79,13 +79,11 @@ impl Slot {
     }
 
     pub(super) fn insert(&mut self, name: &Arc<str>, text: &str) {
-        match self.0.iter_mut().find(|claim| *claim.text == *text) {
-            Some(claim) => claim.owners.add(name),
-            None => {
-                let lines = text.bytes().filter(|byte| *byte == b'\n').count();
-                self.0.push(Claim { text: text.into(), lines, owners: Owners::One(name.clone()) });
-            }
+        if let Some(claim) = self.0.iter_mut().find(|claim| *claim.text == *text) {
+            return claim.owners.add(name);
         }
+        let lines = text.bytes().filter(|byte| *byte == b'\n').count();
+        self.0.push(Claim { text: text.into(), lines, owners: Owners::One(name.clone()) });
     }
 
     pub(super) fn remove(&mut self, name: &str) {

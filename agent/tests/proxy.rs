@@ -1,0 +1,10 @@
+//! Checks, reloads and supervision with real processes.
+
+#![allow(unreachable_pub, missing_docs)]
+
+#[cfg(test)]
+mod proxy {
+    mod foreign;
+    mod site;
+    mod supervised;
+}

@@ -1,0 +1,163 @@
+//! Checks, and proxies that somebody else runs.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use waypost::proxy::{Place, Proxy, Reload, Signal, Verdict};
+
+use super::site::{Site, alive, kill, reload, state, until};
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+async fn check(site: &Site, command: &[&str], limit: Duration) -> anyhow::Result<Verdict> {
+    let options = waypost::proxy::ProxyOptions { check: Some(words(command)), timeout: limit, ..site.options(None) };
+    let proxy = Proxy::new(options, CancellationToken::new());
+    let verdict = proxy.check(site.dir.path()).await;
+    proxy.stop().await;
+    verdict
+}
+
+const HAPROXY: [&str; 4] = ["haproxy", "-c", "-f", "{dir}/haproxy.cfg"];
+const LONG: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn haproxys_check_names_the_line() {
+    let site = Site::new();
+    site.configure("one", "");
+    assert_eq!(check(&site, &HAPROXY, LONG).await.unwrap(), Verdict::Valid);
+
+    site.configure("one", "garbage");
+    let Verdict::Invalid { text, places } = check(&site, &HAPROXY, LONG).await.unwrap() else { panic!("valid") };
+    let fault = "unknown keyword 'garbage' in 'frontend' section".to_owned();
+    assert_eq!(places, [Place { path: "haproxy.cfg".to_owned(), line: 9, text: fault, may_pass: false }]);
+    assert!(text.contains("parsing [haproxy.cfg:9]"), "{text}");
+
+    fs::write(site.path("haproxy.cfg"), "global\n").unwrap();
+    let Verdict::Invalid { places, .. } = check(&site, &HAPROXY, LONG).await.unwrap() else { panic!("valid") };
+    assert_eq!(places, [], "a file without a listener is refused, and no line is to blame");
+}
+
+#[tokio::test]
+async fn a_check_that_cannot_run_is_no_verdict() {
+    let site = Site::new();
+    let said = |error: anyhow::Error| format!("{error:#}");
+    let error = said(check(&site, &["no-such-proxy", "-c"], LONG).await.unwrap_err());
+    assert!(error.contains("\"no-such-proxy\"; it is in no directory of PATH"), "{error}");
+    let error = said(check(&site, &["/no/such/proxy"], LONG).await.unwrap_err());
+    assert!(error.contains("is not there"), "{error}");
+    fs::write(site.path("plain"), "").unwrap();
+    let error = said(check(&site, &["{dir}/plain"], LONG).await.unwrap_err());
+    assert!(error.contains("not executable"), "{error}");
+    let error = said(check(&site, &[], LONG).await.unwrap_err());
+    assert!(error.contains("the command is empty"), "{error}");
+}
+
+#[tokio::test]
+async fn a_check_that_hangs_is_killed_with_its_children() {
+    let site = Site::new();
+    let script = site.script("hang", "sleep 600 & echo $! > \"$0.child\"; wait");
+    let error = check(&site, &["sh", &script], Duration::from_millis(500)).await.unwrap_err();
+    assert!(format!("{error:#}").contains("did not end within 500ms"), "{error:#}");
+    let child: u32 = fs::read_to_string(site.path("hang.child")).unwrap().trim().parse().unwrap();
+    until("the end of the child", || !alive(child)).await;
+}
+
+#[tokio::test]
+async fn output_is_bounded_and_need_not_be_text() {
+    let site = Site::new();
+    let script = site.script("loud", "printf '\\377'; head -c 300000 /dev/zero | tr '\\0' x >&2; exit 3");
+    let Verdict::Invalid { text, .. } = check(&site, &["sh", &script], LONG).await.unwrap() else { panic!("valid") };
+    assert_eq!(text.len(), (64 << 10) + "\n\u{fffd}".len());
+}
+
+#[tokio::test]
+async fn a_check_that_leaves_a_child_behind_does_not_wait_for_it() {
+    let mut site = Site::new();
+    let script = site.script("leaves", "sleep 600 & echo $! > \"$0.child\"");
+    assert_eq!(check(&site, &["sh", &script], LONG).await.unwrap(), Verdict::Valid);
+    let child: u32 = fs::read_to_string(site.path("leaves.child")).unwrap().trim().parse().unwrap();
+    assert!(alive(child), "a command may start what stays");
+    kill("-KILL", &child.to_string());
+    site.kill_at_end(child);
+}
+
+#[tokio::test]
+async fn a_reload_command_is_tried_again_until_it_succeeds() {
+    let site = Site::new();
+    let script = site.script("reload", "echo \"$1\" >> \"$1/calls\"; [ -e \"$1/good\" ] || { echo no >&2; exit 4; }");
+    let proxy = site.proxy(Reload::Command(words(&["sh", &script, "{dir}"])));
+    proxy.request_reload();
+    let status = state(&proxy, "a failure", |status| status.last_error.is_some()).await;
+    let error = status.last_error.unwrap();
+    assert!(error.contains("ended with exit status: 4: no"), "{error}");
+    assert_eq!((status.wanted, status.done), (1, 0));
+    fs::write(site.path("good"), "").unwrap();
+    let status = state(&proxy, "a success", |status| status.done == 1).await;
+    assert_eq!((status.reloads, status.last_error), (1, None));
+    proxy.stop().await;
+    let calls = fs::read_to_string(site.path("calls")).unwrap();
+    assert!(calls.lines().count() >= 2 && calls.lines().all(|line| line == site.dir.path().to_str().unwrap()));
+}
+
+#[tokio::test]
+async fn files_alone_are_done_at_once() {
+    let site = Site::new();
+    let proxy = Proxy::new(site.options(None), CancellationToken::new());
+    assert_eq!(reload(&proxy).await.reloads, 1);
+    proxy.stop().await;
+}
+
+struct Foreign(Child);
+
+impl Foreign {
+    /// A master with workers, as an init system would run it, that notes its pid.
+    async fn start(site: &Site) -> Self {
+        let mut command = Command::new("haproxy");
+        command.args(["-W", "-f"]).arg(site.path("haproxy.cfg")).arg("-p").arg(site.path("haproxy.pid"));
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        until("the first answer", || site.answers("one")).await;
+        Foreign(child)
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        kill("-TERM", &self.0.id().to_string());
+        self.0.wait().ok();
+    }
+}
+
+#[tokio::test]
+async fn a_signal_counts_when_there_is_a_new_worker() {
+    let site = Site::new();
+    site.configure("one", "");
+    let foreign = Foreign::start(&site).await;
+    let method = Reload::PidFile { path: site.path("haproxy.pid"), signal: Signal::Usr2 };
+    let options =
+        waypost::proxy::ProxyOptions { timeout: Duration::from_secs(2), ..site.options(Some(method.clone())) };
+    let proxy = Proxy::new(options, CancellationToken::new());
+
+    // The first signal may be lost while the master is still starting, and is then sent again.
+    site.configure("two", "");
+    reload(&proxy).await;
+    until("the new answer", || site.answers("two")).await;
+
+    site.configure("three", "garbage");
+    proxy.request_reload();
+    let status = state(&proxy, "a failure", |status| status.last_error.is_some()).await;
+    assert!(status.last_error.unwrap().contains("no new worker process"));
+    assert!(site.answers("two"));
+    site.configure("three", "");
+    state(&proxy, "a success", |status| status.done == 2).await;
+    until("the new answer", || site.answers("three")).await;
+
+    drop(foreign);
+    proxy.request_reload();
+    let status = state(&proxy, "a failure", |status| status.last_error.is_some()).await;
+    assert!(status.last_error.unwrap().contains("is the proxy running?"));
+    proxy.stop().await;
+}
