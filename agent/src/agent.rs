@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -22,7 +23,7 @@ use crate::output::{Filter, Output, Wants};
 use crate::plugin::{Host, Kind, Limits, Plugin, Source};
 use crate::proxy::{self, Proxy, ProxyOptions};
 use crate::register::Register;
-use crate::registry::{Farewell, Registry, etcd, memory};
+use crate::registry::{Registry, etcd, memory};
 use crate::status::{self, Status};
 
 mod address;
@@ -80,9 +81,13 @@ impl Plugins {
             futures::future::try_join_all(loading)
         };
         let (groupings, layouts, outputs) = futures::try_join!(
-            stages("grouping", config.grouping.iter().collect(), Kind::Grouping),
+            stages("grouping", config.grouping.iter().filter(|_| config.agent.register).collect(), Kind::Grouping),
             stages("layout", config.layout.iter().map(|layout| &layout.stage).collect(), Kind::Layout),
-            stages("output", config.output.iter().map(|output| &output.stage).collect(), Kind::Output),
+            stages(
+                "output",
+                config.output.iter().filter(|_| config.agent.discover).map(|output| &output.stage).collect(),
+                Kind::Output
+            ),
         )?;
         let mut prepared = Vec::new();
         for (index, (plugin, layout)) in layouts.into_iter().zip(&config.layout).enumerate() {
@@ -173,7 +178,15 @@ pub struct Agent {
     node: Arc<Node>,
     registry: Arc<dyn Registry>,
     status: Status,
-    _lock: File,
+}
+
+/// How a running agent is asked to end.
+#[derive(Clone, Default)]
+pub struct Ending {
+    /// Ends the loops.
+    pub stop: CancellationToken,
+    /// Registrations and supervised proxies stay, for the next agent to take over.
+    pub leave: Arc<AtomicBool>,
 }
 
 impl Agent {
@@ -182,12 +195,11 @@ impl Agent {
     /// # Errors
     /// Names the part of the configuration that is wrong, or what the world lacks.
     pub async fn build(config: Config) -> Result<Self, BuildError> {
-        let lock = lock(&config.agent.state_dir)?;
         let node = node(&config)?;
         let plugins = Plugins::load(&config).await?;
         let registry = registry(&config, Some(config.agent.state_dir.clone()))?;
         let status = Status::new(&node.name);
-        Ok(Agent { config, plugins, node, registry, status, _lock: lock })
+        Ok(Agent { config, plugins, node, registry, status })
     }
 
     /// How many plugins had to be compiled and need not be at the next start.
@@ -195,18 +207,22 @@ impl Agent {
         self.plugins.host.compiled()
     }
 
-    /// Runs both loops until `stop` fires or one of them fails.
+    /// Runs both loops until it is asked to end or one of them fails.
     ///
     /// # Errors
     /// What ended a loop before it was asked to end.
-    pub async fn run(self, stop: CancellationToken) -> Result<()> {
-        let Agent { config, plugins, node, registry, status, _lock } = self;
+    pub async fn run(self, ending: Ending) -> Result<()> {
+        let Agent { config, plugins, node, registry, status } = self;
+        let stop = ending.stop.clone();
+        if config.agent.on_stop == OnStop::Leave {
+            ending.leave.store(true, Ordering::Release);
+        }
         info!(node = node.name, address = node.address, registry = registry.status().description, "waypost runs");
         status.registry(registry.status().description);
         let mut loops = JoinSet::new();
         let (wants_out, wants) = watch::channel(Wants::new());
         if config.agent.discover {
-            spawn_discover(&mut loops, &config, &plugins, &node, &*registry, &status, &wants, &stop)?;
+            spawn_discover(&mut loops, &config, &plugins, &node, &*registry, &status, &wants, &ending)?;
         }
         if config.agent.register {
             let options =
@@ -218,10 +234,7 @@ impl Agent {
                 wants: wants_out,
                 status: status.clone(),
                 resync: config.docker.resync.0,
-                farewell: match config.agent.on_stop {
-                    OnStop::Withdraw => Farewell::Withdraw,
-                    OnStop::Leave => Farewell::Leave,
-                },
+                leave: Arc::clone(&ending.leave),
             };
             loops.spawn(register.run(containers, Arc::clone(&registry), stop.clone()));
         } else {
@@ -276,7 +289,7 @@ fn spawn_discover(
     registry: &dyn Registry,
     status: &Status,
     wants: &watch::Receiver<Wants>,
-    stop: &CancellationToken,
+    ending: &Ending,
 ) -> Result<()> {
     let decoders = plugins.decoders(status).into_iter();
     let readings: Vec<_> =
@@ -294,13 +307,12 @@ fn spawn_discover(
             .with_context(|| format!("output[{index}]: directory {} cannot be used", settings.directory.display()))?;
         // The proxy is stopped by its output's loop, after that loop's last turn.
         let proxy = Proxy::new(proxy_options(settings, &name)?, CancellationToken::new());
-        let leave = config.agent.on_stop == OnStop::Leave;
-        let target = Target { name, directory, proxy, leave };
+        let target = Target { name, directory, proxy, leave: Arc::clone(&ending.leave) };
         let inputs = Inputs { services: services.clone(), wants: wants.clone() };
         let pace = Pace { min: settings.debounce.min.0, max: settings.debounce.max.0 };
-        loops.spawn(discover::serve(output, inputs, target, pace, status.clone(), stop.clone()));
+        loops.spawn(discover::serve(output, inputs, target, pace, status.clone(), ending.stop.clone()));
     }
-    loops.spawn(discover::follow(readings, catalog_out, status.clone(), stop.clone()));
+    loops.spawn(discover::follow(readings, catalog_out, status.clone(), ending.stop.clone()));
     Ok(())
 }
 
@@ -325,8 +337,11 @@ fn proxy_options(output: &config::Output, name: &str) -> Result<ProxyOptions> {
     })
 }
 
-/// Makes sure that one agent at a time uses the state directory.
-fn lock(state_dir: &Path) -> Result<File> {
+/// Makes sure that one agent at a time uses the state directory, while the file is open.
+///
+/// # Errors
+/// When the directory cannot be made, or another agent uses it.
+pub fn lock(state_dir: &Path) -> Result<File> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     let at = || format!("state directory {}", state_dir.display());
     std::fs::DirBuilder::new()

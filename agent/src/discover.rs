@@ -3,6 +3,8 @@
 //! Two functions: [`follow`] reads the registry, [`serve`] feeds one output. They take what they read and write as
 //! parameters and their time from `tokio::time`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -106,7 +108,7 @@ pub struct Target {
     /// The process that reads them.
     pub proxy: Proxy,
     /// Whether a supervised proxy goes on without the agent.
-    pub leave: bool,
+    pub leave: Arc<AtomicBool>,
 }
 
 /// Keeps one proxy in step with the catalog until `stop` fires.
@@ -126,7 +128,11 @@ pub async fn serve(
     let mut reloads = target.proxy.status();
     let mut state = OutputState { directory: target.directory.root().display().to_string(), ..OutputState::default() };
     let mut last_turn: Option<Instant> = None;
-    let mut begun = false;
+    // What an earlier agent wrote is served before the registry answers, and taken up where it was not.
+    let mut begun = target.directory.is_written();
+    if begun {
+        target.proxy.request_reload();
+    }
     loop {
         let services = inputs.services.borrow_and_update().clone();
         let wants = inputs.wants.borrow_and_update().clone();
@@ -169,7 +175,7 @@ pub async fn serve(
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {
-                    if target.leave { target.proxy.leave().await } else { target.proxy.stop().await }
+                    if target.leave.load(Ordering::Acquire) { target.proxy.leave().await } else { target.proxy.stop().await }
                     return Ok(());
                 }
                 changed = inputs.services.changed() => { changed.context("the catalog ended")?; break }

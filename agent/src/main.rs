@@ -3,12 +3,14 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
+use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
-use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
-use waypost::agent::{Agent, BuildError};
+use waypost::agent::{self, Agent, BuildError, Ending};
 use waypost::config::{Config, ConfigError};
 
 mod cli;
@@ -173,14 +175,43 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
     }
 }
 
-async fn run(RunArguments { config, again }: RunArguments) -> Result<(), Failure> {
-    let stop = CancellationToken::new();
-    stop_on_signal(stop.clone())?;
-    let agent = Agent::build(config.read()?).await.map_err(|error| config.place(error))?;
-    if agent.compiled() > 0 && !again && !stop.is_cancelled() {
+/// Runs an agent until it is asked to end; a SIGHUP replaces it by one of the configuration as it is then.
+async fn run(RunArguments { config: argument, again }: RunArguments) -> Result<(), Failure> {
+    let Signals { mut stop, mut hangup } = Signals::new()?;
+    let mut config = argument.read()?;
+    let _lock = agent::lock(&config.agent.state_dir)?;
+    let mut next = Agent::build(config.clone()).await.map_err(|error| argument.place(error))?;
+    if next.compiled() > 0 && !again {
         start_again();
     }
-    Ok(agent.run(stop).await?)
+    loop {
+        let ending = Ending::default();
+        let mut running = tokio::spawn(next.run(ending.clone()));
+        (config, next) = loop {
+            tokio::select! {
+                ended = &mut running => return Ok(ended.context("the agent panicked")??),
+                () = stop.asked() => {
+                    info!("asked to stop");
+                    ending.stop.cancel();
+                    tokio::select! {
+                        ended = &mut running => return Ok(ended.context("the agent panicked")??),
+                        () = stop.asked() => return Err(anyhow!("asked twice to stop: ended at once").into()),
+                    }
+                }
+                _ = hangup.recv() => match reread(&argument, &config).await {
+                    Ok(built) => break built,
+                    Err(Failure::Config(error)) => error!(%error, "the new configuration is refused, the old one stays"),
+                    Err(Failure::Other(error)) => {
+                        error!(error = %format_args!("{error:#}"), "the new configuration cannot be run, the old one stays");
+                    }
+                },
+            }
+        };
+        info!("taking the new configuration up; registrations and proxies stay meanwhile");
+        ending.leave.store(true, Ordering::Release);
+        ending.stop.cancel();
+        running.await.context("the agent panicked")??;
+    }
 }
 
 /// Becomes the same program anew, which finds its plugins compiled: compiling takes more than twice the memory that an
@@ -193,22 +224,42 @@ fn start_again() {
     tracing::debug!(%error, "not started again, so the memory that compiling took stays taken");
 }
 
-/// The first SIGTERM or SIGINT ends the agent in order, a second one at once.
-fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if stop.is_cancelled() {
-                std::process::exit(1);
-            }
-            info!("asked to stop");
-            stop.cancel();
+/// Builds the agent of the configuration as it is now, beside the one that runs.
+async fn reread(argument: &ConfigArgument, old: &Config) -> Result<(Config, Agent), Failure> {
+    let config = argument.read()?;
+    if config.agent.state_dir != old.agent.state_dir {
+        return Err(anyhow!("agent.state-dir has changed, which takes a restart").into());
+    }
+    let agent = Agent::build(config.clone()).await.map_err(|error| argument.place(error))?;
+    Ok((config, agent))
+}
+
+/// The signals an agent listens to.
+struct Signals {
+    stop: StopSignals,
+    hangup: Signal,
+}
+
+/// Those that ask it to stop.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be listened to");
+        let stop =
+            StopSignals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
+        Ok(Signals { stop, hangup: listen(SignalKind::hangup())? })
+    }
+}
+
+impl StopSignals {
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    });
-    Ok(())
+    }
 }

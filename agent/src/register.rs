@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -34,8 +35,8 @@ pub struct Register {
     pub status: Status,
     /// How often what is held is read again and compared.
     pub resync: Duration,
-    /// What happens at the end.
-    pub farewell: Farewell,
+    /// Whether registrations stay at the end, for the next agent to take over.
+    pub leave: Arc<AtomicBool>,
 }
 
 impl Register {
@@ -80,9 +81,11 @@ impl Register {
                 () = tokio::time::sleep(pause) => look = Look::Verify,
             }
         }
-        let taken_back = tokio::time::timeout(FAREWELL, registry.withdraw(self.farewell)).await;
+        let leave = self.leave.load(Ordering::Acquire);
+        let farewell = if leave { Farewell::Leave } else { Farewell::Withdraw };
+        let taken_back = tokio::time::timeout(FAREWELL, registry.withdraw(farewell)).await;
         taken_back.context("registrations could not be taken back in time; they end with the lease")??;
-        info!("registrations are {}", if self.farewell == Farewell::Withdraw { "taken back" } else { "left" });
+        info!("registrations are {}", if leave { "left" } else { "taken back" });
         Ok(())
     }
 

@@ -144,7 +144,12 @@ fn target(root: &Path) -> Target {
         name: "haproxy".to_owned(),
     };
     let directory = Directory::open(root.join("out")).unwrap();
-    Target { name: "haproxy".to_owned(), directory, proxy: Proxy::new(options, CancellationToken::new()), leave: false }
+    Target {
+        name: "haproxy".to_owned(),
+        directory,
+        proxy: Proxy::new(options, CancellationToken::new()),
+        leave: Arc::default(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,11 +6,15 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use anyhow::ensure;
 use rustix::process::Signal;
 
-use crate::SOON;
 use crate::built;
+use crate::compiled;
 use crate::host::Host;
 use crate::process::Process;
 use crate::wait::eventually;
+use crate::{SOON, START};
+
+/// What an agent says when it has loaded its plugins and starts its loops.
+const RUNS: &str = "waypost runs";
 
 /// An agent that runs on a host, from a configuration file in the host's directory.
 pub struct Agent<'a> {
@@ -130,9 +134,18 @@ fn finish(command: &mut Command) -> Output {
 }
 
 fn launch(host: &Host, name: &str, configuration: &Path, environment: &[(String, String)]) -> Process {
+    compiled::provide(&host.dir().join("state"));
     let mut command = host.command(built::agent());
     clean(&mut command).envs(environment.iter().cloned()).arg("run").arg("--config").arg(configuration);
-    host.spawn(name, command)
+    let before = host.log(name).matches(RUNS).count();
+    let mut process = host.spawn(name, command);
+    eventually(START, "the agent runs", || {
+        let ended = process.ended();
+        assert!(ended.is_none(), "{name} has ended: {ended:?}: {}", process.log());
+        ensure!(process.log().matches(RUNS).count() > before, "it has not said so");
+        Ok(())
+    });
+    process
 }
 
 /// Takes away what the caller's environment could change.

@@ -13,7 +13,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::http::Connection;
 use crate::leftovers;
-use crate::process::{Process, find_program, only_child, output};
+use crate::process::{self, Process, find_program, only_child, output};
 
 /// What the first process of a host does: set the host up, then reap what is orphaned.
 const INIT: &str = "hostname \"$0\"; ip link set lo up; echo 1 >/proc/sys/net/ipv4/ip_forward; echo ready; \
@@ -102,6 +102,11 @@ impl Host {
     /// Starts a server on this host; its output goes to `<name>.log` in the host's directory.
     pub fn spawn(&self, name: &str, command: Command) -> Process {
         Process::start(name, command, &self.dir)
+    }
+
+    /// What the server `name` has written so far.
+    pub(crate) fn log(&self, name: &str) -> String {
+        process::log(&self.dir, name)
     }
 
     /// Opens a connection from this host, as a client on it would.

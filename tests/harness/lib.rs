@@ -11,6 +11,7 @@
 
 mod agent;
 mod built;
+mod compiled;
 mod container;
 mod dns;
 mod engine;
@@ -48,4 +49,4 @@ use std::time::Duration;
 /// How long a server may take to start on a busy machine.
 pub const START: Duration = Duration::from_mins(1);
 /// How long a change may take to be seen on a busy machine; most take milliseconds.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(30);

@@ -23,7 +23,7 @@ pub struct Process {
 impl Process {
     /// Starts `command`, which enters a host by `nsenter`, with its output going to `<dir>/<name>.log`.
     pub(crate) fn start(name: &str, mut command: Command, dir: &Path) -> Process {
-        let log = dir.join(format!("{name}.log"));
+        let log = log_file(dir, name);
         let file = File::options().create(true).append(true).open(&log).expect("a log file");
         let errors = file.try_clone().expect("a second handle");
         let outer = command
@@ -65,7 +65,7 @@ impl Process {
 
     /// Everything it has written.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+        read(&self.log)
     }
 
     /// Its process id in the first process namespace.
@@ -76,12 +76,32 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Ok(None) = self.outer.try_wait() {
+        let ended = self.outer.try_wait();
+        if std::thread::panicking() {
+            let state = ended
+                .as_ref()
+                .map_or("unknown".to_owned(), |one| one.map_or("running".to_owned(), |how| how.to_string()));
+            eprintln!("---- {}: {state}", self.name);
+        }
+        if let Ok(None) = ended {
             kill_process(self.pid, Signal::KILL).ok();
             self.thaw();
             self.outer.wait().ok();
         }
     }
+}
+
+/// What the program `name`, whose log is in `dir`, has written; nothing when it was never started.
+pub(crate) fn log(dir: &Path, name: &str) -> String {
+    read(&log_file(dir, name))
+}
+
+fn log_file(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.log"))
+}
+
+fn read(log: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
 }
 
 /// The one child of a process that was just started.

@@ -160,8 +160,10 @@ fn collect(dir: &Path, deep: bool, found: &mut Vec<(String, String)>) {
 fn every_configuration_that_is_shown_is_a_good_one() {
     let configurations = shown();
     assert!(configurations.len() > 8, "{configurations:?}");
-    let dir = tempfile::tempdir().unwrap();
-    let state = format!("state-dir = \"{}\"", dir.path().join("state").display());
+    // A host with an address in 10.0.0.0/8, as the examples have it.
+    let lab = Lab::new();
+    let host = lab.host("web");
+    let state = format!("state-dir = \"{}\"", host.dir().join("state").display());
     for (place, text) in configurations {
         let own: Vec<_> = text.lines().filter(|line| !line.starts_with("state-dir")).collect();
         let own = own.join("\n");
@@ -170,10 +172,10 @@ fn every_configuration_that_is_shown_is_a_good_one() {
         } else {
             format!("{own}\n[agent]\n{state}\n")
         };
-        let file = dir.path().join("shown.toml");
+        let file = host.dir().join("shown.toml");
         std::fs::write(&file, &text).unwrap();
         // Endpoints that do not answer are no mistake of a configuration.
-        let done = waypost_here(&repository(), &["check", "--config", file.to_str().unwrap()]);
+        let done = waypost(&host, &["check", "--config", file.to_str().unwrap()]);
         assert_ne!(done.status.code(), Some(64), "{place}: {}\n{text}", complained(&done));
     }
 }

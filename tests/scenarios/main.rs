@@ -13,6 +13,7 @@ mod guests;
 mod hostile;
 mod houserules;
 mod ports;
+mod proxies;
 mod python;
 mod selftest;
 mod wilder;

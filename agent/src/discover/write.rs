@@ -58,7 +58,6 @@ async fn put(candidate: Candidate, output: &mut Output, target: &Target, first: 
         Candidate::Unchanged => {
             output.committed();
             if first {
-                // The agent that wrote these files may have ended before the proxy took them up.
                 target.proxy.request_reload();
             }
             Ok(false)

@@ -71,6 +71,11 @@ impl Directory {
         Ok(Directory { root })
     }
 
+    /// Whether an agent wrote files here before.
+    pub fn is_written(&self) -> bool {
+        !self.listed().is_empty()
+    }
+
     /// Where the files are.
     pub fn root(&self) -> &Path {
         &self.root

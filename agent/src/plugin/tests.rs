@@ -116,6 +116,46 @@ async fn what_cannot_be_loaded_is_said_in_words() {
     assert!(error.contains("found sha256") && error.contains("expected 00"), "{error}");
 }
 
+/// A component that exports these interfaces, every function of them without arguments and result.
+fn hollow(imports: &str, interfaces: &[(&str, &[&str])]) -> Vec<u8> {
+    let mut text = format!(
+        "(component {imports} (core module $m (func (export \"f\"))) (core instance $i (instantiate $m)) \
+         (func $f (canon lift (core func $i \"f\")))"
+    );
+    for (name, functions) in interfaces {
+        let exports: String = functions.iter().map(|function| format!("(export \"{function}\" (func $f))")).collect();
+        text += &format!("(instance ${name} {exports}) (export \"waypost:plugin/{name}@0.1.0\" (instance ${name}))");
+    }
+    wat::parse_str(text + ")").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_of_another_interface_is_said_in_words() {
+    let host = Host::new(Limits::default(), None).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let lifecycle = ("lifecycle", &["describe", "configure"][..]);
+    let vault = "(import \"team:secrets/vault@1.0.0\" (instance (export \"open\" (func))))";
+    let unknown = "(import \"waypost:plugin/clock@0.1.0\" (instance (export \"now\" (func))))";
+    let cases = [
+        (hollow(vault, &[lifecycle]), "it imports team:secrets/vault@1.0.0, which plugins are not given"),
+        (hollow(unknown, &[lifecycle]), "it imports what this version of Waypost does not have"),
+        (hollow("", &[lifecycle]), "missing export: expected one of waypost:plugin/grouping"),
+        (hollow("", &[("grouping", &["group"])]), "missing export: waypost:plugin/lifecycle@0.1.0"),
+        (hollow("", &[lifecycle, ("grouping", &["groop"])]), "missing export: "),
+        (hollow("", &[lifecycle, ("grouping", &["group"])]), "type mismatch: its functions are not those of"),
+    ];
+    for (bytes, expected) in cases {
+        let path = directory.path().join("other.wasm");
+        std::fs::write(&path, bytes).unwrap();
+        let error = host.load(Source::File(&path, None), &serde_json::json!({})).await.err().unwrap();
+        let error = format!("{error:#}");
+        assert!(
+            error.starts_with("plugin other: ") && error.contains(expected),
+            "\n  found    {error}\n  expected {expected}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compiled_code_is_kept_and_found_again() {
     let directory = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use waypost::proxy::{Proxy, ProxyOptions, Reload, ReloadStatus, Signal};
 
 /// Longest that a test waits for anything.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 pub struct Site {
     pub dir: tempfile::TempDir,

@@ -1,0 +1,159 @@
+//! How proxies take changes up: by pid file, by command, without losing a request; and who gets what two want.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::ensure;
+use harness::{
+    Agent, Container, Engine, Haproxy, Host, Lab, SOON, agent_section, docker_section, eventually, haproxy_section,
+};
+
+/// An agent with the embedded registry, and an output with these further lines instead of supervision.
+fn configuration(engine: &Engine<'_>, reload: &str) -> String {
+    let host = engine.host();
+    let output = haproxy_section(host);
+    let output = output.lines().filter(|line| !line.starts_with("reload")).collect::<Vec<_>>().join("\n");
+    let grouping = "[[grouping]]\nplugin = \"labels\"\n".to_owned();
+    [agent_section(host), docker_section(engine), grouping, output, format!("\n{reload}\n")].concat()
+}
+
+fn labelled<'a>(engine: &'a Engine<'_>, labels: &[&str], more: &[&str]) -> Container<'a> {
+    let labels: Vec<_> = labels.iter().flat_map(|label| ["--label", label]).collect();
+    engine.run(&[&["--publish", "8000"], &labels[..], more, &["whoami"]].concat())
+}
+
+/// Who answers for `name` at the front end.
+fn answer(host: &Host, name: &str) -> anyhow::Result<String> {
+    host.connect(80)?.get_of(name, "/")?.good()
+}
+
+/// Starts `HAProxy` as a service manager would, on what the agent wrote, and follows containers through it.
+fn reloads_by(reload: impl Fn(&Host) -> String) {
+    let lab = Lab::new();
+    let host = lab.host("web");
+    let engine = Engine::start(&host);
+    let mut agent = Agent::start(&host, "agent", &configuration(&engine, &reload(&host)));
+    let web = labelled(&engine, &["waypost.service=web", "waypost.domain=web.example"], &[]);
+    eventually(SOON, "the first file is written", || {
+        ensure!(agent.proxy_file("routes.map").contains("web.example"), "{}", agent.proxy_file("routes.map"));
+        Ok(())
+    });
+    let file = host.dir().join("proxy/haproxy.cfg");
+    let proxy = Haproxy::start(&host, file.to_str().unwrap());
+    eventually(SOON, "the service is routed", || answer(&host, "web.example"));
+    let api = labelled(&engine, &["waypost.service=api", "waypost.domain=api.example"], &[]);
+    let seen = eventually(SOON, "a service that comes later is routed too", || answer(&host, "api.example"));
+    assert_eq!(seen, api.greeting());
+    api.kill();
+    eventually(SOON, "one that leaves is not", || {
+        ensure!(answer(&host, "api.example").is_err());
+        Ok(())
+    });
+    assert_eq!(answer(&host, "web.example").unwrap(), web.greeting(), "{}", proxy.log());
+    agent.lives();
+}
+
+#[test]
+fn a_proxy_is_told_by_its_pid_file() {
+    reloads_by(|host| {
+        format!("reload = {{ pid-file = \"{}\", signal = \"USR2\" }}", host.dir().join("haproxy.pid").display())
+    });
+}
+
+#[test]
+fn a_proxy_is_told_by_a_command() {
+    reloads_by(|host| {
+        let kill = format!("kill -USR2 $(cat {})", host.dir().join("haproxy.pid").display());
+        format!("reload = {{ command = [\"sh\", \"-c\", \"{kill}\"] }}")
+    });
+}
+
+#[test]
+fn no_request_is_lost_while_containers_are_replaced() {
+    let lab = Lab::new();
+    let host = lab.host("web");
+    let engine = Engine::start(&host);
+    let supervise = "reload = { supervise = [\"haproxy\", \"-Ws\", \"-f\", \"{dir}/haproxy.cfg\"] }";
+    let mut agent = Agent::start(&host, "agent", &configuration(&engine, supervise));
+    let start = || labelled(&engine, &["waypost.service=web", "waypost.domain=web.example"], &["--env", "LINGER=2"]);
+    let mut old = start();
+    eventually(SOON, "the service is routed", || answer(&host, "web.example"));
+
+    let (done, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let lost = std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let mut lost = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                asked.fetch_add(1, Ordering::Relaxed);
+                if let Err(error) = answer(&host, "web.example") {
+                    lost.push(format!("{error:#}"));
+                }
+            }
+            lost
+        });
+        for round in 0..8 {
+            let new = start();
+            eventually(SOON, "the new instance answers", || {
+                let seen = answer(&host, "web.example")?;
+                ensure!(seen == new.greeting(), "round {round}: {seen}");
+                Ok(())
+            });
+            old.act("stop");
+            eventually(SOON, "the old one is gone from the files", || {
+                ensure!(!agent.proxy_file("haproxy.cfg").contains(old.short_id()));
+                Ok(())
+            });
+            old = new;
+        }
+        done.store(true, Ordering::Relaxed);
+        load.join().unwrap()
+    });
+    let asked = asked.load(Ordering::Relaxed);
+    assert!(lost.is_empty(), "{} of {asked} requests were lost: {lost:#?}", lost.len());
+    assert!(asked > 100, "only {asked} requests");
+    agent.lives();
+}
+
+#[test]
+fn what_two_services_want_goes_to_the_first_by_name() {
+    let lab = Lab::new();
+    let host = lab.host("web");
+    let engine = Engine::start(&host);
+    let supervise = "reload = { supervise = [\"haproxy\", \"-Ws\", \"-f\", \"{dir}/haproxy.cfg\"] }";
+    let mut agent = Agent::start(&host, "agent", &configuration(&engine, supervise));
+    let second = labelled(&engine, &["waypost.service=beta", "waypost.domain=both.example,beta.example"], &[]);
+    eventually(SOON, "it has the domain as long as nobody else wants it", || answer(&host, "both.example"));
+    let first = labelled(&engine, &["waypost.service=alpha", "waypost.domain=both.example"], &[]);
+    eventually(SOON, "the first by name takes it", || {
+        let seen = answer(&host, "both.example")?;
+        ensure!(seen == first.greeting(), "{seen}");
+        Ok(())
+    });
+    let line = agent.logs(&["WARN", "beta", "alpha"]);
+    assert!(line.contains("both.example") || line.contains("routes.map"), "{line}");
+    first.kill();
+    eventually(SOON, "and gives it back when it leaves", || {
+        let seen = answer(&host, "both.example")?;
+        ensure!(seen == second.greeting(), "{seen}");
+        Ok(())
+    });
+
+    let port = ["waypost.listen-port=7000", "waypost.protocol=tcp"];
+    let echo = ["--env", "TYPE=TCP"];
+    let late = labelled(&engine, &[&["waypost.service=late"][..], &port].concat(), &echo);
+    let line = || host.connect(7000)?.read_line();
+    eventually(SOON, "a port is served", line);
+    let early = labelled(&engine, &[&["waypost.service=early"][..], &port].concat(), &echo);
+    eventually(SOON, "the first by name takes the port", || {
+        let seen = line()?;
+        ensure!(seen == early.greeting(), "{seen}");
+        Ok(())
+    });
+    agent.logs(&["WARN", "late", "early"]);
+    early.kill();
+    eventually(SOON, "and gives it back as well", || {
+        let seen = line()?;
+        ensure!(seen == late.greeting(), "{seen}");
+        Ok(())
+    });
+    agent.lives();
+}
