@@ -210,6 +210,11 @@ impl Agent {
         Ok(Agent { config, plugins, node, registry, status })
     }
 
+    /// How many plugins had to be compiled and need not be at the next start.
+    pub fn compiled(&self) -> usize {
+        self.plugins.host.compiled()
+    }
+
     /// Runs both loops until it is asked to end or one of them fails.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the agent in the foreground
-    Run(ConfigArgument),
+    Run(RunArguments),
     /// Check configuration, plugins and endpoints, without starting
     Check(ConfigArgument),
     /// Show the files that would be written, changing nothing
@@ -65,6 +65,16 @@ struct ConfigArgument {
     /// Configuration file
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// What `run` takes.
+#[derive(Args)]
+struct RunArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// It was started again by itself
+    #[arg(long, hide = true)]
+    again: bool,
 }
 
 /// Why a command failed, and so its exit code.
@@ -157,7 +167,7 @@ fn start_log(arguments: &Arguments) -> Result<(), tracing_subscriber::filter::Pa
 
 async fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run(config) => run(config).await,
+        Command::Run(arguments) => run(arguments).await,
         Command::Check(config) => cli::check::check(config).await,
         Command::Render(arguments) => cli::render::render(arguments).await,
         Command::Catalog(arguments) => cli::catalog::catalog(arguments).await,
@@ -166,11 +176,14 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
 }
 
 /// Runs an agent until it is asked to end; a SIGHUP replaces it by one of the configuration as it is then.
-async fn run(argument: ConfigArgument) -> Result<(), Failure> {
+async fn run(RunArguments { config: argument, again }: RunArguments) -> Result<(), Failure> {
     let Signals { mut stop, mut hangup } = Signals::new()?;
     let mut config = argument.read()?;
     let _lock = agent::lock(&config.agent.state_dir)?;
     let mut next = Agent::build(config.clone()).await.map_err(|error| argument.place(error))?;
+    if next.compiled() > 0 && !again {
+        start_again();
+    }
     loop {
         let ending = Ending::default();
         let mut running = tokio::spawn(next.run(ending.clone()));
@@ -211,6 +224,16 @@ async fn run(argument: ConfigArgument) -> Result<(), Failure> {
 fn supervised(config: &Config) -> Vec<(&Path, &Reload)> {
     let outputs = config.output.iter().map(|output| (output.directory.as_path(), output.reload.as_ref()));
     outputs.filter_map(|(directory, reload)| Some((directory, reload?))).collect()
+}
+
+/// Becomes the same program anew, which finds its plugins compiled: compiling takes more than twice the memory that an
+/// agent needs, and much of it would never be given back. Comes back only when that is not possible.
+fn start_again() {
+    use std::os::unix::process::CommandExt;
+    let Ok(program) = std::env::current_exe() else { return };
+    let arguments = std::env::args_os().skip(1);
+    let error = std::process::Command::new(program).args(arguments).arg("--again").exec();
+    tracing::debug!(%error, "not started again, so the memory that compiling took stays taken");
 }
 
 /// Builds the agent of the configuration as it is now, beside the one that runs.

@@ -129,6 +129,11 @@ impl Host {
         load::shipped().iter().map(|(name, _)| *name).collect()
     }
 
+    /// How many plugins had to be compiled and need not be at the next start; the compiler's memory stays taken.
+    pub fn compiled(&self) -> usize {
+        self.loader.compiled()
+    }
+
     /// Loads a plugin and has it take its settings.
     ///
     /// # Errors

@@ -24,8 +24,9 @@ pub(crate) fn scratch() -> PathBuf {
     dir
 }
 
-/// `target/<profile>`; the test is in `deps` below it.
+/// `target/<profile>`; programs are in it, and tests in `deps` below it.
 fn profile() -> PathBuf {
-    let test = std::env::current_exe().expect("the test's own path");
-    test.parent().and_then(Path::parent).expect("target/<profile>/deps").to_owned()
+    let own = std::env::current_exe().expect("the program's own path");
+    let dir = own.parent().expect("target/<profile>");
+    if dir.ends_with("deps") { dir.parent().expect("target/<profile>").to_owned() } else { dir.to_owned() }
 }

@@ -48,7 +48,8 @@ impl Decoder {
             }
         }
         self.seen = entries.clone();
-        let work: Vec<_> = changed.into_iter().map(|directory| (self.entries_of(&directory), directory)).collect();
+        let work: Vec<_> =
+            changed.into_iter().map(|directory| (entries_of(&self.seen, &directory), directory)).collect();
         let plugin = &self.layout.plugin;
         let mut answers = futures::stream::iter(work)
             .map(|(entries, directory)| async move {
@@ -73,15 +74,6 @@ impl Decoder {
     /// Whether the plugin crashed on some directory, which is worth another try.
     pub fn wants_retry(&self) -> bool {
         !self.retry.is_empty()
-    }
-
-    fn entries_of(&self, directory: &str) -> Vec<(Arc<str>, Arc<str>)> {
-        let below = self
-            .seen
-            .range::<_, str>((Bound::Included(directory), Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(directory));
-        let direct = below.filter(|(key, _)| !key[directory.len()..].contains('/'));
-        direct.map(|(key, value)| (Arc::clone(key), Arc::clone(value))).collect()
     }
 
     fn take(&mut self, directory: Arc<str>, answer: Result<Vec<Instance>, CallError>) {
@@ -151,7 +143,44 @@ fn key(instance: &Instance) -> (&str, &str) {
     (&instance.service, &instance.id)
 }
 
+/// The entries directly in a directory; those below it are stepped over, one directory at a time.
+fn entries_of(seen: &Entries, directory: &str) -> Vec<(Arc<str>, Arc<str>)> {
+    let mut direct = Vec::new();
+    let mut from = directory.to_owned();
+    loop {
+        let mut below = None;
+        for (key, value) in seen.range::<_, str>((Bound::Included(from.as_str()), Bound::Unbounded)) {
+            let Some(rest) = key.strip_prefix(directory) else { break };
+            if let Some(slash) = rest.find('/') {
+                below = Some(&key[..directory.len() + slash]);
+                break;
+            }
+            direct.push((Arc::clone(key), Arc::clone(value)));
+        }
+        match below {
+            // In the order of keys, `0` is what follows `/`.
+            Some(below) => from = format!("{below}0"),
+            None => return direct,
+        }
+    }
+}
+
 /// A key up to its last `/`.
 fn directory(key: &str) -> &str {
     key.rfind('/').map_or(key, |slash| &key[..=slash])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_read_without_those_below_it() {
+        let keys = ["/a/0", "/a/b", "/a/b/1", "/a/b/c/2", "/a/b0", "/a/c/3", "/a/d", "/b"];
+        let seen: Entries = keys.iter().map(|key| (Arc::from(*key), Arc::from(""))).collect();
+        let direct = |directory| entries_of(&seen, directory).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(direct("/a/").iter().map(|key| &**key).collect::<Vec<_>>(), ["/a/0", "/a/b", "/a/b0", "/a/d"]);
+        assert_eq!(direct("/a/b/").iter().map(|key| &**key).collect::<Vec<_>>(), ["/a/b/1"]);
+        assert_eq!(direct("/c/").len(), 0);
+    }
 }

@@ -1,7 +1,7 @@
 //! What a guest may use: memory over all its memories, processor time, time, what it returns.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use wasmtime::component::ResourceTable;
@@ -121,24 +121,23 @@ pub(super) fn wind(store: &mut Store<State>, limits: Limits) {
 #[derive(Clone, Default)]
 pub(super) struct Clock {
     calls: Arc<AtomicUsize>,
+    /// The thread waits until it is woken.
+    resting: Arc<AtomicBool>,
     thread: Arc<std::sync::OnceLock<std::thread::Thread>>,
 }
 
 /// Keeps the clock running while it lives.
-pub(super) struct Running(Clock);
+pub(super) struct Running(Arc<AtomicUsize>);
 
 impl Clock {
     /// Starts the thread that moves the epoch on; it ends with the engine.
     pub(super) fn start(engine: &Engine) -> std::io::Result<Self> {
         let clock = Clock::default();
-        let (calls, weak) = (Arc::clone(&clock.calls), engine.weak());
+        let (own, weak) = (clock.clone(), engine.weak());
         let handle = std::thread::Builder::new().name("epoch".to_owned()).spawn(move || {
             loop {
-                if calls.load(Ordering::Acquire) == 0 {
-                    std::thread::park_timeout(Duration::from_mins(1));
-                } else {
-                    std::thread::park_timeout(TICK);
-                }
+                own.rest();
+                std::thread::sleep(TICK);
                 let Some(engine) = weak.upgrade() else { return };
                 engine.increment_epoch();
             }
@@ -147,19 +146,31 @@ impl Clock {
         Ok(clock)
     }
 
-    /// Marks a call as under way until the value is dropped.
+    /// Waits for a call to be under way; in between it looks whether the engine is still there.
+    fn rest(&self) {
+        self.resting.store(true, Ordering::SeqCst);
+        if self.calls.load(Ordering::SeqCst) == 0 {
+            std::thread::park_timeout(Duration::from_mins(1));
+        }
+        self.resting.store(false, Ordering::SeqCst);
+    }
+
+    /// Marks a call as under way until the value is dropped. Most calls are over before the next tick, and only the
+    /// first after a rest has to wake the thread.
     pub(super) fn run(&self) -> Running {
-        if self.calls.fetch_add(1, Ordering::AcqRel) == 0
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.resting.load(Ordering::SeqCst)
+            && self.resting.swap(false, Ordering::SeqCst)
             && let Some(thread) = self.thread.get()
         {
             thread.unpark();
         }
-        Running(self.clone())
+        Running(Arc::clone(&self.calls))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::AcqRel);
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

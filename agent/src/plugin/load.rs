@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
@@ -41,6 +42,8 @@ pub(super) struct Loader {
     limits: Limits,
     cache: Option<PathBuf>,
     parallel: usize,
+    /// Plugins that were compiled here and are compiled for the next start.
+    compiled: AtomicUsize,
 }
 
 /// A plugin that answered.
@@ -69,7 +72,7 @@ impl Loader {
                 false
             }
         });
-        Ok(Loader { engine, linker, clock, limits, cache, parallel })
+        Ok(Loader { engine, linker, clock, limits, cache, parallel, compiled: AtomicUsize::new(0) })
     }
 
     /// Compiles (or finds compiled), links, describes and configures a plugin.
@@ -111,12 +114,18 @@ impl Loader {
         let component = Component::new(&self.engine, bytes)
             .map_err(|error| anyhow::anyhow!("it is not a valid WebAssembly component: {error:#}"))?;
         if let Some(path) = cached {
-            let kept = component.serialize().map_err(words).and_then(|code| keep(&path, &code));
-            if let Err(error) = kept {
-                tracing::warn!(error = %format_args!("{error:#}"), "compiled plugin not kept; the next start is slower");
+            match component.serialize().map_err(words).and_then(|code| keep(&path, &code)) {
+                Ok(()) => _ = self.compiled.fetch_add(1, Ordering::Relaxed),
+                Err(error) => {
+                    tracing::warn!(error = %format_args!("{error:#}"), "compiled plugin not kept; the next start is slower");
+                }
             }
         }
         Ok(component)
+    }
+
+    pub(super) fn compiled(&self) -> usize {
+        self.compiled.load(Ordering::Relaxed)
     }
 
     #[allow(unsafe_code)] // the one place: code compiled earlier by this very build of the engine

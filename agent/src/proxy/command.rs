@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use futures::future::{Either, select};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
@@ -95,14 +97,14 @@ pub(super) async fn run(command: &[String], dir: &Path, limit: Duration) -> anyh
             read_bounded(child.stderr.take(), &stderr),
         );
         let both = async {
-            let mut streams = std::pin::pin!(futures::FutureExt::fuse(streams));
-            let status = tokio::select! {
-                status = child.wait() => status,
-                _ = &mut streams => child.wait().await,
-            };
-            // Not the program itself but something it left running may hold a stream; that is its own affair.
-            drop(tokio::time::timeout(STREAM_LIMIT, streams).await);
-            status
+            match select(pin!(child.wait()), pin!(streams)).await {
+                // Not the program itself but something it left running may hold a stream; that is its own affair.
+                Either::Left((status, streams)) => {
+                    drop(tokio::time::timeout(STREAM_LIMIT, streams).await);
+                    status
+                }
+                Either::Right((_, status)) => status.await,
+            }
         };
         tokio::time::timeout(limit, both).await
     };
@@ -135,5 +137,28 @@ async fn read_bounded(stream: Option<impl AsyncRead + Unpin>, kept: &Kept) {
     let mut buffer = vec![0; 8 << 10];
     while let Ok(count @ 1..) = stream.read(&mut buffer).await {
         kept.add(&buffer[..count]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn quickest(script: &str) -> Duration {
+        let command = ["sh", "-c", script].map(str::to_owned);
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            let begun = std::time::Instant::now();
+            let outcome = run(&command, Path::new("/"), Duration::from_secs(20)).await.unwrap();
+            assert!(outcome.status.success());
+            times.push(begun.elapsed());
+        }
+        times.into_iter().min().unwrap()
+    }
+
+    #[tokio::test]
+    async fn closed_streams_are_not_waited_for() {
+        assert!(quickest("echo done").await < STREAM_LIMIT);
+        assert!(quickest("exec >&- 2>&-; sleep 0.01").await < STREAM_LIMIT, "they are closed before it ends");
     }
 }
