@@ -10,6 +10,8 @@
 //! plugins. Instances are spread as 172,000 over 10,000 services, so that one change touches a service of 17 in any
 //! fleet. Every benchmark first checks that its result is whole.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)] // a benchmark that cannot be set up has to stop
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +21,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use waypost::catalog::Catalog;
 use waypost::layout::{Decoder, Layout};
-use waypost::model::{Container, Entries, Health, Instance, Port, Services, Transport};
+use waypost::model::{Container, Entries, Health, Port, Services, Transport};
 use waypost::output::files::Composed;
 use waypost::output::write::Directory;
 use waypost::output::{Filter, Output, Wants};
@@ -290,7 +292,7 @@ fn everything(c: &mut Criterion) {
         b.iter_batched_ref(|| bench.line(), all, BatchSize::PerIteration);
     });
     group.bench_function("of that, compose and write", |b| {
-        b.iter_custom(|turns| (0..turns).map(|_| compose_and_write(&bench, &fleet, &write)).sum());
+        b.iter_custom(|turns| (0..turns).map(|_| compose_and_write(&bench, &fleet, write)).sum());
     });
     let root = write(&composed);
     if haproxy_accepts(root.path()).is_some_and(|accepts| accepts) {

@@ -137,6 +137,7 @@ impl Clock {
         let handle = std::thread::Builder::new().name("epoch".to_owned()).spawn(move || {
             loop {
                 own.rest();
+                #[expect(clippy::disallowed_methods, reason = "this thread is the clock of the guests")]
                 std::thread::sleep(TICK);
                 let Some(engine) = weak.upgrade() else { return };
                 engine.increment_epoch();

@@ -17,7 +17,7 @@ use crate::server::Server;
 /// Time to live of the leases in tests; etcd grants no less than two seconds.
 pub(crate) const TTL: Duration = Duration::from_secs(3);
 /// No test waits longer for one value.
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_mins(4);
 
 /// Options for a server without users or TLS.
 pub(crate) fn options(server: &Server) -> EtcdOptions {
