@@ -10,7 +10,7 @@ use globset::GlobMatcher;
 use imbl::ordmap::DiffItem;
 
 use crate::model::{Node, Part, Service, Services, check_part};
-use crate::plugin::{CallError, Plugin};
+use crate::plugin::{CallError, Plugin, batches};
 use crate::status::Status;
 
 pub mod files;
@@ -118,17 +118,11 @@ impl Output {
         }
         let work: Vec<Arc<Service>> = render.iter().filter_map(|name| self.seen.get(name).cloned()).collect();
         let (plugin, node) = (self.plugin.clone(), Arc::clone(&self.node));
-        let mut answers = futures::stream::iter(work)
-            .map(|service| {
-                let (plugin, node) = (plugin.clone(), Arc::clone(&node));
-                async move {
-                    let answer = plugin.render(&node, &service).await;
-                    (service, answer)
-                }
-            })
+        let mut answers = futures::stream::iter(batches(work, self.parallel))
+            .map(|batch| async { batch.clone().into_iter().zip(plugin.render(&node, batch).await) })
             .buffer_unordered(self.parallel);
-        while let Some((service, answer)) = answers.next().await {
-            self.take(&service, answer);
+        while let Some(batch) = answers.next().await {
+            batch.for_each(|(service, answer)| self.take(&service, answer));
         }
         drop(answers);
         self.plugin.trim();

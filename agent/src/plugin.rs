@@ -180,28 +180,34 @@ pub struct Plugin {
     runtime: Handle,
 }
 
-/// One guest function on the plugin threads: what it borrows is built there from values that moved there.
+/// One guest function on a warm instance: what it borrows is built there from values that moved there.
+macro_rules! guest {
+    ($inner:ident, $interface:ident, |$warm:ident, $guest:ident| $body:expr) => {
+        $inner
+            .pool
+            .call(move |$warm| {
+                Box::pin(async move {
+                    let Some($guest) = &$warm.exports.$interface else {
+                        return Err(wasmtime::format_err!("it does not export {}", stringify!($interface)));
+                    };
+                    $body
+                })
+            })
+            .await
+    };
+}
+
+/// One guest function on the plugin threads.
 macro_rules! call {
     ($self:ident, $interface:ident, |$warm:ident, $guest:ident| $body:expr) => {{
         let inner = Arc::clone(&$self.inner);
-        let called = $self.runtime.spawn(async move {
-            inner
-                .pool
-                .call(move |$warm| {
-                    Box::pin(async move {
-                        let Some($guest) = &$warm.exports.$interface else {
-                            return Err(wasmtime::format_err!("it does not export {}", stringify!($interface)));
-                        };
-                        $body
-                    })
-                })
-                .await
-        });
-        match called.await {
-            Ok(result) => result,
-            Err(error) => Err(CallError::Crashed(format!("the call was lost: {error}"))),
-        }
+        let called = $self.runtime.spawn(async move { guest!(inner, $interface, |$warm, $guest| $body) });
+        called.await.unwrap_or_else(|error| Err(lost(&error)))
     }};
+}
+
+fn lost(error: &tokio::task::JoinError) -> CallError {
+    CallError::Crashed(format!("the call was lost: {error}"))
 }
 
 impl Plugin {
@@ -259,16 +265,23 @@ impl Plugin {
         Ok(entries.into_iter().map(convert::entry_back).collect())
     }
 
-    /// The instances that one directory of entries stands for.
+    /// The instances that each directory of entries stands for, one directory after the other.
     ///
-    /// # Errors
-    /// As every call.
-    pub async fn decode(&self, entries: Vec<(Arc<str>, Arc<str>)>) -> Result<Vec<Instance>, CallError> {
-        let instances = call!(self, layout, |warm, guest| {
-            let entries: Vec<_> = entries.iter().map(|(key, value)| convert::entry(key, value)).collect();
-            guest.call_decode(&mut warm.store, &entries).await
-        })?;
-        Ok(instances.into_iter().map(convert::instance_back).collect())
+    /// Each is a call of its own, with errors as every call; together they change threads once.
+    pub async fn decode(&self, directories: Vec<Vec<(Arc<str>, Arc<str>)>>) -> Vec<Result<Vec<Instance>, CallError>> {
+        let (count, inner) = (directories.len(), Arc::clone(&self.inner));
+        let called = self.runtime.spawn(async move {
+            let mut answers = Vec::with_capacity(count);
+            for entries in directories {
+                let answer = guest!(inner, layout, |warm, guest| {
+                    let entries: Vec<_> = entries.iter().map(|(key, value)| convert::entry(key, value)).collect();
+                    guest.call_decode(&mut warm.store, &entries).await
+                });
+                answers.push(answer.map(|instances| instances.into_iter().map(convert::instance_back).collect()));
+            }
+            answers
+        });
+        called.await.unwrap_or_else(|error| vec![Err(lost(&error)); count])
     }
 
     /// The parts that are there whatever the services.
@@ -284,18 +297,36 @@ impl Plugin {
         Ok(parts.into_iter().map(convert::part_back).collect())
     }
 
-    /// The parts of one service.
+    /// The parts of each service, one service after the other.
     ///
-    /// # Errors
-    /// As every call.
-    pub async fn render(&self, node: &Arc<Node>, service: &Arc<Service>) -> Result<Vec<Part>, CallError> {
-        let (node, service) = (Arc::clone(node), Arc::clone(service));
-        let parts = call!(self, output, |warm, guest| {
-            let (node_pairs, pairs) = (convert::pairs(&node.attributes), convert::service_pairs(&service));
-            let instances = convert::instances(&service.instances, &pairs);
-            let record = convert::service(&service, &instances);
-            guest.call_render(&mut warm.store, convert::node(&node, &node_pairs), record).await
-        })?;
-        Ok(parts.into_iter().map(convert::part_back).collect())
+    /// Each is a call of its own, with errors as every call; together they change threads once.
+    pub async fn render(&self, node: &Arc<Node>, services: Vec<Arc<Service>>) -> Vec<Result<Vec<Part>, CallError>> {
+        let (count, inner, node) = (services.len(), Arc::clone(&self.inner), Arc::clone(node));
+        let called = self.runtime.spawn(async move {
+            let mut answers = Vec::with_capacity(count);
+            for service in services {
+                let node = Arc::clone(&node);
+                let answer = guest!(inner, output, |warm, guest| {
+                    let (node_pairs, pairs) = (convert::pairs(&node.attributes), convert::service_pairs(&service));
+                    let instances = convert::instances(&service.instances, &pairs);
+                    let record = convert::service(&service, &instances);
+                    guest.call_render(&mut warm.store, convert::node(&node, &node_pairs), record).await
+                });
+                answers.push(answer.map(|parts| parts.into_iter().map(convert::part_back).collect()));
+            }
+            answers
+        });
+        called.await.unwrap_or_else(|error| vec![Err(lost(&error)); count])
     }
+}
+
+/// Most units that are given to a plugin at once. More would not make handing over cheaper, and a slow guest
+/// holds up no more than this.
+const BATCH_LIMIT: usize = 32;
+
+/// Splits the work of a cold start into batches of which each of `parallel` gets several; a few changes stay single.
+pub fn batches<T>(work: Vec<T>, parallel: usize) -> impl Iterator<Item = Vec<T>> {
+    let size = (work.len() / (parallel * 4)).clamp(1, BATCH_LIMIT);
+    let mut work = work.into_iter();
+    std::iter::from_fn(move || Some(work.by_ref().take(size).collect::<Vec<T>>()).filter(|batch| !batch.is_empty()))
 }

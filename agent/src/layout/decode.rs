@@ -9,7 +9,7 @@ use imbl::ordmap::DiffItem;
 
 use super::Layout;
 use crate::model::{Entries, Instance, check_instance};
-use crate::plugin::CallError;
+use crate::plugin::{CallError, batches};
 use crate::status::Status;
 
 /// Instances by the directory they were read from; a clone is free.
@@ -48,21 +48,20 @@ impl Decoder {
             }
         }
         self.seen = entries.clone();
-        let work: Vec<_> =
-            changed.into_iter().map(|directory| (entries_of(&self.seen, &directory), directory)).collect();
-        let plugin = &self.layout.plugin;
-        let mut answers = futures::stream::iter(work)
-            .map(|(entries, directory)| async move {
-                let empty = entries.is_empty();
-                (directory, if empty { Ok(Vec::new()) } else { plugin.decode(entries).await })
+        let found = changed.into_iter().map(|directory| (entries_of(&self.seen, &directory), directory));
+        let (gone, work): (Vec<_>, Vec<_>) = found.partition(|(entries, _)| entries.is_empty());
+        gone.into_iter().for_each(|(_, directory)| self.take(directory, Ok(Vec::new())));
+        let plugin = self.layout.plugin.clone();
+        let mut answers = futures::stream::iter(batches(work, self.parallel))
+            .map(|batch| async {
+                let (entries, directories): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+                directories.into_iter().zip(plugin.decode(entries).await)
             })
             .buffer_unordered(self.parallel);
-        let mut done = Vec::new();
-        while let Some(answer) = answers.next().await {
-            done.push(answer);
+        while let Some(batch) = answers.next().await {
+            batch.for_each(|(directory, answer)| self.take(directory, answer));
         }
         drop(answers);
-        done.into_iter().for_each(|(directory, answer)| self.take(directory, answer));
         self.layout.plugin.trim();
     }
 

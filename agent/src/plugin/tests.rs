@@ -55,12 +55,12 @@ async fn a_container_goes_down_the_whole_line() {
     assert_eq!(shown, expected);
 
     let listed = entries.iter().map(|e| (Arc::from(e.key.as_str()), Arc::from(e.value.as_str()))).collect();
-    let decoded = backends.decode(listed).await.unwrap();
+    let decoded = backends.decode(vec![listed]).await.remove(0).unwrap();
     assert_eq!(decoded[0].attributes.get("listen-port").map(String::as_str), Some("8000"));
 
     let service = Service { name: "whoami".into(), instances: vec![Arc::new(decoded[0].clone())] };
     let haproxy = load("haproxy").await;
-    let parts = haproxy.render(&node, &Arc::new(service)).await.unwrap();
+    let parts = haproxy.render(&node, vec![Arc::new(service)]).await.remove(0).unwrap();
     let text: String = parts.iter().map(|part| part.text.as_str()).collect();
     assert!(text.contains("server 736ab83847bb 10.0.0.5:49153 check inter 2s rise 3 fall 2"), "{text}");
     assert!(!haproxy.frame(&node).await.unwrap().is_empty());
@@ -82,7 +82,7 @@ async fn the_default_layout_keeps_everything() {
     let entries = json.encode(&node(), &Arc::new(instance.clone())).await.unwrap();
     assert_eq!(entries[0].key, "/waypost/services/web/a-80");
     let listed = entries.iter().map(|e| (Arc::from(e.key.as_str()), Arc::from(e.value.as_str()))).collect();
-    assert_eq!(json.decode(listed).await.unwrap(), [instance]);
+    assert_eq!(json.decode(vec![listed]).await, [Ok(vec![instance])]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
