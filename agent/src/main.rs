@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
+use futures::FutureExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -182,6 +183,9 @@ async fn run(RunArguments { config: argument, again }: RunArguments) -> Result<(
     let _lock = agent::lock(&config.agent.state_dir)?;
     let mut next = Agent::build(config.clone()).await.map_err(|error| argument.place(error))?;
     if next.compiled() > 0 && !again {
+        if stop.asked().now_or_never().is_some() {
+            return Ok(());
+        }
         start_again();
     }
     loop {
