@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use waypost::model::{Attributes, Entries, Instance, Node, Readiness, Transport};
+use waypost::model::{Attributes, Container, Entries, Health, Instance, Node, Port, Readiness, Transport};
+use waypost_plugin_sdk::sample;
 use waypost_plugin_sdk::settings::Nothing;
 
 use crate::native;
@@ -70,4 +71,30 @@ fn entry(instance: &Instance) -> (Arc<str>, Arc<str>) {
     let entries = waypost_plugin_json::encode(&Nothing {}, &native::node(&node()), &native::instance(instance));
     let entry = entries.unwrap().remove(0);
     (entry.key.into(), entry.value.into())
+}
+
+/// What [`sample::container`] is to the agent.
+pub(crate) fn container() -> Arc<Container> {
+    let from = sample::container();
+    let ports = from.ports.iter().map(|port| Port {
+        container_port: port.container_port,
+        transport: Transport::Tcp,
+        host_address: port.host_address.clone(),
+        host_port: port.host_port,
+    });
+    Arc::new(Container {
+        ports: ports.collect(),
+        id: from.id,
+        name: from.name,
+        hostname: from.hostname,
+        image: from.image,
+        network_mode: from.network_mode,
+        labels: from.labels.into_iter().collect(),
+        environment: from.environment.into_iter().collect(),
+        attachments: Vec::new(),
+        health: Health::Unchecked,
+        started_at: from.started_at,
+        paused: false,
+        stopping: false,
+    })
 }
