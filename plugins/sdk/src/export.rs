@@ -137,6 +137,7 @@ macro_rules! live_output {
                 ) -> Result<live::Reaction, $crate::PluginError> {
                     Ok(match $update(SETTINGS.get()?, &node, &changes(wanted), &answers)? {
                         $crate::Reaction::Commands(commands) => live::Reaction::Commands(commands),
+                        $crate::Reaction::CommandsAndReload(commands) => live::Reaction::CommandsAndReload(commands),
                         $crate::Reaction::Reload => live::Reaction::Reload,
                     })
                 }

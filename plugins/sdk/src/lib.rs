@@ -97,10 +97,10 @@ pub struct Part {
     pub text: String,
 }
 
-/// A service as the files had it and as it is wanted; absent where it is not.
+/// A service as it was last and as it is wanted; absent where it is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// As the files had it.
+    /// As it was last.
     pub before: Option<Service>,
     /// As it is wanted.
     pub after: Option<Service>,
@@ -111,6 +111,8 @@ pub struct Change {
 pub enum Reaction {
     /// Commands for the control socket, in order; none when all is as wanted.
     Commands(Vec<String>),
+    /// The same, and a reload soon after would be good: what was prepared for such changes runs short.
+    CommandsAndReload(Vec<String>),
     /// This cannot be done without a reload.
     Reload,
 }
