@@ -13,15 +13,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::{self, Config, OnStop, RegistryKind, Reload};
-use crate::discover::{self, Inputs, Pace, Reading, Target};
+use crate::discover::{self, Inputs, LiveOptions, Pace, Reading, Target};
 use crate::docker;
 use crate::grouping::Grouping;
 use crate::layout::{Decoder, Encoder, Layout};
 use crate::model::Node;
 use crate::output::write::Directory;
-use crate::output::{Filter, Output, Wants};
+use crate::output::{Filter, Output, Selection, Wants};
 use crate::plugin::{Host, Kind, Limits, Plugin, Source};
-use crate::proxy::{self, Proxy, ProxyOptions};
+use crate::proxy::{self, Proxy, ProxyOptions, Socket};
 use crate::register::Register;
 use crate::registry::{Registry, etcd, memory};
 use crate::status::{self, Status};
@@ -311,18 +311,32 @@ fn spawn_discover(
         let twins = plugins.outputs[..index].iter().filter(|earlier| earlier.name() == plugin.name()).count();
         let name = if twins == 0 { plugin.name().to_owned() } else { format!("{}-{}", plugin.name(), twins + 1) };
         let patterns = settings.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
-        let output = Output::new(&name, plugin.clone(), Arc::clone(node), Filter { patterns }, status.clone());
+        let output = Output::new(&name, plugin.clone(), Arc::clone(node), status.clone());
         let directory = Directory::open(&settings.directory)
             .with_context(|| format!("output[{index}]: directory {} cannot be used", settings.directory.display()))?;
         // The proxy is stopped by its output's loop, after that loop's last turn.
         let proxy = Proxy::new(proxy_options(settings, &name)?, CancellationToken::new());
-        let target = Target { name, directory, proxy, leave: Arc::clone(&ending.leave_proxies) };
-        let inputs = Inputs { services: services.clone(), wants: wants.clone() };
+        let live = live_options(settings, plugin, node).with_context(|| format!("output[{index}]"))?;
+        let target = Target { name, directory, proxy, live, leave: Arc::clone(&ending.leave_proxies) };
+        let selection = Selection::new(Filter { patterns });
+        let inputs = Inputs { services: services.clone(), wants: wants.clone(), selection };
         let pace = Pace { min: settings.debounce.min.0, max: settings.debounce.max.0 };
         loops.spawn(discover::serve(output, inputs, target, pace, status.clone(), ending.stop.clone()));
     }
     loops.spawn(discover::follow(readings, catalog_out, status.clone(), ending.stop.clone()));
     Ok(())
+}
+
+/// How long one line to a proxy's control socket may take.
+const SOCKET_PATIENCE: Duration = Duration::from_secs(2);
+
+fn live_options(output: &config::Output, plugin: &Plugin, node: &Arc<Node>) -> Result<Option<LiveOptions>> {
+    let Some(live) = &output.live else { return Ok(None) };
+    if !plugin.description().live {
+        bail!("found live, but the plugin {} does not take changes over a control socket", plugin.name());
+    }
+    let socket = Socket::new(live.socket.clone(), SOCKET_PATIENCE.min(output.timeout.0));
+    Ok(Some(LiveOptions { plugin: plugin.clone(), node: Arc::clone(node), socket, resync: live.resync.0 }))
 }
 
 fn proxy_options(output: &config::Output, name: &str) -> Result<ProxyOptions> {

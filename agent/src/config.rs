@@ -207,12 +207,25 @@ pub struct Output {
     pub bind_check: bool,
     /// How the proxy takes the files up.
     pub reload: Option<Reload>,
+    /// How the running proxy takes changes without a reload.
+    pub live: Option<Live>,
     /// Quiet time before a storm of changes is rendered, and the longest it may be put off.
     pub debounce: Debounce,
     /// Time limit of one check or reload.
     pub timeout: Period,
     /// Least time between two reloads.
     pub min_interval: Period,
+}
+
+/// How the running proxy takes changes without a reload.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Live {
+    /// Its control socket, absolute.
+    pub socket: PathBuf,
+    /// How often it is asked about all services though nothing changed.
+    #[serde(default = "value::five_minutes")]
+    pub resync: Period,
 }
 
 /// Quiet time before a storm of changes is rendered, and the longest it may be put off.

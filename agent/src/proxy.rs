@@ -23,6 +23,7 @@ mod bind;
 mod check;
 mod command;
 mod lines;
+mod live;
 mod methods;
 mod notify;
 mod process;
@@ -32,6 +33,7 @@ mod signal;
 mod supervise;
 
 pub use check::{Place, Verdict};
+pub use live::Socket;
 pub use signal::Signal;
 
 /// How to check and reload a proxy.

@@ -43,6 +43,9 @@ pub struct OutputState {
     pub writes: u64,
     /// Reloads that succeeded.
     pub reloads: u64,
+    /// Changes of services that the running proxy took without a reload; none when it takes none that way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<u64>,
     /// Whether the proxy runs what was written last.
     pub settled: bool,
     /// What went wrong last, while it does.

@@ -11,7 +11,7 @@ use waypost::agent::{self, Plugins};
 use waypost::config::{Config, RegistryKind};
 use waypost::grouping::Grouping;
 use waypost::model::{Entries, Services};
-use waypost::output::{Filter, Output, Wants};
+use waypost::output::{Filter, Output, Selection};
 use waypost::status::Status;
 use waypost::{discover, docker, health};
 
@@ -62,8 +62,9 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     let mut differ = false;
     for (settings, plugin) in config.output.iter().zip(&plugins.outputs) {
         let patterns = settings.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
-        let output = Output::new(plugin.name(), plugin.clone(), node.clone(), Filter { patterns }, status.clone());
-        differ |= show(output, &services, &wants, &settings.directory, arguments.diff).await;
+        let output = Output::new(plugin.name(), plugin.clone(), node.clone(), status.clone());
+        let mut selection = Selection::new(Filter { patterns });
+        differ |= show(output, selection.update(&services, &wants), &settings.directory, arguments.diff).await;
     }
     if config.output.is_empty() {
         return Err(anyhow!("the configuration has no [[output]], so there is nothing to render").into());
@@ -87,8 +88,8 @@ async fn others(config: &Config, prefixes: Vec<String>) -> anyhow::Result<Entrie
     Ok(entries.unwrap_or_default())
 }
 
-async fn show(mut output: Output, services: &Services, wants: &Wants, directory: &Path, diff: bool) -> bool {
-    output.update(services, wants).await;
+async fn show(mut output: Output, services: &Services, directory: &Path, diff: bool) -> bool {
+    output.update(services).await;
     let mut differ = false;
     for (path, text) in output.compose().files {
         let target = directory.join(&path);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Debounce, Layout, Output, Stage};
+use super::{Debounce, Layout, Live, Output, Stage};
 
 /// Address other hosts reach published ports at.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -241,6 +241,7 @@ pub(super) struct RawOutput {
     #[serde(default = "yes")]
     bind_check: bool,
     reload: Option<Reload>,
+    live: Option<Live>,
     #[serde(default)]
     debounce: Debounce,
     #[serde(default = "ten_seconds")]
@@ -251,6 +252,10 @@ pub(super) struct RawOutput {
 
 fn yes() -> bool {
     true
+}
+
+pub(super) fn five_minutes() -> Period {
+    Period(Duration::from_mins(5))
 }
 
 fn ten_seconds() -> Period {
@@ -309,6 +314,9 @@ impl TryFrom<RawOutput> for Output {
         if raw.debounce.max.0 < raw.debounce.min.0 {
             return Err("found debounce.max below debounce.min, expected max to be at least min".to_owned());
         }
+        if let Some(live) = raw.live.as_ref().filter(|live| !live.socket.is_absolute()) {
+            return Err(format!("found live.socket \"{}\", expected an absolute path", live.socket.display()));
+        }
         let RawOutput { plugin, path, sha256, settings, .. } = raw;
         Ok(Output {
             stage: RawStage { plugin, path, sha256, settings }.try_into()?,
@@ -317,6 +325,7 @@ impl TryFrom<RawOutput> for Output {
             check: raw.check,
             bind_check: raw.bind_check,
             reload: raw.reload,
+            live: raw.live,
             debounce: raw.debounce,
             timeout: raw.timeout,
             min_interval: raw.min_interval,

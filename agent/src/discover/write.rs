@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use tracing::info;
 
-use super::Target;
+use super::serve::Target;
 use crate::output::Output;
 use crate::output::write::Staged;
 use crate::proxy::Verdict;
@@ -22,7 +22,7 @@ enum Candidate {
 }
 
 /// Writes what is rendered, without the services that the check refuses; true when files changed.
-pub(super) async fn write(output: &mut Output, target: &Target, first: bool) -> Result<bool> {
+pub(super) async fn write(output: &mut Output, target: &Target) -> Result<bool> {
     if !output.is_framed() {
         bail!("the plugin did not give the parts that are there whatever the services");
     }
@@ -39,11 +39,11 @@ pub(super) async fn write(output: &mut Output, target: &Target, first: bool) -> 
                 }
                 text
             }
-            ready => return put(ready, output, target, first).await,
+            ready => return put(ready, output, target).await,
         };
         search(output, target, refused.trim()).await?;
         let found = candidate(output, target).await?;
-        return put(found, output, target, first).await;
+        return put(found, output, target).await;
     }
     output.hold_all();
     bail!("after {CHECKS_LIMIT} checks, each with one more service held back, the files are still refused")
@@ -60,20 +60,16 @@ async fn candidate(output: &mut Output, target: &Target) -> Result<Candidate> {
     })
 }
 
-async fn put(candidate: Candidate, output: &mut Output, target: &Target, first: bool) -> Result<bool> {
+async fn put(candidate: Candidate, output: &mut Output, target: &Target) -> Result<bool> {
     match candidate {
         Candidate::Unchanged => {
             output.committed();
-            if first {
-                target.proxy.request_reload();
-            }
             Ok(false)
         }
         Candidate::Valid(staged) => {
             let changed = tokio::task::spawn_blocking(move || staged.commit()).await??;
             output.committed();
             info!(output = target.name, files = ?changed, "written");
-            target.proxy.request_reload();
             Ok(true)
         }
         Candidate::Invalid(_) => {
