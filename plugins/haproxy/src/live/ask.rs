@@ -55,7 +55,7 @@ pub(super) fn asks(settings: &Settings, turns: &[Turn]) -> Vec<Ask> {
             }
             sections.extend(candidates);
         }
-        if turn.before.is_none() || turn.after.is_none() {
+        if turn.before.is_none() {
             asks.insert(Ask::Listener(turn.name.clone()));
         }
         asks.extend(sections.iter().cloned().map(Ask::Servers));

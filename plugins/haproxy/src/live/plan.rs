@@ -157,15 +157,13 @@ impl<'a> Planner<'a> {
             }
         }
         self.leave.extend(self.routes.leave(turn, process));
-        if before.tcp().is_some() && process.listens(&turn.name) {
-            self.leave.push(format!("shutdown frontend {}", turn.name));
-        }
         let is_gone = self.leave.len() == start;
         if is_gone && claim.is_some() {
             self.leave.push(format!("del map {SPARES} {}", turn.name));
         }
-        // Its rule still catches what another service may take once it is gone.
-        self.reload_soon |= !is_gone && before.http().is_some() && self.settings.routing == Routing::Acl;
+        // Its rule still catches what another service may take; its port is still open, and what connects is turned away.
+        // (`shutdown frontend` is no way out: HAProxy 2.8 and 3.0 keep the socket, and let clients wait.)
+        self.reload_soon |= !is_gone && (before.tcp().is_some() || self.settings.routing == Routing::Acl);
     }
 }
 
