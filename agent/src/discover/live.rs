@@ -29,6 +29,8 @@ const LINES_LIMIT: usize = 20_000;
 /// How often the proxy is asked about a service whose state it cannot explain before that costs a reload: an old
 /// process may go on answering for a moment after a reload.
 const LOOKS: u8 = 3;
+/// Time between two such looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What [`Live`] needs of the outside.
 pub struct LiveOptions {
@@ -70,7 +72,12 @@ pub(super) struct Live {
     owes_reload: bool,
     /// The proxy reloaded once, so its socket must be there.
     was_reloaded: bool,
-    pause: Backoff,
+    /// Pauses while nobody answers.
+    away: Backoff,
+    /// Pauses after a reload that was to put right what the proxy runs, so that one in vain is not followed by many.
+    patience: Backoff,
+    /// The reload that is owed is such a one.
+    puts_right: bool,
     /// When those it is unsure of are asked about next.
     look_at: Instant,
     /// Services that it brought to the proxy without a reload.
@@ -89,7 +96,9 @@ impl Live {
             refused: BTreeSet::new(),
             owes_reload: false,
             was_reloaded: false,
-            pause: Backoff::new(Duration::from_millis(500), Duration::from_mins(10)),
+            away: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
+            patience: Backoff::new(Duration::from_secs(1), Duration::from_mins(10)),
+            puts_right: false,
             look_at,
             brought: 0,
         }
@@ -165,6 +174,9 @@ impl Live {
     pub(super) fn reloaded(&mut self) {
         self.was_reloaded = true;
         self.doubt_all();
+        if std::mem::take(&mut self.puts_right) {
+            self.look_at += self.patience.next_delay();
+        }
     }
 
     fn doubt_all(&mut self) {
@@ -180,7 +192,7 @@ impl Live {
     /// Asks the proxy about some of the services it is unsure of, and about all of them from time to time.
     pub(super) async fn look(&mut self) {
         if self.unsure.is_empty() {
-            return self.doubt_all();
+            self.doubt_all();
         }
         let named = self.unsure.keys().take(BATCH.0).cloned();
         let named: Vec<_> = named
@@ -191,35 +203,36 @@ impl Live {
             .collect();
         let batch = batches(&named).first().copied().unwrap_or_default();
         let Some(ended) = self.converse_about(batch).await else {
-            self.look_at = Instant::now() + self.pause.next_delay();
+            self.look_at = Instant::now() + self.away.next_delay();
             return;
         };
-        let mut stubborn = false;
+        self.away.reset();
+        let mut again = false;
         for (name, end) in ended {
             let looks = self.unsure.remove(&name).unwrap_or_default() + 1;
             match end {
                 End::Settled { reload_soon } => self.owes_reload |= reload_soon,
-                End::Reload if looks < LOOKS => {
-                    stubborn = true;
+                End::Reload | End::Refused if looks < LOOKS => {
+                    again = true;
                     self.unsure.insert(name, looks);
                 }
-                End::Reload => {
+                End::Reload | End::Refused => {
                     info!(service = &*name, "{}: the proxy runs something else, and this takes a reload", self.place);
                     self.owes_reload = true;
+                    self.puts_right = true;
                 }
-                End::Refused => {}
             }
         }
-        self.look_at = if stubborn {
-            Instant::now() + self.pause.next_delay()
-        } else if self.unsure.is_empty() {
-            if !self.owes_reload {
-                self.pause.reset();
-            }
-            Instant::now() + self.options.resync
-        } else {
-            Instant::now()
-        };
+        let done = self.unsure.is_empty();
+        if done && !self.puts_right {
+            self.patience.reset();
+        }
+        self.look_at = Instant::now()
+            + match () {
+                () if again => LOOK_AGAIN,
+                () if done => self.options.resync,
+                () => Duration::ZERO,
+            };
     }
 
     /// How each of these ended; none when the proxy cannot be spoken to.
@@ -272,9 +285,12 @@ impl Live {
                     if commands.is_empty() {
                         return Ok(End::Settled { reload_soon: soon });
                     }
+                    // Whether a command did what it should is what the next questions tell.
                     for command in &commands {
-                        let answer = socket.say(command).await?;
-                        debug!(command, answer = answer.trim(), "{}", self.place);
+                        match socket.say(command).await {
+                            Ok(answer) => debug!(command, answer = answer.trim(), "{}", self.place),
+                            Err(error) => debug!(command, error = %format_args!("{error:#}"), "{}", self.place),
+                        }
                     }
                 }
                 Ok(Reaction::Reload) => return Ok(End::Reload),

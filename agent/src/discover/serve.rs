@@ -88,7 +88,7 @@ pub async fn serve(
                 output.update(&services).await;
                 write(&mut output, &target).await
             });
-            let written = view.follow_while(work).await?;
+            let written = view.follow_while(work).await;
             files.end();
             match written {
                 Ok(changed) => {
@@ -197,17 +197,21 @@ impl View {
     }
 
     /// Follows what happens until `work` is done; without a proxy to be brought along nothing needs to be followed.
-    async fn follow_while<T>(&mut self, mut work: BoxFuture<'_, T>) -> Result<T> {
+    async fn follow_while<T>(&mut self, mut work: BoxFuture<'_, T>) -> T {
         if self.live.is_none() {
-            return Ok(work.await);
+            return work.await;
         }
         loop {
             let event = tokio::select! {
                 biased;
-                done = &mut work => return Ok(done),
-                event = self.next() => event?,
+                done = &mut work => return done,
+                event = self.next() => event,
             };
-            self.handle(event).await;
+            match event {
+                Ok(event) => self.handle(event).await,
+                // The end of an input is for the caller to judge: it may be about to stop.
+                Err(_) => return work.await,
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -14,6 +14,9 @@ const LINE_LIMIT: usize = 16_000;
 const ANSWER_LIMIT: u64 = 8 << 20;
 /// Questions that are asked at the same time.
 const PARALLEL: usize = 4;
+/// How often a question is asked that is not answered, and the time between.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A unix socket on which a proxy takes one line for each connection, answers in text and closes it.
 #[derive(Clone, Debug)]
@@ -31,10 +34,26 @@ impl Socket {
     /// The answers to several questions, in their order.
     ///
     /// # Errors
-    /// As [`Socket::say`].
+    /// As [`Socket::say`], and when one of them is not answered, asked again or not.
     pub async fn ask(&self, questions: &[String]) -> Result<Vec<String>> {
-        let asking: Vec<_> = questions.iter().map(|question| self.say(question).boxed()).collect();
+        let asking: Vec<_> = questions.iter().map(|question| self.ask_one(question).boxed()).collect();
         futures::stream::iter(asking).buffered(PARALLEL).try_collect().await
+    }
+
+    /// A process that reloads may close a connection that it has just taken.
+    async fn ask_one(&self, question: &str) -> Result<String> {
+        let mut tries = 1;
+        loop {
+            match self.say(question).await {
+                Ok(answer) if !answer.is_empty() => return Ok(answer),
+                answer if tries == TRIES => {
+                    let said = answer?;
+                    bail!("control socket {}: {question:?} is answered by {said:?}", self.path.display());
+                }
+                _ => tries += 1,
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// Sends one line and gives the answer, whatever it says.
