@@ -211,6 +211,15 @@ async fn settle(inputs: &mut Inputs, pace: Pace, last_turn: Option<Instant>, sto
     }
 }
 
+/// Renders, checks and writes once, for commands that do not stay: how many services the output takes, and whether files
+/// changed.
+pub async fn once(mut output: Output, services: &Services, wants: &Wants, target: Target) -> (usize, Result<bool>) {
+    output.update(services, wants).await;
+    let written = write(&mut output, &target, false).await;
+    target.proxy.stop().await;
+    (output.services(), written)
+}
+
 /// The catalog once, from entries that were read before: for commands that do not stay.
 pub async fn catalog_of(readings: Vec<(Entries, Decoder)>) -> Services {
     let mut catalog = Catalog::default();
