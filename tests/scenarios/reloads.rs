@@ -138,3 +138,32 @@ fn a_proxy_in_a_container_is_told_by_a_signal() {
 fn a_proxy_in_a_container_is_restarted() {
     reloads_in_a_container("restart = true");
 }
+
+#[test]
+fn a_proxy_in_a_container_that_refuses_its_files_is_found_out() {
+    let lab = Lab::new();
+    let host = lab.host("web");
+    let engine = Engine::start(&host);
+    engine.image_of("edge", "haproxy");
+    // It reads a file of the test, so that the agent's own check cannot keep the bad one from it.
+    let own = host.dir().join("own");
+    std::fs::create_dir_all(&own).unwrap();
+    let good = "defaults\n timeout client 5s\n timeout server 5s\n timeout connect 5s\nlisten in\n bind *:9000\n";
+    std::fs::write(own.join("haproxy.cfg"), good).unwrap();
+    let files = format!("{}:/own", own.display());
+    let run = ["--name", "edge", "--network", "host", "--volume", &files, "edge"];
+    engine.run(&[&run[..], &["haproxy", "-W", "-db", "-f", "/own/haproxy.cfg"]].concat());
+    eventually(SOON, "it listens", || host.connect(9000));
+
+    let reload = "{ container = \"edge\", signal = \"USR2\" }\ntimeout = \"3s\"";
+    let mut agent = Agent::start(&host, "agent", &configuration(&engine, reload));
+    agent.logs(&["INFO", "the proxy has taken up its files"]);
+    settled(&host);
+    std::fs::write(own.join("haproxy.cfg"), format!("{good} garbage\n")).unwrap();
+    labelled(&engine, "web");
+    let line = agent.logs(&["WARN", "the reload failed", "container edge has no new worker process"]);
+    assert!(line.contains("docker logs edge"), "{line}");
+    std::fs::write(own.join("haproxy.cfg"), good).unwrap();
+    settled(&host);
+    agent.lives();
+}

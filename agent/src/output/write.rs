@@ -117,7 +117,8 @@ impl Directory {
             place::check(&self.root, path).map_err(|error| error.blaming(&[path]))?;
             no_file_above(path, files)?;
         }
-        let is_gone = |path: &String| !files.contains_key(path) && self.root.join(path).symlink_metadata().is_ok();
+        let is_file = |path: &String| self.root.join(path).symlink_metadata().is_ok_and(|found| !found.is_dir());
+        let is_gone = |path: &String| !files.contains_key(path) && is_file(path);
         let gone: Vec<String> = self.listed().into_iter().filter(is_gone).collect();
         let differs = |(path, text): (&String, &Arc<str>)| !place::is_same(&self.root.join(path), text, &self.access);
         if gone.is_empty() && !files.iter().any(differs) {

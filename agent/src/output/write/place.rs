@@ -130,7 +130,7 @@ pub(super) fn put(root: &Path, path: &str, candidate: &Path, access: &Access) ->
 /// Writes into the file that is there, which cannot be exchanged because it is mounted by itself.
 ///
 /// Room for the new text is asked for first, so a full disk leaves the old text untouched, and a failure after that puts
-/// it back. It is not atomic: a crash of the host in between leaves both mixed, which the next run finds and mends.
+/// it back. It is not atomic: a crash in between leaves both mixed, which the next run finds and mends.
 fn write_in_place(target: &Path, candidate: &Path, access: &Access) -> Result<(), WriteError> {
     let wrong = |error| WriteError::new("write", target, error);
     let (old, new) = (fs::read(target).map_err(wrong)?, fs::read(candidate).map_err(wrong)?);
