@@ -12,21 +12,26 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::config::{self, Config, OnStop, RegistryKind, Reload};
-use crate::discover::{self, Inputs, LiveOptions, Pace, Reading, Target};
+use crate::config::{self, Config, OnStop, RegistryKind};
+use crate::discover::{self, Inputs, Pace, Reading, Target};
 use crate::docker;
 use crate::grouping::Grouping;
 use crate::layout::{Decoder, Encoder, Layout};
 use crate::model::Node;
-use crate::output::write::Directory;
 use crate::output::{Filter, Output, Selection, Wants};
 use crate::plugin::{Host, Kind, Limits, Plugin, Source};
-use crate::proxy::{self, Proxy, ProxyOptions, Socket};
+use crate::proxy::{Proxy, ProxyOptions};
 use crate::register::Register;
 use crate::registry::{Registry, etcd, memory};
 use crate::status::{self, Status};
 
 mod address;
+mod once;
+mod reload;
+mod target;
+
+pub use once::{Rendered, render_once};
+pub use target::access;
 
 /// Name of the control socket in the state directory.
 pub const SOCKET: &str = "waypost.sock";
@@ -201,10 +206,10 @@ impl Agent {
         let plugins = Plugins::load(&config).await?;
         let registry = registry(&config, Some(config.agent.state_dir.clone()))?;
         for (index, output) in config.output.iter().enumerate().filter(|_| config.agent.discover) {
-            std::fs::create_dir_all(&output.directory).map_err(|error| BuildError::Config {
-                key: format!("output[{index}]"),
-                text: format!("directory {} cannot be made: {error}", output.directory.display()),
-            })?;
+            let wrong = |text| BuildError::Config { key: format!("output[{index}]"), text };
+            let made = std::fs::create_dir_all(&output.directory);
+            made.map_err(|error| wrong(format!("directory {} cannot be made: {error}", output.directory.display())))?;
+            access(output).map_err(|error| wrong(format!("{error:#}")))?;
         }
         let status = Status::new(&node.name);
         Ok(Agent { config, plugins, node, registry, status })
@@ -308,15 +313,13 @@ fn spawn_discover(
     }
     let (catalog_out, services) = watch::channel(None);
     for (index, (settings, plugin)) in config.output.iter().zip(&plugins.outputs).enumerate() {
-        let twins = plugins.outputs[..index].iter().filter(|earlier| earlier.name() == plugin.name()).count();
-        let name = if twins == 0 { plugin.name().to_owned() } else { format!("{}-{}", plugin.name(), twins + 1) };
+        let name = target::name(&plugins.outputs, index);
         let patterns = settings.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
         let output = Output::new(&name, plugin.clone(), Arc::clone(node), status.clone());
-        let directory = Directory::open(&settings.directory)
-            .with_context(|| format!("output[{index}]: directory {} cannot be used", settings.directory.display()))?;
+        let directory = target::directory(settings, index)?;
         // The proxy is stopped by its output's loop, after that loop's last turn.
-        let proxy = Proxy::new(proxy_options(settings, &name)?, CancellationToken::new());
-        let live = live_options(settings, plugin, node).with_context(|| format!("output[{index}]"))?;
+        let proxy = Proxy::new(proxy_options(config, settings, &name)?, CancellationToken::new());
+        let live = target::live(settings, plugin, node).with_context(|| format!("output[{index}]"))?;
         let target = Target { name, directory, proxy, live, leave: Arc::clone(&ending.leave_proxies) };
         let selection = Selection::new(Filter { patterns });
         let inputs = Inputs { services: services.clone(), wants: wants.clone(), selection };
@@ -327,33 +330,12 @@ fn spawn_discover(
     Ok(())
 }
 
-/// How long one line to a proxy's control socket may take.
-const SOCKET_PATIENCE: Duration = Duration::from_secs(2);
-
-fn live_options(output: &config::Output, plugin: &Plugin, node: &Arc<Node>) -> Result<Option<LiveOptions>> {
-    let Some(live) = &output.live else { return Ok(None) };
-    if !plugin.description().live {
-        bail!("found live, but the plugin {} does not take changes over a control socket", plugin.name());
-    }
-    let socket = Socket::new(live.socket.clone(), SOCKET_PATIENCE.min(output.timeout.0));
-    Ok(Some(LiveOptions { plugin: plugin.clone(), node: Arc::clone(node), socket, resync: live.resync.0 }))
-}
-
-fn proxy_options(output: &config::Output, name: &str) -> Result<ProxyOptions> {
-    let signal = |name: String| name.parse().map_err(|text: String| anyhow::anyhow!(text));
-    let reload = match output.reload.clone() {
-        None => None,
-        Some(Reload::Command(command)) => Some(proxy::Reload::Command(command.0)),
-        Some(Reload::PidFile(path, name)) => Some(proxy::Reload::PidFile { path, signal: signal(name)? }),
-        Some(Reload::Supervise(command, name)) => {
-            Some(proxy::Reload::Supervise { command: command.0, signal: signal(name)? })
-        }
-    };
+fn proxy_options(config: &Config, output: &config::Output, name: &str) -> Result<ProxyOptions> {
     Ok(ProxyOptions {
         dir: output.directory.clone(),
         check: output.check.as_ref().map(|check| check.0.clone()),
         bind_check: output.bind_check,
-        reload,
+        reload: output.reload.clone().map(|reload| reload::method(config, output, reload)).transpose()?,
         timeout: output.timeout.0,
         min_interval: output.min_interval.0,
         name: name.to_owned(),

@@ -8,13 +8,17 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+mod access;
 mod read;
+mod reload;
 #[cfg(test)]
 mod tests;
 mod value;
 
+pub use access::{Mode, Owner};
 pub use read::ConfigError;
-pub use value::{Advertise, Argv, Endpoint, EngineEndpoint, Pattern, Period, Reload, Source};
+pub use reload::{ContainerReload, Reload};
+pub use value::{Advertise, Argv, Endpoint, EngineEndpoint, Pattern, Period, Source};
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -201,6 +205,10 @@ pub struct Output {
     pub directory: PathBuf,
     /// Services it takes, besides what containers of this host want; default: all.
     pub services: Option<Vec<Pattern>>,
+    /// Mode of the files; default: that of the file that is replaced, else 0644.
+    pub mode: Option<Mode>,
+    /// User and group of the files; default: those of the file that is replaced, else the agent's.
+    pub owner: Option<Owner>,
     /// Command that judges a candidate; `{dir}` is its directory.
     pub check: Option<Argv>,
     /// Whether addresses that the files newly bind are tried before the proxy is told.

@@ -20,7 +20,7 @@ mod serve;
 mod write;
 
 pub use live::LiveOptions;
-pub use serve::{Inputs, Pace, Target, serve};
+pub use serve::{Inputs, Pace, Target, once, serve};
 
 /// One layout that is read: its entries and what they mean.
 pub struct Reading {

@@ -163,6 +163,16 @@ impl Output {
         self.files.is_common(path, line)
     }
 
+    /// Of files that cannot be side by side, the one that gives way: not the frame's, rather one that a service changed
+    /// than one that was good before, and the last by the name of its service.
+    pub fn yielding<'a>(&self, paths: &'a [String]) -> Option<&'a str> {
+        let rank = |path: &str| {
+            let name = self.files.service_at(path, 1).filter(|_| !self.files.is_common(path, 1));
+            (name.is_some(), name.is_some_and(|name| self.before.contains_key(name)), name.map(str::to_owned))
+        };
+        paths.iter().map(String::as_str).max_by_key(|path| rank(path))
+    }
+
     /// Whether the parts that are there whatever the services are known.
     pub fn is_framed(&self) -> bool {
         self.framed

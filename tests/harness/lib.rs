@@ -11,6 +11,7 @@
 
 mod agent;
 mod built;
+mod bundle;
 mod compiled;
 mod container;
 mod dns;

@@ -1,4 +1,4 @@
-//! `waypost render`: the files that would be written, printed or compared with what is on disk.
+//! `waypost render`: the files that would be written, printed or compared with what is on disk, or written once.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use similar::TextDiff;
-use waypost::agent::{self, Plugins};
+use waypost::agent::{self, Plugins, Rendered};
 use waypost::config::{Config, RegistryKind};
 use waypost::grouping::Grouping;
 use waypost::model::{Entries, Services};
@@ -31,11 +31,20 @@ pub(crate) struct RenderArguments {
     /// Show what differs from the files on disk; exit code 1 when something does
     #[arg(long)]
     diff: bool,
+    /// Check the files and write them, then end; for images that render before their proxy starts
+    #[arg(long, conflicts_with_all = ["containers", "diff"])]
+    once: bool,
+    /// With --once: how long etcd, or Docker without etcd, may take to be listed completely
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, requires = "once")]
+    wait: Duration,
 }
 
 pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     let config = arguments.config.read()?;
     let place = |error| arguments.config.place(error);
+    if arguments.once {
+        return written(&agent::render_once(&config, arguments.wait).await.map_err(place)?);
+    }
     let node = agent::node(&config).map_err(place)?;
     let plugins = Plugins::load(&config).await.map_err(place)?;
     let status = Status::new(&node.name);
@@ -71,6 +80,30 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     }
     if arguments.diff && differ {
         return Err(anyhow!("the files on disk differ from what would be written").into());
+    }
+    Ok(())
+}
+
+/// Says what became of each output.
+fn written(rendered: &[Rendered]) -> Result<(), Failure> {
+    let mut failed = 0;
+    for output in rendered {
+        let what = match &output.written {
+            Ok(true) => "written",
+            Ok(false) => "as it was",
+            Err(_) => "not written",
+        };
+        say!("{}: {} {what}, {} services", output.name, output.directory.display(), output.services);
+        for held in &output.held {
+            eprintln!("waypost: output {}: {held}", output.name);
+        }
+        if let Err(error) = &output.written {
+            failed += 1;
+            eprintln!("waypost: output {}: the old files stay: {error:#}", output.name);
+        }
+    }
+    if failed > 0 {
+        return Err(anyhow!("{failed} of {} outputs could not be written", rendered.len()).into());
     }
     Ok(())
 }

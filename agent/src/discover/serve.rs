@@ -132,6 +132,15 @@ pub async fn serve(
     Ok(())
 }
 
+/// Renders, checks and writes once, for commands that do not stay: how many services the output takes, and whether files
+/// changed.
+pub async fn once(mut output: Output, services: &Services, target: Target) -> (usize, Result<bool>) {
+    output.update(services).await;
+    let written = write(&mut output, &target).await;
+    target.proxy.stop().await;
+    (output.services(), written)
+}
+
 async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,

@@ -22,8 +22,10 @@ fn change(offers: &mut Offers, numbers: &mut Numbers, ports: [u16; 2]) {
     let key = (format!("s{service}"), format!("i{}", numbers.below(6)));
     let port = u16::try_from(20_000 + numbers.below(2000)).unwrap();
     // Two services are tcp, on ports of their own that nobody else asks for.
-    let leads =
-        if service < 2 { Err(33_300 + u16::try_from(service).unwrap()) } else { Ok(format!("s{service}.test")) };
+    let leads = match ports.get(usize::try_from(service).unwrap()) {
+        Some(port) => Err(*port),
+        None => Ok(format!("s{service}.test")),
+    };
     match (numbers.below(8), offers.get_mut(&key)) {
         (0 | 1, Some(_)) => _ = offers.remove(&key),
         (2, Some(offer)) => offer.draining = !offer.draining,
