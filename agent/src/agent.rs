@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::{self, Config, OnStop, RegistryKind, Reload};
-use crate::discover::{self, Inputs, Pace, Reading, Target};
+use crate::discover::{self, Inputs, Pace, Target};
 use crate::docker;
 use crate::grouping::Grouping;
 use crate::layout::{Decoder, Encoder, Layout};
@@ -27,6 +27,7 @@ use crate::registry::{Registry, etcd, memory};
 use crate::status::{self, Status};
 
 mod address;
+mod readings;
 
 /// Name of the control socket in the state directory.
 pub const SOCKET: &str = "waypost.sock";
@@ -240,6 +241,7 @@ impl Agent {
             let register = Register {
                 grouping: Grouping::new(plugins.groupings.clone(), Arc::clone(&node), status.clone()),
                 encoder: plugins.encoder(&node, &status),
+                presence: (config.registry.kind == Some(RegistryKind::Etcd)).then(|| Arc::clone(&node)),
                 wants: wants_out,
                 status: status.clone(),
                 resync: config.docker.resync.0,
@@ -300,9 +302,7 @@ fn spawn_discover(
     wants: &watch::Receiver<Wants>,
     ending: &Ending,
 ) -> Result<()> {
-    let decoders = plugins.decoders(status).into_iter();
-    let readings: Vec<_> =
-        decoders.map(|(prefixes, decoder)| Reading { entries: registry.follow(prefixes), decoder }).collect();
+    let readings = readings::readings(config, plugins, registry, status);
     if readings.is_empty() {
         bail!("no layout is read; give one of them read = true, or set agent.discover = false");
     }

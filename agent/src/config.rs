@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+mod discover;
 mod read;
 #[cfg(test)]
 mod tests;
 mod value;
 
+pub use discover::{Discover, Doubt};
 pub use read::ConfigError;
 pub use value::{Advertise, Argv, Endpoint, EngineEndpoint, Pattern, Period, Reload, Source};
 
@@ -26,6 +28,8 @@ pub struct Config {
     pub docker: Docker,
     /// Where hosts meet.
     pub registry: Registry,
+    /// How the catalog is read.
+    pub discover: Discover,
     /// What any plugin may use.
     pub plugins: Plugins,
     /// In order; the first that finds an instance in a container wins.

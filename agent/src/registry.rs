@@ -115,6 +115,14 @@ pub enum Step {
         /// The value.
         value: Arc<str>,
     },
+    /// Write over an entry of this host's own what others read for one time to live after the host has withdrawn; it is
+    /// held no longer. Nothing is written where the entry is not this host's.
+    Note {
+        /// The key.
+        key: String,
+        /// The value.
+        value: Arc<str>,
+    },
     /// Delete an entry of this host's own.
     Delete {
         /// The key.
@@ -131,7 +139,8 @@ impl Step {
     /// The key it changes.
     pub fn key(&self) -> &str {
         match self {
-            Step::Put { key, .. } | Step::Share { key, .. } | Step::Delete { key } | Step::Release { key } => key,
+            Step::Put { key, .. } | Step::Share { key, .. } | Step::Note { key, .. } => key,
+            Step::Delete { key } | Step::Release { key } => key,
         }
     }
 }

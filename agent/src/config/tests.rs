@@ -90,3 +90,13 @@ fn a_reload_has_one_form() {
     assert!(output("{ command = [\"true\"], supervise = [\"a\"] }").unwrap_err().contains("expected one of"));
     assert!(output("{ pid-file = \"/run/p\", signal = \"KILL\" }").unwrap_err().contains("found signal \"KILL\""));
 }
+
+#[test]
+fn doubt_is_on_unless_it_is_switched_off() {
+    let doubt = |text: &str| parse(&format!("[discover]\ndoubt = {text}")).unwrap().discover.doubt;
+    assert_eq!(parse("").unwrap().discover.doubt, Doubt::On { share: 0.5, least: 10, time: None });
+    assert_eq!(doubt("true"), Doubt::default());
+    assert_eq!(doubt("false"), Doubt::Off);
+    let time = Some(Duration::from_secs(60));
+    assert_eq!(doubt(r#"{ share = 0.25, time = "1m" }"#), Doubt::On { share: 0.25, least: 10, time });
+}

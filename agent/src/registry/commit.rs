@@ -22,8 +22,13 @@ impl Inner {
     /// Carries out all steps but those that etcd refuses, the first refusal of which is the result.
     pub(super) async fn carry_out(&self, state: &mut State, lease: i64, steps: &[Step]) -> Result<(), Error> {
         let mut refused = Ok(());
+        let (notes, steps): (Vec<_>, Vec<_>) =
+            steps.iter().cloned().partition(|step| matches!(step, Step::Note { .. }));
+        for step in &notes {
+            self.leave(state, lease, step).await?;
+        }
         let (releases, changes): (Vec<_>, Vec<_>) =
-            steps.iter().cloned().partition(|step| matches!(step, Step::Release { .. }));
+            steps.into_iter().partition(|step| matches!(step, Step::Release { .. }));
         let (changes, too_long): (Vec<_>, Vec<_>) = changes.into_iter().partition(|step| size(step) <= MAX_VALUE);
         if let Some(step) = too_long.first() {
             let reason = format!("the value has {} bytes, at most {MAX_VALUE} are taken", size(step));
@@ -87,6 +92,17 @@ impl Inner {
         Err(self.client.unavailable(format!("other hosts kept changing the same entries, could not {what}")))
     }
 
+    /// Moves an entry to a lease of its own, which nobody keeps alive.
+    async fn leave(&self, state: &mut State, lease: i64, step: &Step) -> Result<(), Error> {
+        let Step::Note { key, value } = step else { return Ok(()) };
+        let (last, _) = self.client.grant(self.ttl).await?;
+        let put = TxnOp::put(key.as_str(), &**value, Some(PutOptions::new().with_lease(last)));
+        let mine = Compare::lease(key.as_str(), CompareOp::Equal, lease);
+        self.client.transact(&format!("put {key}"), Txn::new().when([mine]).and_then([put])).await?;
+        state.own.remove(key);
+        Ok(())
+    }
+
     /// Tells the loss of the agent's lease from that of a shared entry's.
     async fn still_alive(&self, lease: i64) -> Result<(), Error> {
         if self.client.time_to_live(lease).await?.ttl() > 0 {
@@ -119,7 +135,7 @@ fn operation(step: &Step, lease: i64) -> Option<TxnOp> {
             let mine = Compare::lease(key.as_str(), CompareOp::Equal, lease);
             Some(TxnOp::txn(Txn::new().when([mine]).and_then([TxnOp::delete(key.as_str(), None)])))
         }
-        Step::Share { .. } | Step::Release { .. } => None,
+        Step::Share { .. } | Step::Release { .. } | Step::Note { .. } => None,
     }
 }
 
@@ -132,7 +148,7 @@ impl State {
                     self.shared.remove(key);
                     self.own.insert(key.clone(), value.clone());
                 }
-                Step::Delete { key } | Step::Share { key, .. } | Step::Release { key } => {
+                Step::Delete { key } | Step::Share { key, .. } | Step::Release { key } | Step::Note { key, .. } => {
                     self.own.remove(key);
                 }
             }
@@ -156,7 +172,7 @@ pub(super) fn holds_in(own: &BTreeMap<String, Arc<str>>, path: &str) -> bool {
 
 fn size(step: &Step) -> usize {
     match step {
-        Step::Put { value, .. } | Step::Share { value, .. } => value.len(),
+        Step::Put { value, .. } | Step::Share { value, .. } | Step::Note { value, .. } => value.len(),
         Step::Delete { .. } | Step::Release { .. } => 0,
     }
 }
