@@ -145,7 +145,11 @@ pub fn node(config: &Config) -> Result<Arc<Node>, BuildError> {
 ///
 /// # Errors
 /// When its files cannot be read or its options do not go together.
-pub fn registry(config: &Config, state_dir: Option<PathBuf>) -> Result<Arc<dyn Registry>, BuildError> {
+pub fn registry(
+    config: &Config,
+    state_dir: Option<PathBuf>,
+    node: Option<Arc<Node>>,
+) -> Result<Arc<dyn Registry>, BuildError> {
     let settings = &config.registry;
     if settings.kind != Some(RegistryKind::Etcd) {
         return Ok(memory::new());
@@ -168,6 +172,7 @@ pub fn registry(config: &Config, state_dir: Option<PathBuf>) -> Result<Arc<dyn R
         cert_pem: read("cert-file", &settings.cert_file)?,
         key_pem: read("key-file", &settings.key_file)?,
         state_dir,
+        node,
     };
     etcd::connect(options).map_err(|error| BuildError::Config { key: "registry".to_owned(), text: error.to_string() })
 }
@@ -200,7 +205,7 @@ impl Agent {
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         let node = node(&config)?;
         let plugins = Plugins::load(&config).await?;
-        let registry = registry(&config, Some(config.agent.state_dir.clone()))?;
+        let registry = registry(&config, Some(config.agent.state_dir.clone()), Some(Arc::clone(&node)))?;
         for (index, output) in config.output.iter().enumerate().filter(|_| config.agent.discover) {
             std::fs::create_dir_all(&output.directory).map_err(|error| BuildError::Config {
                 key: format!("output[{index}]"),
@@ -282,6 +287,7 @@ async fn watch_registry(registry: Arc<dyn Registry>, status: Status, stop: Cance
             Some(error) => status.problem("registry", &now.description, format!("it is away, routes stay: {error}")),
             None => status.resolved("registry", &now.description),
         }
+        status.replace("registry key", now.contested);
     }
 }
 

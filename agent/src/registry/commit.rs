@@ -7,6 +7,7 @@ use std::sync::Arc;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use tracing::warn;
 
+use super::claim::{Contested, believed};
 use super::client::MAX_OPERATIONS;
 use super::etcd::{Inner, State};
 use super::reason::naming;
@@ -62,29 +63,37 @@ impl Inner {
         Ok(refused)
     }
 
-    /// Carries the steps out in one transaction, which only takes effect while the shared keys are as they were read.
+    /// Carries the steps out in one transaction, which only takes effect while nobody else has changed their keys. At first
+    /// nothing is looked at that need not be; keys that another host holds are left to it.
     pub(super) async fn commit(&self, state: &mut State, lease: i64, steps: &[Step]) -> Result<(), Error> {
         let Some(first) = steps.first() else { return Ok(()) };
         let what = naming("write", first.key(), steps.len());
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..=ATTEMPTS {
             let Some(shares) = self.look(state, lease, steps).await? else { continue };
-            let (mut guards, mut operations) = (Vec::new(), Vec::new());
+            let claims =
+                if attempt == 0 { believed(state, lease, steps) } else { self.claims(state, lease, steps).await? };
+            let (mut guards, mut operations) = (claims.guards, Vec::new());
             for (key, share) in &shares {
                 share.draft(key, &mut guards, &mut operations);
             }
-            for step in steps {
+            for step in steps.iter().filter(|step| !claims.contested.contains_key(step.key())) {
                 operations.extend(operation(step, lease));
             }
-            if operations.is_empty() {
-                state.remember(steps, &shares);
-                return Ok(());
-            }
-            match self.client.transact(&what, Txn::new().when(guards).and_then(operations)).await {
-                Ok(answer) if answer.succeeded() => {
-                    state.remember(steps, &shares);
+            let done = match operations.is_empty() {
+                true => Ok(true),
+                false => self
+                    .client
+                    .transact(&what, Txn::new().when(guards).and_then(operations))
+                    .await
+                    .map(|answer| answer.succeeded()),
+            };
+            match done {
+                Ok(true) => {
+                    state.remember(steps, &shares, claims.contested);
+                    self.show_contested(state);
                     return Ok(());
                 }
-                Ok(_) => {}
+                Ok(false) => {}
                 Err(Error::LeaseLost { .. }) => self.still_alive(lease).await?,
                 Err(error) => return Err(error),
             }
@@ -141,9 +150,13 @@ fn operation(step: &Step, lease: i64) -> Option<TxnOp> {
 
 impl State {
     /// Takes over what a transaction has done.
-    fn remember(&mut self, steps: &[Step], shares: &[(String, Share)]) {
+    fn remember(&mut self, steps: &[Step], shares: &[(String, Share)], contested: BTreeMap<String, Contested>) {
         for step in steps {
+            self.contested.remove(step.key());
             match step {
+                Step::Put { key, .. } if contested.contains_key(key) => {
+                    self.own.remove(key);
+                }
                 Step::Put { key, value } => {
                     self.shared.remove(key);
                     self.own.insert(key.clone(), value.clone());
@@ -153,6 +166,7 @@ impl State {
                 }
             }
         }
+        self.contested.extend(contested);
         for (key, share) in shares {
             let before = self.shared.remove(key);
             self.shared.insert(key.clone(), Shared::new(key, share, before));

@@ -80,7 +80,7 @@ impl Registry for Memory {
     }
 
     fn status(&self) -> RegistryStatus {
-        RegistryStatus { description: "memory (this host only)".into(), connected: true, error: None }
+        RegistryStatus { description: "memory (this host only)".into(), connected: true, ..RegistryStatus::default() }
     }
 }
 
