@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::{self, Config, OnStop, RegistryKind};
-use crate::discover::{self, Inputs, Pace, Reading, Target};
+use crate::discover::{self, Inputs, Pace, Target};
 use crate::docker;
 use crate::grouping::Grouping;
 use crate::layout::{Decoder, Encoder, Layout};
@@ -27,6 +27,7 @@ use crate::status::{self, Status};
 
 mod address;
 mod once;
+mod readings;
 mod reload;
 mod target;
 
@@ -149,7 +150,11 @@ pub fn node(config: &Config) -> Result<Arc<Node>, BuildError> {
 ///
 /// # Errors
 /// When its files cannot be read or its options do not go together.
-pub fn registry(config: &Config, state_dir: Option<PathBuf>) -> Result<Arc<dyn Registry>, BuildError> {
+pub fn registry(
+    config: &Config,
+    state_dir: Option<PathBuf>,
+    node: Option<Arc<Node>>,
+) -> Result<Arc<dyn Registry>, BuildError> {
     let settings = &config.registry;
     if settings.kind != Some(RegistryKind::Etcd) {
         return Ok(memory::new());
@@ -172,6 +177,7 @@ pub fn registry(config: &Config, state_dir: Option<PathBuf>) -> Result<Arc<dyn R
         cert_pem: read("cert-file", &settings.cert_file)?,
         key_pem: read("key-file", &settings.key_file)?,
         state_dir,
+        node,
     };
     etcd::connect(options).map_err(|error| BuildError::Config { key: "registry".to_owned(), text: error.to_string() })
 }
@@ -204,7 +210,7 @@ impl Agent {
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         let node = node(&config)?;
         let plugins = Plugins::load(&config).await?;
-        let registry = registry(&config, Some(config.agent.state_dir.clone()))?;
+        let registry = registry(&config, Some(config.agent.state_dir.clone()), Some(Arc::clone(&node)))?;
         for (index, output) in config.output.iter().enumerate().filter(|_| config.agent.discover) {
             let wrong = |text| BuildError::Config { key: format!("output[{index}]"), text };
             let made = std::fs::create_dir_all(&output.directory);
@@ -245,6 +251,7 @@ impl Agent {
             let register = Register {
                 grouping: Grouping::new(plugins.groupings.clone(), Arc::clone(&node), status.clone()),
                 encoder: plugins.encoder(&node, &status),
+                presence: (config.registry.kind == Some(RegistryKind::Etcd)).then(|| Arc::clone(&node)),
                 wants: wants_out,
                 status: status.clone(),
                 resync: config.docker.resync.0,
@@ -285,6 +292,7 @@ async fn watch_registry(registry: Arc<dyn Registry>, status: Status, stop: Cance
             Some(error) => status.problem("registry", &now.description, format!("it is away, routes stay: {error}")),
             None => status.resolved("registry", &now.description),
         }
+        status.replace("registry key", now.contested);
     }
 }
 
@@ -305,9 +313,7 @@ fn spawn_discover(
     wants: &watch::Receiver<Wants>,
     ending: &Ending,
 ) -> Result<()> {
-    let decoders = plugins.decoders(status).into_iter();
-    let readings: Vec<_> =
-        decoders.map(|(prefixes, decoder)| Reading { entries: registry.follow(prefixes), decoder }).collect();
+    let readings = readings::readings(config, plugins, registry, status);
     if readings.is_empty() {
         bail!("no layout is read; give one of them read = true, or set agent.discover = false");
     }

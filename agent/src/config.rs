@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 mod access;
+mod discover;
 mod read;
 mod reload;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 mod value;
 
 pub use access::{Mode, Owner};
+pub use discover::{Discover, Doubt};
 pub use read::ConfigError;
 pub use reload::{ContainerReload, Reload};
 pub use value::{Advertise, Argv, Endpoint, EngineEndpoint, Pattern, Period, Source};
@@ -30,6 +32,8 @@ pub struct Config {
     pub docker: Docker,
     /// Where hosts meet.
     pub registry: Registry,
+    /// How the catalog is read.
+    pub discover: Discover,
     /// What any plugin may use.
     pub plugins: Plugins,
     /// In order; the first that finds an instance in a container wins.

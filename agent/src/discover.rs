@@ -7,18 +7,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::catalog::Catalog;
-use crate::layout::Decoder;
+use crate::catalog::{Catalog, Doubt};
+use crate::layout::{Decoder, Directories};
 use crate::model::{Entries, Services};
 use crate::status::Status;
 
+mod doubts;
 mod live;
 mod serve;
 mod write;
 
+use doubts::Doubts;
 pub use live::LiveOptions;
 pub use serve::{Inputs, Pace, Target, once, serve};
 
@@ -28,6 +31,23 @@ pub struct Reading {
     pub entries: watch::Receiver<Option<Entries>>,
     /// The stage that knows what they mean.
     pub decoder: Decoder,
+    /// What doubts a sudden loss, where several hosts write; then the entries have what agents say of themselves too.
+    pub doubt: Option<Doubt>,
+}
+
+impl Reading {
+    async fn update(&mut self) -> bool {
+        let Some(entries) = self.entries.borrow_and_update().clone() else { return false };
+        self.decoder.update(&entries).await;
+        if let Some(doubt) = &mut self.doubt {
+            doubt.update(&entries, self.decoder.directories(), Instant::now());
+        }
+        true
+    }
+
+    fn directories(&self) -> &Directories {
+        self.doubt.as_ref().map_or(self.decoder.directories(), Doubt::directories)
+    }
 }
 
 /// Keeps the catalog in step with the registry until `stop` fires.
@@ -41,17 +61,15 @@ pub async fn follow(
     stop: CancellationToken,
 ) -> Result<()> {
     let mut catalog = Catalog::default();
+    let mut doubts = Doubts::default();
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
     loop {
         let mut complete = true;
-        for (index, Reading { entries, decoder }) in readings.iter_mut().enumerate() {
-            let snapshot = entries.borrow_and_update().clone();
-            match snapshot {
-                Some(entries) => decoder.update(&entries).await,
-                None => complete = false,
-            }
-            catalog.update(index, decoder.directories());
+        for (index, reading) in readings.iter_mut().enumerate() {
+            complete &= reading.update().await;
+            catalog.update(index, reading.directories());
         }
+        doubts.show(&readings, &status);
         // Nothing is shown before every layout was listed once: half a catalog would empty the proxies.
         if complete {
             let services = catalog.services();
@@ -68,6 +86,8 @@ pub async fn follow(
             backoff.reset();
             Duration::MAX
         };
+        let due = readings.iter().filter_map(|reading| reading.doubt.as_ref()?.due()).min();
+        let retry = due.map_or(retry, |due| retry.min(due.saturating_duration_since(Instant::now())));
         let changed =
             futures::future::select_all(readings.iter_mut().map(|reading| Box::pin(reading.entries.changed())));
         tokio::select! {

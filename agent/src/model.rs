@@ -9,10 +9,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 mod check;
+mod presence;
 #[cfg(test)]
 mod tests;
 
 pub use check::{CheckError, check_entry, check_instance, check_part, check_want, printable};
+pub use presence::{AGENTS, Presence, PresenceState};
 
 /// Names and values, unique and sorted by name.
 pub type Attributes = BTreeMap<String, String>;

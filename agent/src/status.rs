@@ -126,6 +126,14 @@ impl Status {
         self.bump();
     }
 
+    /// Changes the text of a problem that stands, without another line in the log.
+    pub fn update(&self, place: &str, unit: &str, text: String) {
+        if let Some(known) = self.board().problems.get_mut(&(place.to_owned(), unit.to_owned())) {
+            known.0 = text;
+        }
+        self.bump();
+    }
+
     /// Takes a problem back, when there was one.
     pub fn resolved(&self, place: &str, unit: &str) {
         let removed = self.board().problems.remove(&(place.to_owned(), unit.to_owned()));

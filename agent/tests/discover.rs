@@ -64,7 +64,7 @@ impl Loop {
         let target = target(directory.path());
         let inputs = Inputs { services, wants: wanted, selection: Selection::new(filter) };
         let pace = Pace { min: Duration::from_millis(10), max: Duration::from_millis(50) };
-        let reading = Reading { entries: followed, decoder };
+        let reading = Reading { entries: followed, decoder, doubt: None };
         let tasks = vec![
             tokio::spawn(discover::serve(output, inputs, target, pace, status.clone(), stop.clone())),
             tokio::spawn(discover::follow(vec![reading], catalog, status.clone(), stop.clone())),

@@ -7,6 +7,8 @@
 
 mod commands;
 mod config;
+mod doubt;
+mod drain;
 mod drury;
 mod ends;
 mod files;

@@ -125,7 +125,7 @@ async fn registered(
     decoders: Vec<(Vec<String>, Decoder)>,
     deadline: Instant,
 ) -> Result<Vec<(Entries, Decoder)>, BuildError> {
-    let registry = registry(config, None)?;
+    let registry = registry(config, None, None)?;
     let followed: Vec<_> =
         decoders.into_iter().map(|(prefixes, decoder)| (registry.follow(prefixes), decoder)).collect();
     let mut readings = Vec::new();

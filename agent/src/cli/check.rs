@@ -33,7 +33,7 @@ pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
         let answer = answer.unwrap_or_else(|_| Err(anyhow!("{endpoint} does not answer within {PATIENCE:?}")));
         failed += report("container engine", answer.map(|version| format!("version {version} at {endpoint}")));
     }
-    let registry = agent::registry(&config, None).map_err(|error| argument.place(error))?;
+    let registry = agent::registry(&config, None, None).map_err(|error| argument.place(error))?;
     failed += report("registry", listed(&*registry, &config, &plugins).await);
     for output in &config.output {
         let directory = &output.directory;

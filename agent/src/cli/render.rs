@@ -113,7 +113,7 @@ async fn others(config: &Config, prefixes: Vec<String>) -> anyhow::Result<Entrie
     if config.registry.kind != Some(RegistryKind::Etcd) {
         return Ok(Entries::new());
     }
-    let registry = agent::registry(config, None).map_err(|error| anyhow!("{error:#}"))?;
+    let registry = agent::registry(config, None, None).map_err(|error| anyhow!("{error:#}"))?;
     let mut followed = registry.follow(prefixes);
     let listed = tokio::time::timeout(PATIENCE, followed.wait_for(Option::is_some)).await;
     let failed = || format!("{} does not answer; use --containers to do without", registry.status().description);

@@ -129,3 +129,13 @@ fn mode_and_owner_are_read_and_checked() {
         assert!(output(line).unwrap_err().contains("expected \"USER:GROUP\""), "{line}");
     }
 }
+
+#[test]
+fn doubt_is_on_unless_it_is_switched_off() {
+    let doubt = |text: &str| parse(&format!("[discover]\ndoubt = {text}")).unwrap().discover.doubt;
+    assert_eq!(parse("").unwrap().discover.doubt, Doubt::On { share: 0.5, least: 10, time: None });
+    assert_eq!(doubt("true"), Doubt::default());
+    assert_eq!(doubt("false"), Doubt::Off);
+    let time = Some(Duration::from_secs(60));
+    assert_eq!(doubt(r#"{ share = 0.25, time = "1m" }"#), Doubt::On { share: 0.25, least: 10, time });
+}

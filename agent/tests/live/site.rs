@@ -87,7 +87,7 @@ impl Site {
         let tasks = vec![
             tokio::spawn(discover::serve(output, inputs, target, pace, status.clone(), stop.clone())),
             tokio::spawn(discover::follow(
-                vec![Reading { entries: followed, decoder }],
+                vec![Reading { entries: followed, decoder, doubt: None }],
                 catalog,
                 status.clone(),
                 stop.clone(),
