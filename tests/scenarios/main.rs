@@ -12,6 +12,7 @@ mod ends;
 mod guests;
 mod hostile;
 mod houserules;
+mod nginx;
 mod ports;
 mod proxies;
 mod python;
