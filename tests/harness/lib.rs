@@ -41,7 +41,7 @@ pub use host::Host;
 pub use http::{Connection, Reply};
 pub use lab::Lab;
 pub use process::{Process, Signal, find_program};
-pub use sections::{agent_section, docker_section, etcd_section, haproxy_section};
+pub use sections::{agent_section, docker_section, etcd_section, haproxy_section, nginx_section};
 pub use wait::{always, eventually};
 pub use watch::Watch;
 

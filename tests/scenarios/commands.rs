@@ -191,6 +191,7 @@ fn shipped_plugins_describe_themselves() {
         ("services", "layout"),
         ("skydns", "layout"),
         ("haproxy", "output"),
+        ("nginx", "output"),
     ];
     for (name, kind) in shipped {
         let row = table.lines().find(|line| line.split_whitespace().next() == Some(name));

@@ -15,6 +15,7 @@ mod files;
 mod guests;
 mod hostile;
 mod houserules;
+mod nginx;
 mod ports;
 mod proxies;
 mod python;
