@@ -12,6 +12,7 @@ mod ends;
 mod guests;
 mod hostile;
 mod houserules;
+mod load;
 mod ports;
 mod proxies;
 mod python;
