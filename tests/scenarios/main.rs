@@ -5,6 +5,7 @@
 // Clippy knows test functions, and not the functions that they share.
 #![allow(clippy::unwrap_used)]
 
+mod blame;
 mod commands;
 mod config;
 mod drury;
