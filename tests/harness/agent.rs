@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::built;
 use crate::compiled;
@@ -96,6 +97,14 @@ impl<'a> Agent<'a> {
     pub fn lives(&mut self) {
         let ended = self.process.ended();
         assert!(ended.is_none(), "{} has ended: {ended:?}", self.name);
+    }
+
+    /// What it tells of itself, as `waypost catalog --json` prints it.
+    pub fn report(&self) -> anyhow::Result<Value> {
+        let configuration = self.configuration.to_str().context("a path in UTF-8")?;
+        let done = waypost(self.host, &["catalog", "--json", "--config", configuration]);
+        ensure!(done.status.success(), "{}: {}", done.status, String::from_utf8_lossy(&done.stderr).trim());
+        Ok(serde_json::from_slice(&done.stdout)?)
     }
 
     /// A file that its output wrote, empty while there is none.

@@ -68,6 +68,11 @@ impl Host {
         self.init.as_raw_nonzero().get()
     }
 
+    /// Its network, for a thread to enter.
+    pub(crate) fn network(&self) -> File {
+        File::open(format!("/proc/{}/ns/net", self.init())).expect("the host's network")
+    }
+
     /// A command that will run on this host.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let program = program.as_ref();
@@ -117,7 +122,7 @@ impl Host {
     /// Opens a connection from this host to any address.
     pub fn connect_to(&self, address: impl Into<std::net::IpAddr>, port: u16) -> anyhow::Result<Connection> {
         let address = SocketAddr::new(address.into(), port);
-        let network = File::open(format!("/proc/{}/ns/net", self.init()))?;
+        let network = self.network();
         // A thread of its own, because a socket belongs to the network that its thread was in.
         let stream = std::thread::scope(|scope| {
             let thread = scope.spawn(move || -> anyhow::Result<TcpStream> {

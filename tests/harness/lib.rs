@@ -4,7 +4,7 @@
 //! one bridge by a [`Lab`]. So each test has all ports to itself, several hosts are several Docker engines,
 //! and dropping a host ends whatever ran on it, also when the test panics. Nothing leaves the machine.
 //!
-//! Tests wait for values with [`eventually`]; nothing else here takes its time from a clock.
+//! Tests wait for values with [`eventually`]; only a [`Load`] and a [`Fleet`] keep a pace of their own.
 
 // A panic with a sentence is how a test ends, so every function here may do it.
 #![allow(clippy::missing_panics_doc)]
@@ -17,14 +17,20 @@ mod container;
 mod dns;
 mod engine;
 mod etcd;
+mod fleet;
 mod guest;
 mod haproxy;
 mod host;
 mod http;
+mod inside;
 mod lab;
 mod leftovers;
+mod load;
+mod nginx;
 mod process;
 mod sections;
+mod server;
+pub mod underload;
 mod wait;
 mod watch;
 mod whoami;
@@ -35,13 +41,18 @@ pub use container::Container;
 pub use dns::CoreDns;
 pub use engine::Engine;
 pub use etcd::Etcd;
+pub use fleet::Fleet;
 pub use guest::{component, python_component};
 pub use haproxy::Haproxy;
 pub use host::Host;
 pub use http::{Connection, Reply};
+pub use inside::Inside;
 pub use lab::Lab;
+pub use load::{Load, LoadOptions, Outcome, Tally};
+pub use nginx::Nginx;
 pub use process::{Process, Signal, find_program};
 pub use sections::{agent_section, docker_section, etcd_section, haproxy_section, nginx_section};
+pub use server::Server;
 pub use wait::{always, eventually};
 pub use watch::Watch;
 

@@ -1,4 +1,4 @@
-//! Waiting for a value with a deadline: the only place in the tests that lets time pass.
+//! Waiting for a value with a deadline: how tests let time pass.
 
 use std::time::Duration;
 

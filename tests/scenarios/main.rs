@@ -5,6 +5,7 @@
 // Clippy knows test functions, and not the functions that they share.
 #![allow(clippy::unwrap_used)]
 
+mod blame;
 mod commands;
 mod config;
 mod doubt;
@@ -15,6 +16,7 @@ mod files;
 mod guests;
 mod hostile;
 mod houserules;
+mod load;
 mod nginx;
 mod ports;
 mod proxies;

@@ -1,7 +1,10 @@
 //! The harness itself: its servers start, see each other, and are gone afterwards.
 
+use std::collections::BTreeMap;
+use std::process::Command;
+
 use anyhow::ensure;
-use harness::{CoreDns, Engine, Lab, SOON, eventually};
+use harness::{CoreDns, Engine, Lab, SOON, eventually, repository};
 
 #[test]
 fn containers_of_one_host_answer_another_host() {
@@ -37,4 +40,24 @@ fn etcd_and_a_name_server_answer() {
     etcd.delete("/skydns/internal/web/one");
     assert_eq!(watch.deleted(), ["/skydns/internal/web/one"]);
     assert_eq!(watch.written(), ["/skydns/internal/web/one"]);
+}
+
+/// What `versions` of `tests/prerequisites` prints: `haproxy=2.6.12 nginx=1.22.1` and so on.
+fn versions(printed: &str) -> BTreeMap<String, String> {
+    let pairs = printed.split_whitespace().filter_map(|word| word.split_once('='));
+    pairs.map(|(name, version)| (name.to_owned(), version.to_owned())).collect()
+}
+
+#[test]
+fn the_second_column_has_versions_of_its_own() {
+    let script = format!(". '{}' && versions", repository().join("tests/prerequisites").display());
+    let done = Command::new("bash").args(["-c", &script]).output().unwrap();
+    let own = versions(&String::from_utf8_lossy(&done.stdout));
+    println!("{own:?}");
+    assert_eq!(own.keys().collect::<Vec<_>>(), ["dockerd", "etcd", "haproxy", "nginx"], "{done:?}");
+    assert!(!own.values().any(|version| version == "none"), "a server is missing: {own:?}");
+    // Only tests/column sets it.
+    let Some(first) = std::env::var("WAYPOST_FIRST_COLUMN").ok() else { return };
+    let same: Vec<_> = versions(&first).into_iter().filter(|(name, version)| own.get(name) == Some(version)).collect();
+    assert!(same.is_empty(), "the second column shows nothing new, it has the versions of the first: {same:?}");
 }

@@ -40,6 +40,8 @@ pub(super) struct Supervisor {
     notify: Option<NotifySocket>,
     lines: Option<Lines>,
     running: Option<Running>,
+    /// It was adopted, and may still be busy with what an earlier agent asked of it.
+    adopted: bool,
     /// How a process ended, and how long it ran, until that was told.
     gone: Option<(String, Duration)>,
 }
@@ -60,6 +62,7 @@ impl Supervisor {
             notify: None,
             lines: None,
             running: None,
+            adopted: false,
             gone: None,
         }
     }
@@ -92,6 +95,7 @@ impl Supervisor {
             return self.forget();
         };
         self.running = Some(Running::new(process, None));
+        self.adopted = true;
         if record.command == self.command {
             info!(proxy = self.name, pid = process.pid, "adopted the proxy that an earlier agent started");
         } else {
@@ -255,7 +259,15 @@ impl Reloader for Supervisor {
 
     async fn reload(&mut self) -> Result<(), Failure> {
         self.bind()?;
-        if self.running.is_some() { self.signal().await } else { self.start().await }
+        let adopted = std::mem::take(&mut self.adopted);
+        if self.running.is_none() {
+            return self.start().await;
+        }
+        // What it confirms first may be an earlier reload, which read the files before they were these.
+        if adopted {
+            self.signal().await?;
+        }
+        self.signal().await
     }
 
     async fn ended(&mut self) -> Ended {

@@ -1,0 +1,220 @@
+//! Services of small servers on one host, registered in etcd as the layout `json` writes them, that change all the time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use etcd_client::Client;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::etcd::Etcd;
+use crate::host::Host;
+use crate::inside::Inside;
+use crate::server::Server;
+
+/// How long a server that was taken from the registry goes on at least, as a container does after its stop signal.
+const GRACE: Duration = Duration::from_secs(2);
+/// Instances that a service has at most, as a multiple of what it began with.
+const CROWD: usize = 2;
+
+/// Where entries go, and where servers listen.
+pub struct Fleet {
+    inside: Inside,
+    client: Client,
+    address: Ipv4Addr,
+    /// By service, then by instance.
+    services: BTreeMap<String, BTreeMap<String, Member>>,
+    /// Each service began with so many.
+    each: usize,
+    leaving: Vec<Leaving>,
+    random: u64,
+    started: u64,
+    /// The longest that a server had to wait until the proxy no longer knew it.
+    slowest: Duration,
+}
+
+/// A registered server.
+struct Member {
+    server: Server,
+    weight: u32,
+}
+
+/// A server that is in the registry no more.
+struct Leaving {
+    server: Server,
+    since: Instant,
+}
+
+impl Fleet {
+    /// Starts `services` http services of `each` instances on `host`.
+    pub fn start(host: &Host, etcd: &Etcd<'_>, services: usize, each: usize) -> Fleet {
+        let inside = Inside::of(host);
+        let url = etcd.url();
+        let client = inside.run(async move { Client::connect([url], None).await.expect("etcd answers") });
+        let mut fleet = Fleet {
+            inside,
+            client,
+            address: host.address(),
+            services: BTreeMap::new(),
+            each,
+            leaving: Vec::new(),
+            random: 0x9e37_79b9_7f4a_7c15,
+            started: 0,
+            slowest: Duration::ZERO,
+        };
+        for service in (0..services).map(|number| format!("s{number}")) {
+            (0..each).for_each(|_| fleet.join(&service));
+        }
+        fleet
+    }
+
+    /// The domains of all services; the first label is the service.
+    pub fn domains(&self) -> Vec<String> {
+        self.services.keys().map(|service| domain(service)).collect()
+    }
+
+    /// Address and port of every server that is registered.
+    pub fn addresses(&self) -> BTreeMap<String, Vec<String>> {
+        let of = |member: &Member| format!("{}:{}", self.address, member.server.port());
+        self.services.iter().map(|(service, all)| (service.clone(), all.values().map(of).collect())).collect()
+    }
+
+    /// One change of one endpoint, by chance: an instance joins, leaves, moves to another port or gets another weight.
+    pub fn change(&mut self) {
+        let service = pick(&mut self.random, self.services.keys()).expect("a service").clone();
+        let count = self.services[&service].len();
+        match self.chance(4) {
+            0 if count < self.each * CROWD => self.join(&service),
+            1 if count > self.each => self.leave(&service),
+            2 => self.weigh(&service),
+            _ => self.replace(&service),
+        }
+    }
+
+    /// Gives the tcp service `name` the port `listen`, on which the proxy has to begin to listen.
+    pub fn serve_port(&mut self, name: &str, listen: u16) {
+        let (id, port) = ("one".to_owned(), self.any_port());
+        let attributes = json!({"protocol": "tcp", "listen-port": listen.to_string()});
+        self.put(name, &id, &json!({"address": self.address, "port": port, "attributes": attributes}));
+    }
+
+    /// Stops the servers that have left, had their time, and are no longer in the proxy's `files`; says how many wait.
+    pub fn reap(&mut self, files: &str) -> usize {
+        let named = self.named_in(files);
+        let known = |leaving: &Leaving| named.contains(&leaving.server.port());
+        let (stay, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.leaving).into_iter().partition(|one| known(one) || one.since.elapsed() < GRACE);
+        let waited = gone.iter().map(|leaving| leaving.since.elapsed()).max();
+        self.slowest = self.slowest.max(waited.unwrap_or_default());
+        self.leaving = stay;
+        self.leaving.len()
+    }
+
+    /// Compares the proxy's `files` with what is registered.
+    ///
+    /// # Errors
+    /// When a registered server is missing, or one is left over.
+    pub fn agrees(&self, files: &str) -> anyhow::Result<()> {
+        let registered: BTreeSet<_> =
+            self.services.values().flat_map(BTreeMap::values).map(|member| member.server.port()).collect();
+        let named = self.named_in(files);
+        let (missing, left): (Vec<_>, Vec<_>) =
+            (registered.difference(&named).collect(), named.difference(&registered).collect());
+        anyhow::ensure!(missing.is_empty() && left.is_empty(), "missing: {missing:?}, left over: {left:?}");
+        Ok(())
+    }
+
+    /// The ports at the host's address that stand in `files`.
+    fn named_in(&self, files: &str) -> BTreeSet<u16> {
+        let address = format!("{}:", self.address);
+        let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
+        files.split(&address).skip(1).filter_map(|rest| digits(rest).parse().ok()).collect()
+    }
+
+    /// The longest that a server had to go on after it was taken from the registry, at least the grace of two seconds.
+    pub fn slowest(&self) -> Duration {
+        self.slowest
+    }
+
+    /// Lets time pass.
+    pub fn wait(&self, time: Duration) {
+        self.inside.run(async move { tokio::time::sleep(time).await });
+    }
+
+    fn join(&mut self, service: &str) {
+        self.started += 1;
+        let id = format!("i{}", self.started);
+        let server = Server::start(&self.inside, self.address, &format!("{service}/{id}"));
+        self.register(service, id, Member { server, weight: 10 });
+    }
+
+    fn leave(&mut self, service: &str) {
+        let all = self.services.get_mut(service).expect("a known service");
+        let id = pick(&mut self.random, all.keys()).expect("an instance").clone();
+        let member = all.remove(&id).expect("it was picked");
+        self.leaving.push(Leaving { server: member.server, since: Instant::now() });
+        let (mut client, key) = (self.client.clone(), key(service, &id));
+        self.inside.run(async move { client.delete(key, None).await.expect("etcd takes it") });
+    }
+
+    /// The same instance at another port, as a container that was restarted.
+    fn replace(&mut self, service: &str) {
+        let all = self.services.get_mut(service).expect("a known service");
+        let id = pick(&mut self.random, all.keys()).expect("an instance").clone();
+        let Member { server, weight } = all.remove(&id).expect("it was picked");
+        let new = Server::start(&self.inside, self.address, server.name());
+        self.leaving.push(Leaving { server, since: Instant::now() });
+        self.register(service, id, Member { server: new, weight });
+    }
+
+    fn weigh(&mut self, service: &str) {
+        let weight = 1 + u32::try_from(self.chance(100)).expect("a small number");
+        let all = self.services.get_mut(service).expect("a known service");
+        let id = pick(&mut self.random, all.keys()).expect("an instance").clone();
+        let member = all.remove(&id).expect("it was picked");
+        self.register(service, id, Member { weight, ..member });
+    }
+
+    fn register(&mut self, service: &str, id: String, member: Member) {
+        let attributes = json!({"protocol": "http", "domain": domain(service)});
+        let value = json!({"address": self.address, "port": member.server.port(), "weight": member.weight,
+            "attributes": attributes});
+        self.put(service, &id, &value);
+        self.services.entry(service.to_owned()).or_default().insert(id, member);
+    }
+
+    fn put(&mut self, service: &str, id: &str, value: &Value) {
+        let (mut client, key, value) = (self.client.clone(), key(service, id), value.to_string());
+        self.inside.run(async move { client.put(key, value, None).await.expect("etcd takes it") });
+    }
+
+    fn any_port(&self) -> u16 {
+        self.services.values().flat_map(BTreeMap::values).next().expect("a server").server.port()
+    }
+
+    fn chance(&mut self, of: usize) -> usize {
+        chance(&mut self.random, of)
+    }
+}
+
+fn key(service: &str, id: &str) -> String {
+    format!("/waypost/services/{service}/{id}")
+}
+
+fn domain(service: &str) -> String {
+    format!("{service}.example")
+}
+
+/// Below `of`; the same numbers in every run (xorshift).
+fn chance(random: &mut u64, of: usize) -> usize {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    usize::try_from(*random >> 33).expect("31 bits") % of
+}
+
+fn pick<'a, T>(random: &mut u64, mut from: impl ExactSizeIterator<Item = &'a T>) -> Option<&'a T> {
+    let count = from.len();
+    if count == 0 { None } else { from.nth(chance(random, count)) }
+}

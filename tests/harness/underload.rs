@@ -1,0 +1,97 @@
+//! What a proxy loses under constant load while it is reloaded and its servers change. `under-load` makes long runs of it,
+//! the scenarios short ones.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::load::{LoadOptions, Tally};
+
+mod containers;
+mod haproxy;
+mod nginx;
+
+pub use containers::containers;
+pub use haproxy::haproxy;
+pub use nginx::nginx;
+
+/// How much of what.
+#[derive(Clone, Debug)]
+pub struct Course {
+    /// Reloads that are forced one after the other, each confirmed by the agent.
+    pub reloads: usize,
+    /// Endpoints that join, leave, move or change their weight.
+    pub changes: usize,
+    /// Changes a second.
+    pub pace: u32,
+    /// Times that `HAProxy` is plainly restarted, to show that losses are seen.
+    pub restarts: usize,
+    /// Reloads of nginx.
+    pub nginx_reloads: usize,
+    /// Real containers that are replaced one after the other.
+    pub containers: usize,
+    /// Services of local servers.
+    pub services: usize,
+    /// Servers of each service.
+    pub instances: usize,
+    /// Requests a second.
+    pub rate: u32,
+    /// Clients that keep their connection.
+    pub keep_alive: usize,
+    /// Clients that open a connection for each request.
+    pub fresh: usize,
+    /// Whether the agent changes the running `HAProxy` over its socket.
+    pub live: bool,
+}
+
+impl Course {
+    /// Its clients, all of them at one address.
+    fn load(&self, address: (Ipv4Addr, u16), domains: Vec<String>) -> LoadOptions {
+        let options = LoadOptions::new(address.into(), domains);
+        LoadOptions { keep_alive: self.keep_alive, fresh: self.fresh, rate: self.rate, ..options }
+    }
+}
+
+/// What one part of a run came to.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Which part.
+    pub what: &'static str,
+    /// Whether it has to lose something, to show that losses are seen.
+    pub control: bool,
+    /// Reloads, changes, restarts or replacements that were asked for.
+    pub steps: usize,
+    /// Reloads that the proxy made meanwhile, where they are counted.
+    pub reloads: Option<u64>,
+    /// How long it took.
+    pub time: Duration,
+    /// The requests.
+    pub tally: Tally,
+}
+
+impl Row {
+    /// For programs.
+    pub fn json(&self) -> Value {
+        json!({"part": self.what, "steps": self.steps, "reloads": self.reloads, "seconds": self.time.as_secs_f64(),
+            "requests": self.tally.json()})
+    }
+}
+
+/// A table for people.
+pub fn table(rows: &[Row]) -> String {
+    let heads =
+        ["part", "steps", "reloads", "time", "requests", "lost", "failed", "reset", "refused", "late", "astray"];
+    let mut text = String::new();
+    _ = write!(text, "{:<34}", heads[0]);
+    heads[1..].iter().for_each(|head| _ = write!(text, "{head:>10}"));
+    for Row { what, steps, reloads, time, tally, .. } in rows {
+        let reloads = reloads.map_or("-".to_owned(), |count| count.to_string());
+        _ = write!(text, "\n{what:<34}{steps:>10}{reloads:>10}{:>9.1}s", time.as_secs_f64());
+        let counts =
+            [tally.sent(), tally.lost(), tally.failed, tally.reset, tally.refused, tally.timed_out, tally.astray];
+        counts.iter().for_each(|count| _ = write!(text, "{count:>10}"));
+    }
+    text
+}
