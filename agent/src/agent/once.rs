@@ -44,7 +44,6 @@ pub struct Rendered {
 /// # Errors
 /// The configuration is wrong, another agent uses the state directory, or there is no complete list in time.
 pub async fn render_once(config: &Config, limit: Duration) -> Result<Vec<Rendered>, BuildError> {
-    let deadline = Instant::now() + limit;
     let node = node(config)?;
     for (index, output) in config.output.iter().enumerate() {
         target::access(output)
@@ -56,6 +55,8 @@ pub async fn render_once(config: &Config, limit: Duration) -> Result<Vec<Rendere
     let _lock = lock(&config.agent.state_dir).context("`waypost run` keeps the files right by itself")?;
     let plugins = Plugins::load(config).await?;
     let status = Status::new(&node.name);
+    // Compiling plugins, which the first start does, takes nothing of it.
+    let deadline = Instant::now() + limit;
     let (services, wants) = catalog(config, &plugins, &node, &status, deadline).await?;
     let mut rendered = Vec::new();
     for index in 0..plugins.outputs.len() {
@@ -144,7 +145,7 @@ async fn registered(
 
 /// The containers of this host, as soon as the engine answers.
 async fn listed(endpoint: &str, deadline: Instant) -> Result<Containers> {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(500));
     loop {
         let error = match timeout_at(deadline, docker::snapshot(endpoint)).await {
             Ok(Ok(containers)) => return Ok(containers),

@@ -48,7 +48,7 @@ pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
         let shown = if missing { Ok(format!("{} will be created", directory.display())) } else { usable };
         failed += report("output directory", shown);
         if let Err(error) = agent::access(output) {
-            failed += report("owner", Err(error));
+            failed += report("output files", Err(error));
         }
         let supervised = match &output.reload {
             Some(Reload::Command(argv) | Reload::Supervise(argv, _)) => Some(argv),
