@@ -59,10 +59,12 @@ pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Ve
         log::warn(&format!("service {} instance {} is left out: {reason}", show(&service.name), show(id)));
     };
     let wanted = wanted::read(settings, service, &mut leave_out)?;
-    Ok(wanted.map(|Wanted { name, kind }| match kind {
-        Kind::Http(http) => http::parts(settings, service, &name, &http),
-        Kind::Tcp(tcp) => tcp::parts(settings, service, &name, &tcp),
-    }).unwrap_or_default())
+    Ok(wanted
+        .map(|Wanted { name, kind }| match kind {
+            Kind::Http(http) => http::parts(settings, service, &name, &http),
+            Kind::Tcp(tcp) => tcp::parts(settings, service, &name, &tcp),
+        })
+        .unwrap_or_default())
 }
 
 /// A part of the configuration.

@@ -99,20 +99,23 @@ fn turns(settings: &Settings, changes: &[Change]) -> Result<Vec<Turn>, PluginErr
 impl Turn {
     /// Whether it needs what only a file can say: a section, a port, a rule.
     fn check(&self, settings: &Settings) -> Result<(), NeedsReload> {
-        let why = match (self.before.as_ref().map(|wanted| &wanted.kind), self.after.as_ref().map(|wanted| &wanted.kind)) {
-            (None, Some(Kind::Tcp(_))) => "a new tcp service needs a port",
-            (Some(Kind::Tcp(before)), Some(Kind::Tcp(after))) if before.port != after.port => "its listen-port changed",
-            (Some(Kind::Tcp(_)), Some(Kind::Http(_))) | (Some(Kind::Http(_)), Some(Kind::Tcp(_))) => {
-                "its protocol changed"
-            }
-            (None, Some(Kind::Http(_))) if settings.routing == Routing::Acl => "a new domain needs an acl",
-            (Some(Kind::Http(before)), Some(Kind::Http(after)))
-                if settings.routing == Routing::Acl && before.routes != after.routes =>
-            {
-                "its domains or paths changed, and they are acls"
-            }
-            _ => return Ok(()),
-        };
+        let why =
+            match (self.before.as_ref().map(|wanted| &wanted.kind), self.after.as_ref().map(|wanted| &wanted.kind)) {
+                (None, Some(Kind::Tcp(_))) => "a new tcp service needs a port",
+                (Some(Kind::Tcp(before)), Some(Kind::Tcp(after))) if before.port != after.port => {
+                    "its listen-port changed"
+                }
+                (Some(Kind::Tcp(_)), Some(Kind::Http(_))) | (Some(Kind::Http(_)), Some(Kind::Tcp(_))) => {
+                    "its protocol changed"
+                }
+                (None, Some(Kind::Http(_))) if settings.routing == Routing::Acl => "a new domain needs an acl",
+                (Some(Kind::Http(before)), Some(Kind::Http(after)))
+                    if settings.routing == Routing::Acl && before.routes != after.routes =>
+                {
+                    "its domains or paths changed, and they are acls"
+                }
+                _ => return Ok(()),
+            };
         Err(self.needs_reload(why))
     }
 

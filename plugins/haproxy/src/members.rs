@@ -56,7 +56,11 @@ impl Server {
 /// How HAProxy checks a server, with a blank before it; empty when it does not.
 pub(crate) fn check(settings: &Settings) -> String {
     let Settings { check, check_interval, check_rise, check_fall, .. } = settings;
-    if *check { format!(" check inter {} rise {check_rise} fall {check_fall}", check_interval.0) } else { String::new() }
+    if *check {
+        format!(" check inter {} rise {check_rise} fall {check_fall}", check_interval.0)
+    } else {
+        String::new()
+    }
 }
 
 /// Leaves out what HAProxy cannot carry, and names it to `leave_out`. The first good instance by id says what the

@@ -51,7 +51,11 @@ pub fn server(id: &str) -> Result<&str, String> {
     if !is_name(id) {
         return Err("HAProxy takes ids of A-Z a-z 0-9 _ : . -".to_owned());
     }
-    if id.starts_with(SLOT) { Err(format!("ids that begin with {SLOT} belong to Waypost's own servers")) } else { Ok(id) }
+    if id.starts_with(SLOT) {
+        Err(format!("ids that begin with {SLOT} belong to Waypost's own servers"))
+    } else {
+        Ok(id)
+    }
 }
 
 /// A domain in lower case; `*.` may stand for exactly one label.
@@ -107,7 +111,11 @@ pub struct Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') { write!(f, "[{}]:{}", self.host, self.port) } else { write!(f, "{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
     }
 }
 

@@ -6,10 +6,10 @@ use super::answers::{Process, Servers};
 use super::routes::Routes;
 use super::servers::{self, Abilities};
 use super::{LINE_LIMIT, NeedsReload, Turn, join, spares};
+use crate::SPARES;
 use crate::names::{DEFAULTS, SPARE};
 use crate::settings::{Routing, Settings};
 use crate::wanted::Wanted;
-use crate::SPARES;
 
 /// What to say.
 pub(super) struct Plan {
