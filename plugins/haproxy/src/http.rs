@@ -129,8 +129,9 @@ const MAP_USE: &str = "    use_backend %[var(txn.backend)]\n";
 
 /// Empty backends for services that come later.
 fn spares(settings: &Settings) -> String {
-    let backends: String = (1..=settings.spares()).map(|number| format!("backend {SPARE}{number}\n")).collect();
-    format!("\n# For services that come before the next reload\n{backends}")
+    let mut text = "\n# For services that come before the next reload\n".to_owned();
+    text.extend((1..=settings.spares()).flat_map(|number| ["backend ".to_owned(), format!("{SPARE}{number}\n")]));
+    text
 }
 
 /// A line of the map, keyed by what it claims.

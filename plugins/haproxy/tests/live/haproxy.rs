@@ -25,7 +25,8 @@ pub(crate) struct Haproxy {
     pub(crate) settings: Settings,
     /// Where it listens for http.
     pub(crate) http: String,
-    pub(crate) starts: usize,
+    /// What it says of its version; the truth when absent.
+    pub(crate) version: Option<&'static str>,
     dir: TempDir,
     child: Option<Child>,
 }
@@ -35,12 +36,12 @@ impl Haproxy {
     pub(crate) fn start(host: &str, more: &str, catalog: &Catalog) -> Haproxy {
         let dir = tempfile::tempdir().unwrap();
         let http = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().to_string();
-        let socket = dir.path().join("haproxy.sock");
+        let socket = dir.path().join("haproxy.sock").display().to_string();
         let json = format!(
-            r#"{{{more} "socket": {socket:?}, "stats-bind": "off", "http-bind": "{http}", "tcp-bind": "{host}"}}"#
+            r#"{{{more} "socket": "{socket}", "stats-bind": "off", "http-bind": "{http}", "tcp-bind": "{host}"}}"#
         );
         let settings = settings::parse(&json).unwrap();
-        let mut haproxy = Haproxy { settings, http, starts: 0, dir, child: None };
+        let mut haproxy = Haproxy { settings, http, version: None, dir, child: None };
         haproxy.restart(catalog);
         haproxy
     }
@@ -56,7 +57,6 @@ impl Haproxy {
         command.args(["-db", "-f"]).arg(&configuration).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("this test runs HAProxy: install 2.6 or later (apt-get install haproxy)");
         self.child = Some(child);
-        self.starts += 1;
         wait("HAProxy answers on its socket", || UnixStream::connect(self.socket()).is_ok());
     }
 
@@ -64,7 +64,7 @@ impl Haproxy {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
-            let _ = fs::remove_file(self.socket());
+            drop(fs::remove_file(self.socket()));
         }
     }
 
@@ -79,7 +79,13 @@ impl Haproxy {
         stream.shutdown(Shutdown::Write).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
-        String::from_utf8(answer).unwrap()
+        let answer = String::from_utf8(answer).unwrap();
+        match self.version {
+            Some(version) if line.starts_with("show version") => {
+                answer.split_once('\n').map(|(_, rest)| format!("{version}\n{rest}")).unwrap()
+            }
+            _ => answer,
+        }
     }
 
     /// What decides on traffic, by service and server: address, port, weight, administrative state, state of its check.

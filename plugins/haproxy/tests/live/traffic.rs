@@ -39,11 +39,12 @@ fn serve(mut stream: &TcpStream, name: &str, (gate, opened): &(Mutex<bool>, Cond
 }
 
 /// All lines up to the empty one; nothing more is taken from the stream.
-fn head(stream: &TcpStream) -> Option<String> {
+fn head(mut stream: &TcpStream) -> Option<String> {
     let mut head = String::new();
-    let mut bytes = stream.bytes();
+    let mut byte = [0];
     while !head.ends_with("\r\n\r\n") {
-        head.push(char::from(bytes.next()?.ok()?));
+        stream.read_exact(&mut byte).ok()?;
+        head.push(char::from(byte[0]));
     }
     Some(head)
 }
@@ -269,4 +270,26 @@ fn a_domain_moves_between_two_services() {
     assert_eq!(answering(&haproxy, "new.example"), ["one"]);
     let alone = Change { before: swapped.get("web").cloned(), after: start.get("web").cloned() };
     assert!(settle(&haproxy, &[alone], &mut || false).reload, "shop still has new.example");
+}
+
+/// As HAProxy 2.4 and 2.5 are spoken to, which add servers only in an experimental mode.
+#[test]
+fn prepared_servers_take_instances_where_none_can_be_added() {
+    let (one, two) = (http("a", backend("one"), "shop.example"), http("b", backend("two"), "shop.example"));
+    let start = catalog(&[("shop", &[one.clone()])]);
+    let both = catalog(&[("shop", &[one, two.clone()])]);
+    let second = catalog(&[("shop", &[two.clone()])]);
+    let more = [http("c", backend("three"), "shop.example"), http("d", backend("four"), "shop.example")];
+    let three = catalog(&[("shop", &[two.clone(), more[0].clone()])]);
+    let four = catalog(&[("shop", &[two, more[0].clone(), more[1].clone()])]);
+    let mut haproxy = Haproxy::start("127.0.0.1", r#""slots": 2,"#, &start);
+    haproxy.version = Some("2.4.22");
+    follow(&haproxy, &start, &both);
+    assert_eq!(answering(&haproxy, "shop.example"), ["one", "two"]);
+    follow(&haproxy, &both, &second);
+    assert_eq!(answering(&haproxy, "shop.example"), ["two"]);
+    follow(&haproxy, &second, &three);
+    assert_eq!(answering(&haproxy, "shop.example"), ["three", "two"]);
+    assert_eq!(settle(&haproxy, &all(&haproxy, &three), &mut || false).commands, 0);
+    assert!(settle(&haproxy, &changes(&haproxy, &three, &four), &mut || false).reload, "no slot is left");
 }
