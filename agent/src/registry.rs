@@ -141,8 +141,11 @@ impl Step {
     /// The key it changes.
     pub fn key(&self) -> &str {
         match self {
-            Step::Put { key, .. } | Step::Share { key, .. } | Step::Note { key, .. } => key,
-            Step::Delete { key } | Step::Release { key } => key,
+            Step::Put { key, .. }
+            | Step::Share { key, .. }
+            | Step::Note { key, .. }
+            | Step::Delete { key }
+            | Step::Release { key } => key,
         }
     }
 }

@@ -138,7 +138,8 @@ fn hosts_that_vanish_together_are_kept_and_hosts_that_leave_are_not() {
     agents[0].start_again();
     routes(&front, GRACE * 2, "the other leaves in the end", &[one, three], 5);
     let kept = expired.elapsed();
-    assert!(kept + Duration::from_secs(2) > GRACE && kept < GRACE + Duration::from_secs(6), "kept for {kept:?}");
+    let slack = Duration::from_secs(6);
+    assert!(kept + slack / 3 > GRACE && kept < GRACE + slack, "kept for {kept:?}");
     front.logs(&["instances=5", "did not return"]);
 
     agents[1].start_again();

@@ -40,7 +40,9 @@ impl Agents {
                 DiffItem::Add(key, value) | DiffItem::Update { new: (key, value), .. } => (key, Some(value)),
                 DiffItem::Remove(key, _) => (key, None),
             };
-            let Some(node) = Presence::node(key).map(Arc::<str>::from) else { continue };
+            let Some(node) = Presence::node(key).filter(|node| !node.is_empty()).map(Arc::<str>::from) else {
+                continue;
+            };
             if let Some(value) = value {
                 self.lost.remove(&node);
                 self.known.insert(Arc::clone(&node), Presence::from_text(value).state);
@@ -54,8 +56,7 @@ impl Agents {
     }
 
     /// What is known of the agent of `node`.
-    pub(super) fn of(&self, node: Option<&str>) -> Agent {
-        let Some(node) = node else { return Agent::Unknown };
+    pub(super) fn of(&self, node: &str) -> Agent {
         match self.known.get(node) {
             Some(PresenceState::Here) => Agent::Here,
             Some(PresenceState::Leaving) => Agent::Leaving,

@@ -109,7 +109,7 @@ impl Doubt {
     /// What is doubted, if anything.
     pub fn doubted(&self) -> Option<Doubted> {
         let until = self.held.last_due().filter(|_| self.held.doubted() > 0)?;
-        let hosts = self.held.nodes().flatten().take(NAMED).map(ToString::to_string).collect();
+        let hosts = self.held.nodes().filter(|node| !node.is_empty()).take(NAMED).map(ToString::to_string).collect();
         Some(Doubted { instances: self.held.doubted(), of: self.live + self.held.len(), hosts, until })
     }
 
@@ -140,7 +140,7 @@ impl Doubt {
 
     fn count(&mut self, instance: &Instance, here: bool) {
         self.live = if here { self.live + 1 } else { self.live.saturating_sub(1) };
-        let Some(node) = node(instance) else { return };
+        let node = node(instance);
         if let Some(count) = self.live_of.get_mut(node) {
             *count = if here { *count + 1 } else { count.saturating_sub(1) };
             if *count == 0 {
@@ -162,7 +162,7 @@ impl Doubt {
             Agent::Lost => Reason::Lost,
             Agent::Here | Agent::Unknown if instance.readiness == Readiness::Draining => return,
             // A host that is lost takes all its instances along in one revision.
-            Agent::Here if node.is_some_and(|node| self.live_of.contains_key(node)) => return,
+            Agent::Here if self.live_of.contains_key(node) => return,
             Agent::Here | Agent::Unknown => Reason::Withdrawn,
         };
         let due = now + if reason == Reason::Lost { gather } else { MOMENT };
@@ -173,7 +173,7 @@ impl Doubt {
     fn review(&mut self, changed: &[Arc<str>], now: Instant) {
         let mut any_lost = false;
         for node in changed {
-            let reason = match self.agents.of(Some(node)) {
+            let reason = match self.agents.of(node) {
                 // Its word that it is there comes last, so what it did not register until then is gone.
                 Agent::Here | Agent::Leaving => Reason::Withdrawn,
                 Agent::Lost => {
@@ -182,18 +182,18 @@ impl Doubt {
                 }
                 Agent::Unknown => continue,
             };
-            self.turn(&Some(Arc::clone(node)), reason, now);
+            self.turn(node, reason, now);
             self.forget(node);
         }
         if any_lost {
-            let silent = self.held.nodes().filter(|node| self.agents.of(node.as_deref()) == Agent::Unknown);
+            let silent = self.held.nodes().filter(|node| self.agents.of(node) == Agent::Unknown);
             let silent: Vec<_> = silent.cloned().collect();
             silent.iter().for_each(|node| self.turn(node, Reason::Lost, now));
         }
     }
 
     /// Gives what is held of a node another reason: one that is in doubt stays so until it is known to be withdrawn.
-    fn turn(&mut self, node: &Option<Arc<str>>, reason: Reason, now: Instant) {
+    fn turn(&mut self, node: &str, reason: Reason, now: Instant) {
         let wait = if reason == Reason::Withdrawn { MOMENT } else { self.settings.gather };
         for key in self.held.of(node) {
             if self.held.reason(&key).is_some_and(|held| held.is_loss() != reason.is_loss()) {
@@ -209,9 +209,7 @@ impl Doubt {
             touched.insert(Arc::clone(&key.0));
             let Some((instance, reason)) = self.held.release(&key) else { continue };
             doubted += usize::from(reason == Reason::Doubted);
-            if let Some(node) = node(&instance) {
-                self.forget(node);
-            }
+            self.forget(node(&instance));
         }
         if doubted > 0 {
             info!(instances = doubted, "instances that vanished at once did not return: they leave");
@@ -220,7 +218,7 @@ impl Doubt {
 
     /// Forgets that an agent is lost once nothing of it is left.
     fn forget(&mut self, node: &str) {
-        if !self.live_of.contains_key(node) && !self.held.has(&Some(Arc::from(node))) {
+        if !self.live_of.contains_key(node) && !self.held.has(node) {
             self.agents.forget(node);
         }
     }

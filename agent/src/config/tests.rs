@@ -136,6 +136,6 @@ fn doubt_is_on_unless_it_is_switched_off() {
     assert_eq!(parse("").unwrap().discover.doubt, Doubt::On { share: 0.5, least: 10, time: None });
     assert_eq!(doubt("true"), Doubt::default());
     assert_eq!(doubt("false"), Doubt::Off);
-    let time = Some(Duration::from_secs(60));
+    let time = Some(Duration::from_mins(1));
     assert_eq!(doubt(r#"{ share = 0.25, time = "1m" }"#), Doubt::On { share: 0.25, least: 10, time });
 }

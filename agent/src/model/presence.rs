@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_what_is_unknown_is_there() {
-        let node = Node { name: "web-1".into(), address: "10.0.0.5".into(), attributes: Default::default() };
+        let node =
+            Node { name: "web-1".into(), address: "10.0.0.5".into(), attributes: super::super::Attributes::new() };
         let leaving = Presence::new(&node, PresenceState::Leaving);
         assert!(leaving.to_text().contains(r#""state":"leaving""#), "{}", leaving.to_text());
         assert_eq!(Presence::from_text(&leaving.to_text()), leaving);

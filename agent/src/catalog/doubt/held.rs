@@ -38,7 +38,7 @@ struct Held {
 #[derive(Default)]
 pub(super) struct Holding {
     held: BTreeMap<Key, Held>,
-    of: BTreeMap<Option<Arc<str>>, BTreeSet<Key>>,
+    of: BTreeMap<Arc<str>, BTreeSet<Key>>,
     due: BTreeSet<(Instant, Key)>,
     lost: usize,
     doubted: usize,
@@ -47,7 +47,7 @@ pub(super) struct Holding {
 impl Holding {
     pub(super) fn insert(&mut self, key: Key, instance: Arc<Instance>, reason: Reason, due: Instant) {
         self.release(&key);
-        self.of.entry(node(&instance).map(Arc::from)).or_default().insert(key.clone());
+        self.of.entry(node(&instance).into()).or_default().insert(key.clone());
         self.due.insert((due, key.clone()));
         self.count(reason, true);
         self.held.insert(key, Held { instance, reason, due });
@@ -68,11 +68,11 @@ impl Holding {
     pub(super) fn release(&mut self, key: &Key) -> Option<(Arc<Instance>, Reason)> {
         let held = self.held.remove(key)?;
         self.due.remove(&(held.due, key.clone()));
-        let node = node(&held.instance).map(Arc::<str>::from);
-        if let Some(keys) = self.of.get_mut(&node) {
+        let node = node(&held.instance);
+        if let Some(keys) = self.of.get_mut(node) {
             keys.remove(key);
             if keys.is_empty() {
-                self.of.remove(&node);
+                self.of.remove(node);
             }
         }
         self.count(held.reason, false);
@@ -102,17 +102,17 @@ impl Holding {
     }
 
     /// What is held of a node.
-    pub(super) fn of(&self, node: &Option<Arc<str>>) -> Vec<Key> {
+    pub(super) fn of(&self, node: &str) -> Vec<Key> {
         self.of.get(node).into_iter().flatten().cloned().collect()
     }
 
     /// Whether something of a node is held.
-    pub(super) fn has(&self, node: &Option<Arc<str>>) -> bool {
+    pub(super) fn has(&self, node: &str) -> bool {
         self.of.contains_key(node)
     }
 
-    /// The nodes of which something is held; none stands for instances that do not say theirs.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = &Option<Arc<str>>> {
+    /// The nodes of which something is held; the empty one stands for instances that do not say theirs.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Arc<str>> {
         self.of.keys()
     }
 
@@ -155,7 +155,7 @@ impl Holding {
     }
 }
 
-/// The node that an instance runs on, where its layout says so.
-pub(super) fn node(instance: &Instance) -> Option<&str> {
-    instance.attributes.get("node").map(String::as_str)
+/// The node that an instance runs on; empty where its layout does not say so.
+pub(super) fn node(instance: &Instance) -> &str {
+    instance.attributes.get("node").map_or("", String::as_str)
 }

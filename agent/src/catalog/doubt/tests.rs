@@ -122,9 +122,9 @@ fn what_does_not_return_leaves_after_the_grace_time() {
     fleet.lose("a");
     fleet.lose("b");
     fleet.turn();
-    fleet.wait(2 * TTL - SECOND);
+    fleet.wait(TTL + TTL / 2);
     fleet.shows(13, 12);
-    fleet.wait(SECOND);
+    fleet.wait(TTL / 2);
     fleet.shows(1, 0);
     assert_eq!(fleet.doubt.due(), None);
 }
@@ -177,9 +177,9 @@ fn leases_that_end_apart_are_one_loss() {
         for host in ["a", "b", "c"] {
             // The two messages of one revision, in any order.
             if instances_first {
-                fleet.remove(host)
+                fleet.remove(host);
             } else {
-                fleet.silence(host)
+                fleet.silence(host);
             }
             fleet.turn();
             fleet.wait(SECOND / 1000);
