@@ -62,6 +62,8 @@ pub(super) struct Live {
     options: LiveOptions,
     place: String,
     status: Status,
+    /// It has been told what is wanted.
+    has_begun: bool,
     /// Services as they were last brought to the proxy.
     running: Services,
     /// Services that are to be asked about though they did not change, and how often they were.
@@ -91,6 +93,7 @@ impl Live {
             options,
             place: place.to_owned(),
             status,
+            has_begun: false,
             running: Services::new(),
             unsure: BTreeMap::new(),
             refused: BTreeSet::new(),
@@ -133,8 +136,15 @@ impl Live {
                 changes.push((Arc::clone(name), Change { before, after }));
             }
         }
+        if !std::mem::replace(&mut self.has_begun, true) {
+            // The first files are followed by a reload, and until then all of it is looked at, which lets changes pass.
+            self.running = changes.into_iter().filter_map(|(name, change)| Some((name, change.after?))).collect();
+            return self.doubt_all();
+        }
+        let mut is_away = false;
         for batch in batches(&changes) {
-            let ended = self.converse_about(batch).await;
+            let ended = if is_away { None } else { self.converse_about(batch).await };
+            is_away = ended.is_none();
             for (name, change) in batch {
                 match change.after.clone() {
                     Some(service) => _ = self.running.insert(Arc::clone(name), service),
@@ -143,24 +153,23 @@ impl Live {
                 self.unsure.remove(name);
                 self.refused.remove(name);
             }
-            let Some(ended) = ended else {
-                // Whoever answers next is asked about everything; until then the files and a reload do it.
-                self.owes_reload = true;
-                continue;
-            };
-            for (name, end) in ended {
-                match end {
-                    End::Settled { reload_soon } => {
-                        self.brought += 1;
-                        self.owes_reload |= reload_soon;
-                    }
-                    End::Reload => {
-                        info!(service = &*name, "{}: this change takes a reload", self.place);
-                        self.owes_reload = true;
-                    }
-                    End::Refused => _ = self.refused.insert(name),
-                }
+            // Whoever answers next is asked about everything; until then the files and a reload do it.
+            self.owes_reload |= is_away;
+            ended.into_iter().flatten().for_each(|(name, end)| self.brought_about(name, &end));
+        }
+    }
+
+    fn brought_about(&mut self, name: Arc<str>, end: &End) {
+        match end {
+            End::Settled { reload_soon } => {
+                self.brought += 1;
+                self.owes_reload |= reload_soon;
             }
+            End::Reload => {
+                info!(service = &*name, "{}: this change takes a reload", self.place);
+                self.owes_reload = true;
+            }
+            End::Refused => _ = self.refused.insert(name),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use super::site::Site;
 
@@ -76,7 +76,9 @@ impl Fresh {
             let text = text.replace(site.path("haproxy.sock").to_str().unwrap(), socket.to_str().unwrap());
             std::fs::write(dir.path().join(name), text).unwrap();
         }
-        let child = Command::new("haproxy").arg("-db").arg("-f").arg(dir.path().join("haproxy.cfg")).spawn().unwrap();
+        let mut command = Command::new("haproxy");
+        command.arg("-db").arg("-f").arg(dir.path().join("haproxy.cfg")).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
         Fresh { files, dir, child }
     }
 
