@@ -1,4 +1,4 @@
-//! Starts real servers for the scenarios: Docker engines, etcd, HAProxy, `CoreDNS` and the agent under test.
+//! Starts real servers for the scenarios: Docker engines, etcd, HAProxy, nginx, `CoreDNS` and the agent under test.
 //!
 //! Every [`Host`] is a set of Linux namespaces of its own (network, processes, mounts, host name), joined to
 //! one bridge by a [`Lab`]. So each test has all ports to itself, several hosts are several Docker engines,

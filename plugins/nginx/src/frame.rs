@@ -55,8 +55,10 @@ fn main(settings: &Settings) -> String {
 const MAIN_LINES: [&str; 4] =
     ["worker_processes auto;", "worker_shutdown_timeout 1h;", "pid nginx.pid;", "error_log stderr;"];
 
-const HTTP_LINES: [&str; 6] = [
+/// The table of names is as large as thousands of domains need; nginx takes the smallest that does.
+const HTTP_LINES: [&str; 7] = [
     "access_log off;",
+    "server_names_hash_max_size 16384;",
     "client_body_temp_path .nginx-client-body;",
     "proxy_temp_path .nginx-proxy;",
     "fastcgi_temp_path .nginx-fastcgi;",

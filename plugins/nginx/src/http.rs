@@ -55,7 +55,7 @@ pub(crate) fn parts(
     let Some(binds) = settings.http_bind.get() else {
         return Err("it speaks http, and the setting `http-bind` is \"off\"".to_owned());
     };
-    let name = format!("waypost-{}", names::upstream(&service.name)?);
+    let name = format!("{}.waypost", names::upstream(&service.name)?);
     let routes: BTreeSet<&Route> = servers.iter().flat_map(|(_, routes)| routes).collect();
     if routes.is_empty() {
         return Err(

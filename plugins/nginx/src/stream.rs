@@ -50,11 +50,11 @@ pub(crate) fn parts(
     if settings.stream == Stream::Off {
         return Err(format!("it speaks {speaks}, and the setting `stream` is \"off\""));
     }
-    let prefix = match protocol {
-        Protocol::Tcp => "waypost-",
-        Protocol::Udp => "waypost_udp-",
+    let ending = match protocol {
+        Protocol::Tcp => "waypost",
+        Protocol::Udp => "waypost-udp",
     };
-    let name = format!("{prefix}{}", names::upstream(&service.name)?);
+    let name = format!("{}.{ending}", names::upstream(&service.name)?);
     let Some(port) = servers.iter().find_map(|(_, port)| *port) else {
         return Err(format!(
             "it speaks {speaks}, but no instance has the attribute listen-port, the port its consumers connect to; for \

@@ -13,7 +13,7 @@ fn is_name(word: &str) -> bool {
 }
 
 fn is_upstream(word: &str) -> bool {
-    let name = word.strip_prefix("waypost-").or_else(|| word.strip_prefix("waypost_udp-"));
+    let name = word.strip_suffix(".waypost").or_else(|| word.strip_suffix(".waypost-udp"));
     name.is_some_and(|name| is_name(name) && !name.bytes().any(|b| b.is_ascii_uppercase()))
 }
 

@@ -51,15 +51,15 @@ fn one_domain_and_path_one_service() {
     let (_, servers) = lines.split_at(lines.iter().position(|line| line.contains("server_name")).unwrap());
     let expected = [
         r"    server_name ~^[^.]+\.y\.example$;",
-        "    location / { proxy_pass http://waypost-a; }",
+        "    location / { proxy_pass http://a.waypost; }",
         "}",
         "    server_name x.example;",
-        "    location / { proxy_pass http://waypost-a; }",
-        "    location = /api { proxy_pass http://waypost-c; }",
-        "    location /api/ { proxy_pass http://waypost-c; }",
+        "    location / { proxy_pass http://a.waypost; }",
+        "    location = /api { proxy_pass http://c.waypost; }",
+        "    location /api/ { proxy_pass http://c.waypost; }",
         "}",
         "    server_name y.example;",
-        "    location / { proxy_pass http://waypost-f; }",
+        "    location / { proxy_pass http://f.waypost; }",
         "}",
     ];
     assert_eq!(servers, expected);

@@ -43,7 +43,7 @@ fn weights_and_draining() {
     let web = service("web", &[light.clone(), heavy.clone(), draining(heavy.clone())]);
     let text = |service| text(&settings("{}"), service, "http.conf");
     let expected = "
-upstream waypost-web {
+upstream web.waypost {
     server 10.0.0.1:80 max_fails=1 fail_timeout=2s down; # a
     server [::1]:80 max_fails=1 fail_timeout=2s weight=65535; # b
     server [::1]:80 max_fails=1 fail_timeout=2s down; # b
@@ -52,9 +52,9 @@ upstream waypost-web {
 }
 ";
     assert!(text(&web).starts_with(expected), "{}", text(&web));
-    assert!(text(&web).contains("    location / { proxy_pass http://waypost-web; }\n"), "{}", text(&web));
+    assert!(text(&web).contains("    location / { proxy_pass http://web.waypost; }\n"), "{}", text(&web));
     let nobody = service("web", &[light, draining(heavy)]);
-    assert!(text(&nobody).contains("    location / { return 503; } # waypost-web\n"), "{}", text(&nobody));
+    assert!(text(&nobody).contains("    location / { return 503; } # web.waypost\n"), "{}", text(&nobody));
 }
 
 #[test]
@@ -62,14 +62,14 @@ fn datagrams() {
     let port = [("listen-port", "53"), ("protocol", "udp")];
     let dns = service("dns", &[over_udp(instance("a", "10.0.0.1", 1053, &port))]);
     let expected = "
-upstream waypost_udp-dns {
+upstream dns.waypost-udp {
     server 10.0.0.1:1053 max_fails=1 fail_timeout=2s; # a
 }
 
 server {
     listen 127.0.0.1:53 udp reuseport;
     listen [::1]:53 udp reuseport;
-    proxy_pass waypost_udp-dns;
+    proxy_pass dns.waypost-udp;
     proxy_timeout 30s;
     proxy_responses 1;
 }
@@ -83,12 +83,12 @@ fn one_service_by_tcp_and_udp() {
     let port = [("listen-port", "53")];
     let tcp = instance("a", "10.0.0.1", 1053, &port);
     let text = text(&with_streams(""), &service("dns", &[tcp.clone(), over_udp(tcp)]), "stream.conf");
-    assert!(text.contains("\n    listen *:53;\n    proxy_pass waypost-dns;\n"), "{text}");
-    assert!(text.contains("\n    listen *:53 udp reuseport;\n    proxy_pass waypost_udp-dns;\n"), "{text}");
+    assert!(text.contains("\n    listen *:53;\n    proxy_pass dns.waypost;\n"), "{text}");
+    assert!(text.contains("\n    listen *:53 udp reuseport;\n    proxy_pass dns.waypost-udp;\n"), "{text}");
     let http = instance("a", "10.0.0.1", 443, &[("protocol", "http"), ("domain", "a.example")]);
     let quic = over_udp(instance("b", "10.0.0.1", 443, &[("protocol", "udp")]));
     let web = super::text(&with_streams(""), &service("web", &[http, quic]), "http.conf");
-    assert!(web.contains("proxy_pass http://waypost-web;"), "the udp side has no port, and http goes on: {web}");
+    assert!(web.contains("proxy_pass http://web.waypost;"), "the udp side has no port, and http goes on: {web}");
 }
 
 #[test]
