@@ -50,20 +50,20 @@ fn live() -> Settings {
     settings(r#"{"socket": "/run/haproxy.sock", "spare-backends": 4}"#)
 }
 
-fn shop(instances: &[Instance]) -> Option<Service> {
-    Some(service("shop", instances))
+fn shop(instances: &[Instance]) -> Service {
+    service("shop", instances)
 }
 
 fn http(id: &str, address: &str, port: u16) -> Instance {
     instance(id, address, port, &[("protocol", "http"), ("domain", "shop.example")])
 }
 
-fn new(service: Option<Service>) -> Change {
-    Change { before: None, after: service }
+fn new(service: Service) -> Change {
+    Change { before: None, after: Some(service) }
 }
 
-fn same(service: Option<Service>) -> Change {
-    Change { before: service.clone(), after: service }
+fn same(service: Service) -> Change {
+    Change { before: Some(service.clone()), after: Some(service) }
 }
 
 #[test]
@@ -155,7 +155,8 @@ fn host_names_are_left_to_the_file() {
 #[test]
 fn a_server_that_leaves_goes_first_and_leftovers_wait_for_their_connections() {
     let before = shop(&[http("a", "10.0.0.1", 8080), http("old", "10.0.0.3", 8080)]);
-    let change = [Change { before, after: shop(&[http("b", "10.0.0.1", 8080)]) }];
+    let after = shop(&[http("b", "10.0.0.1", 8080)]);
+    let change = [Change { before: Some(before), after: Some(after) }];
     let rows = rows(
         "shop",
         &[
@@ -174,23 +175,24 @@ fn a_server_that_leaves_goes_first_and_leftovers_wait_for_their_connections() {
 
 #[test]
 fn what_needs_a_file_needs_a_reload() {
-    let tcp = |port: &str| Some(service("shop", &[instance("a", "10.0.0.1", 80, &[("listen-port", port)])]));
+    let tcp = |port: &str| service("shop", &[instance("a", "10.0.0.1", 80, &[("listen-port", port)])]);
     let web = shop(&[http("a", "10.0.0.1", 80)]);
     for change in [
         new(tcp("8000")),
-        Change { before: tcp("8000"), after: tcp("8001") },
-        Change { before: tcp("8000"), after: web.clone() },
-        Change { before: web.clone(), after: tcp("8000") },
+        Change { before: Some(tcp("8000")), after: Some(tcp("8001")) },
+        Change { before: Some(tcp("8000")), after: Some(web.clone()) },
+        Change { before: Some(web.clone()), after: Some(tcp("8000")) },
     ] {
-        assert_eq!(questions(&live(), &[change.clone()]).unwrap(), ["show version"]);
-        assert_eq!(react(&live(), &[change], &[]), Reaction::Reload);
+        let change = [change];
+        assert_eq!(questions(&live(), &change).unwrap(), ["show version"]);
+        assert_eq!(react(&live(), &change, &[]), Reaction::Reload);
     }
     let acl = settings(r#"{"routing": "acl", "socket": "/s"}"#);
     assert_eq!(react(&acl, &[new(web.clone())], &[]), Reaction::Reload);
     let elsewhere = FOUND.replace("\"shop\"", "\"other\"");
     let here = [("show servers state shop", HEADER), ("show servers conn shop", CONNECTIONS), (ROUTE, &elsewhere)];
     assert_eq!(react(&live(), &[same(web.clone())], &here), Reaction::Reload);
-    let twin = Some(service("twin", &[http("a", "10.0.0.1", 80)]));
+    let twin = service("twin", &[http("a", "10.0.0.1", 80)]);
     assert_eq!(react(&live(), &[new(web), new(twin)], &[]), Reaction::Reload, "both want shop.example");
     let mut leaving = http("a", "10.0.0.1", 80);
     leaving.readiness = Readiness::Draining;
@@ -221,12 +223,13 @@ fn servers_that_are_added_have_the_operators_defaults() {
 #[test]
 fn nothing_to_ask_and_what_is_refused() {
     let udp = instance("a", "10.0.0.1", 53, &[("protocol", "udp")]);
-    let none = [new(shop(&[udp.clone()])), Change { before: shop(&[udp]), after: None }];
+    let udp = shop(&[udp]);
+    let none = [new(udp.clone()), Change { before: Some(udp), after: None }];
     assert_eq!(questions(&live(), &none).unwrap(), Vec::<String>::new());
     assert_eq!(react(&live(), &none, &[]), commands(&[]));
-    let refused = new(Some(service("waypost-spare-7", &[http("a", "10.0.0.1", 80)])));
-    assert!(matches!(questions(&live(), &[refused.clone()]), Err(PluginError::InvalidInput(_))));
-    assert!(matches!(update(&live(), &node(), &[refused], &[]), Err(PluginError::InvalidInput(_))));
+    let refused = [new(service("waypost-spare-7", &[http("a", "10.0.0.1", 80)]))];
+    assert!(matches!(questions(&live(), &refused), Err(PluginError::InvalidInput(_))));
+    assert!(matches!(update(&live(), &node(), &refused, &[]), Err(PluginError::InvalidInput(_))));
     assert!(Haproxy::SCHEMA.contains("spare-backends"));
 }
 

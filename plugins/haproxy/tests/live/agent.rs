@@ -1,5 +1,7 @@
 //! What the agent does with the plugin's answers.
 
+use std::time::{Duration, Instant};
+
 use waypost_plugin_haproxy::{questions, update};
 use waypost_plugin_sdk::{Change, Reaction};
 
@@ -18,6 +20,17 @@ pub(crate) struct Tally {
     pub(crate) reload: bool,
     /// It asked for one soon.
     pub(crate) reload_soon: bool,
+    /// Time in which HAProxy was spoken to.
+    pub(crate) spoken: Duration,
+}
+
+impl Tally {
+    fn ask(&mut self, haproxy: &Haproxy, line: &str) -> String {
+        let start = Instant::now();
+        let answer = haproxy.ask(line);
+        self.spoken += start.elapsed();
+        answer
+    }
 }
 
 /// Asks and says until nothing is left; `lost` decides whether a line gets lost.
@@ -26,7 +39,7 @@ pub(crate) fn settle(haproxy: &Haproxy, changes: &[Change], lost: &mut dyn FnMut
     for _ in 0..ROUNDS {
         tally.rounds += 1;
         let questions = questions(&haproxy.settings, changes).unwrap();
-        let answers: Vec<String> = questions.iter().map(|line| haproxy.ask(line)).collect();
+        let answers: Vec<String> = questions.iter().map(|line| tally.ask(haproxy, line)).collect();
         tally.questions += questions.len();
         let lines = match update(&haproxy.settings, &node(), changes, &answers).unwrap() {
             Reaction::Commands(lines) => lines,
@@ -40,6 +53,7 @@ pub(crate) fn settle(haproxy: &Haproxy, changes: &[Change], lost: &mut dyn FnMut
                     tally.rounds += own.rounds;
                     tally.questions += own.questions;
                     tally.commands += own.commands;
+                    tally.spoken += own.spoken;
                     tally.reload |= own.reload;
                     tally.reload_soon |= own.reload_soon;
                 }
@@ -53,7 +67,7 @@ pub(crate) fn settle(haproxy: &Haproxy, changes: &[Change], lost: &mut dyn FnMut
         for line in lines {
             tally.commands += 1;
             if !lost() {
-                haproxy.ask(&line);
+                tally.ask(haproxy, &line);
             }
         }
     }

@@ -39,18 +39,24 @@ fn is_known(command: &str) -> bool {
     let plain =
         |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:.-/*~[]".contains(&b));
     let words: Vec<&str> = command.split(' ').collect();
-    let known = match words[..] {
-        ["show", "version"] | ["show", "map", "spares.map"] => true,
-        ["show", "servers", "state" | "conn", _] | ["show", "stat", _, "1", "-1"] => true,
-        ["get" | "del", "map", "routes.map", _] | ["add" | "set", "map", "routes.map", _, _] => true,
-        ["add", "map", "spares.map", _, _] | ["del", "map", "spares.map", _] => true,
-        ["add", "server", _, ..] => words.len() <= 24,
-        ["enable", "server" | "health", _] | ["del", "server", _] => true,
-        ["set", "server", _, "state", "maint" | "ready"] | ["set", "server", _, "weight", _] => true,
-        ["set", "server", _, "addr", _, "port", _] => true,
-        _ => false,
-    };
-    known && words.iter().all(plain)
+    let known = matches!(
+        words[..],
+        ["show", "version"]
+            | ["show", "map", "spares.map"]
+            | ["show", "servers", "state" | "conn", _]
+            | ["show", "stat", _, "1", "-1"]
+            | ["get" | "del", "map", "routes.map", _]
+            | ["add" | "set", "map", "routes.map", _, _]
+            | ["add", "map", "spares.map", _, _]
+            | ["del", "map", "spares.map", _]
+            | ["add", "server", _, _, ..]
+            | ["enable", "server" | "health", _]
+            | ["del", "server", _]
+            | ["set", "server", _, "state", "maint" | "ready"]
+            | ["set", "server", _, "weight", _]
+            | ["set", "server", _, "addr", _, "port", _]
+    );
+    known && words.len() <= 24 && words.iter().all(plain)
 }
 
 proptest! {
