@@ -57,6 +57,14 @@ enum End {
     Refused,
 }
 
+/// A reload that is owed.
+#[derive(Default)]
+struct Debt {
+    is_owed: bool,
+    /// It is to put right what the proxy runs, and may be in vain.
+    puts_right: bool,
+}
+
 /// A running proxy and what it was told.
 pub(super) struct Live {
     options: LiveOptions,
@@ -70,16 +78,14 @@ pub(super) struct Live {
     unsure: BTreeMap<Arc<str>, u8>,
     /// Services that the plugin refused to bring, which matters when the files have them.
     refused: BTreeSet<Arc<str>>,
-    /// A reload is to follow the files.
-    owes_reload: bool,
+    /// The reload that is to follow the files.
+    reload: Debt,
     /// The proxy reloaded once, so its socket must be there.
     was_reloaded: bool,
     /// Pauses while nobody answers.
     away: Backoff,
     /// Pauses after a reload that was to put right what the proxy runs, so that one in vain is not followed by many.
     patience: Backoff,
-    /// The reload that is owed is such a one.
-    puts_right: bool,
     /// When those it is unsure of are asked about next.
     look_at: Instant,
     /// Services that it brought to the proxy without a reload.
@@ -97,11 +103,10 @@ impl Live {
             running: Services::new(),
             unsure: BTreeMap::new(),
             refused: BTreeSet::new(),
-            owes_reload: false,
+            reload: Debt::default(),
             was_reloaded: false,
             away: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
             patience: Backoff::new(Duration::from_secs(1), Duration::from_mins(10)),
-            puts_right: false,
             look_at,
             brought: 0,
         }
@@ -114,12 +119,12 @@ impl Live {
 
     /// Whether a reload is to follow the files.
     pub(super) fn owes_reload(&self) -> bool {
-        self.owes_reload
+        self.reload.is_owed
     }
 
     /// The reload that is owed, which the caller now sees to.
     pub(super) fn take_reload(&mut self) -> bool {
-        std::mem::take(&mut self.owes_reload)
+        std::mem::take(&mut self.reload.is_owed)
     }
 
     /// Brings what changed to the proxy; services that the files do not follow stay as they are there.
@@ -154,7 +159,7 @@ impl Live {
                 self.refused.remove(name);
             }
             // Whoever answers next is asked about everything; until then the files and a reload do it.
-            self.owes_reload |= is_away;
+            self.reload.is_owed |= is_away;
             ended.into_iter().flatten().for_each(|(name, end)| self.brought_about(name, &end));
         }
     }
@@ -163,11 +168,11 @@ impl Live {
         match end {
             End::Settled { reload_soon } => {
                 self.brought += 1;
-                self.owes_reload |= reload_soon;
+                self.reload.is_owed |= reload_soon;
             }
             End::Reload => {
                 info!(service = &*name, "{}: this change takes a reload", self.place);
-                self.owes_reload = true;
+                self.reload.is_owed = true;
             }
             End::Refused => _ = self.refused.insert(name),
         }
@@ -176,14 +181,14 @@ impl Live {
     /// The files are in place; what they took and the plugin refused to bring needs a reload.
     pub(super) fn written(&mut self, kept: &Kept) {
         let refused = std::mem::take(&mut self.refused);
-        self.owes_reload |= refused.iter().any(|name| !kept.contains_key(name));
+        self.reload.is_owed |= refused.iter().any(|name| !kept.contains_key(name));
     }
 
     /// The proxy started or reloaded, so nothing is known of what it runs.
     pub(super) fn reloaded(&mut self) {
         self.was_reloaded = true;
         self.doubt_all();
-        if std::mem::take(&mut self.puts_right) {
+        if std::mem::take(&mut self.reload.puts_right) {
             self.look_at += self.patience.next_delay();
         }
     }
@@ -220,20 +225,20 @@ impl Live {
         for (name, end) in ended {
             let looks = self.unsure.remove(&name).unwrap_or_default() + 1;
             match end {
-                End::Settled { reload_soon } => self.owes_reload |= reload_soon,
+                End::Settled { reload_soon } => self.reload.is_owed |= reload_soon,
                 End::Reload | End::Refused if looks < LOOKS => {
                     again = true;
                     self.unsure.insert(name, looks);
                 }
                 End::Reload | End::Refused => {
                     info!(service = &*name, "{}: the proxy runs something else, and this takes a reload", self.place);
-                    self.owes_reload = true;
-                    self.puts_right = true;
+                    self.reload.is_owed = true;
+                    self.reload.puts_right = true;
                 }
             }
         }
         let done = self.unsure.is_empty();
-        if done && !self.puts_right {
+        if done && !self.reload.puts_right {
             self.patience.reset();
         }
         self.look_at = Instant::now()
