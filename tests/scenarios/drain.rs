@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use harness::{
     Agent, Connection, Container, Engine, Host, Lab, SOON, agent_section, always, docker_section, eventually,
-    haproxy_section,
+    haproxy_section, nginx_section,
 };
 use tokio::time::Instant;
 
@@ -19,6 +19,10 @@ const NAME: &str = "web.example";
 enum Proxy {
     /// `HAProxy`, told by a reload.
     Haproxy,
+    /// `HAProxy`, told over its control socket.
+    Live,
+    /// nginx, told by a reload.
+    Nginx,
 }
 
 impl Proxy {
@@ -26,6 +30,12 @@ impl Proxy {
     fn section(self, host: &Host) -> String {
         match self {
             Proxy::Haproxy => haproxy_section(host),
+            Proxy::Live => {
+                let socket = host.dir().join("haproxy.sock");
+                let told = format!("live = {{ socket = {socket:?} }}\nsettings = {{ socket = {socket:?} }}\n");
+                haproxy_section(host) + &told
+            }
+            Proxy::Nginx => nginx_section(host),
         }
     }
 
@@ -33,7 +43,16 @@ impl Proxy {
     /// last worker that knew nothing of it has stopped listening. Most take a tenth of it; the machine may be busy.
     fn chain(self) -> Duration {
         match self {
-            Proxy::Haproxy => Duration::from_secs(3),
+            Proxy::Haproxy | Proxy::Nginx => Duration::from_secs(3),
+            Proxy::Live => Duration::from_secs(1),
+        }
+    }
+
+    /// The file that names servers by their containers, or by their ports.
+    fn file(self) -> &'static str {
+        match self {
+            Proxy::Haproxy | Proxy::Live => "haproxy.cfg",
+            Proxy::Nginx => "http.conf",
         }
     }
 }
@@ -153,6 +172,16 @@ fn a_download_finishes_when_its_container_is_stopped() {
     what_is_open_finishes_and_what_is_new_goes_elsewhere(Proxy::Haproxy);
 }
 
+#[test]
+fn a_download_finishes_when_its_container_is_stopped_and_haproxy_is_told_live() {
+    what_is_open_finishes_and_what_is_new_goes_elsewhere(Proxy::Live);
+}
+
+#[test]
+fn a_download_finishes_when_its_container_is_stopped_behind_nginx() {
+    what_is_open_finishes_and_what_is_new_goes_elsewhere(Proxy::Nginx);
+}
+
 fn a_rolling_replacement_loses_nothing(proxy: Proxy) {
     let lab = Lab::new();
     let host = lab.host("web");
@@ -185,6 +214,16 @@ fn three_instances_are_replaced_under_load() {
     a_rolling_replacement_loses_nothing(Proxy::Haproxy);
 }
 
+#[test]
+fn three_instances_are_replaced_under_load_and_haproxy_is_told_live() {
+    a_rolling_replacement_loses_nothing(Proxy::Live);
+}
+
+#[test]
+fn three_instances_are_replaced_under_load_behind_nginx() {
+    a_rolling_replacement_loses_nothing(Proxy::Nginx);
+}
+
 fn a_crash_is_hidden(proxy: Proxy) {
     let lab = Lab::new();
     let host = lab.host("web");
@@ -195,7 +234,7 @@ fn a_crash_is_hidden(proxy: Proxy) {
     let ((), tally) = under_load(&host, || {
         containers[0].kill();
         eventually(SOON, "the killed one is gone from the files", || {
-            ensure!(!agent.proxy_file("haproxy.cfg").contains(containers[0].short_id()));
+            ensure!(agent.proxy_file(proxy.file()).matches("    server ").count() == 2);
             Ok(())
         });
         always(proxy.chain(), "the others answer", || answer(&host).map(drop));
@@ -210,4 +249,14 @@ fn a_crash_is_hidden(proxy: Proxy) {
 #[test]
 fn one_of_three_is_killed_under_load() {
     a_crash_is_hidden(Proxy::Haproxy);
+}
+
+#[test]
+fn one_of_three_is_killed_under_load_and_haproxy_is_told_live() {
+    a_crash_is_hidden(Proxy::Live);
+}
+
+#[test]
+fn one_of_three_is_killed_under_load_behind_nginx() {
+    a_crash_is_hidden(Proxy::Nginx);
 }
