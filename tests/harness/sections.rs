@@ -30,3 +30,7 @@ pub fn haproxy_section(host: &Host) -> String {
         proxy_dir(host).display()
     )
 }
+
+/// A setting of [`haproxy_section`]: `HAProxy` tells of every request that did not go well, in the agent's log.
+pub(crate) const TELLS: &str = "global-lines = [\"log stdout format raw local0\"], \
+                                defaults-lines = [\"option httplog\", \"option dontlog-normal\"]";

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Course, Row};
 use crate::agent::proxy_dir;
+use crate::sections::TELLS;
 use crate::{
     Agent, Fleet, Haproxy, Host, Lab, Load, SOON, START, Tally, agent_section, etcd_section, eventually,
     haproxy_section,
@@ -39,7 +40,9 @@ pub fn haproxy(course: &Course) -> Vec<Row> {
     if course.live {
         let socket = host.dir().join("haproxy.sock");
         let socket = socket.display();
-        _ = writeln!(output, "live = {{ socket = \"{socket}\" }}\nsettings = {{ socket = \"{socket}\" }}");
+        _ = writeln!(output, "live = {{ socket = \"{socket}\" }}\nsettings = {{ socket = \"{socket}\", {TELLS} }}");
+    } else {
+        _ = writeln!(output, "settings = {{ {TELLS} }}");
     }
     let text = [&agent_section(&host), "register = false\n", &etcd_section(&etcd, "15s"), &output].concat();
     let agent = Agent::start(&host, "agent", &text);
