@@ -5,7 +5,8 @@ use std::process::Command;
 use std::{env, fs};
 
 /// In the order `waypost plugin list` shows them.
-const SHIPPED: [&str; 8] = ["labels", "announce", "image", "json", "backends", "services", "skydns", "haproxy"];
+const SHIPPED: [&str; 9] =
+    ["labels", "announce", "image", "json", "backends", "services", "skydns", "haproxy", "nginx"];
 const TARGET: &str = "wasm32-wasip2";
 
 fn main() {

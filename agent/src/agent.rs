@@ -12,21 +12,27 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::config::{self, Config, OnStop, RegistryKind, Reload};
-use crate::discover::{self, Inputs, Pace, Reading, Target};
+use crate::config::{self, Config, OnStop, RegistryKind};
+use crate::discover::{self, Inputs, Pace, Target};
 use crate::docker;
 use crate::grouping::Grouping;
 use crate::layout::{Decoder, Encoder, Layout};
 use crate::model::Node;
-use crate::output::write::Directory;
-use crate::output::{Filter, Output, Wants};
+use crate::output::{Filter, Output, Selection, Wants};
 use crate::plugin::{Host, Kind, Limits, Plugin, Source};
-use crate::proxy::{self, Proxy, ProxyOptions};
+use crate::proxy::{Proxy, ProxyOptions};
 use crate::register::Register;
 use crate::registry::{Registry, etcd, memory};
 use crate::status::{self, Status};
 
 mod address;
+mod once;
+mod readings;
+mod reload;
+mod target;
+
+pub use once::{Rendered, render_once};
+pub use target::access;
 
 /// Name of the control socket in the state directory.
 pub const SOCKET: &str = "waypost.sock";
@@ -144,7 +150,11 @@ pub fn node(config: &Config) -> Result<Arc<Node>, BuildError> {
 ///
 /// # Errors
 /// When its files cannot be read or its options do not go together.
-pub fn registry(config: &Config, state_dir: Option<PathBuf>) -> Result<Arc<dyn Registry>, BuildError> {
+pub fn registry(
+    config: &Config,
+    state_dir: Option<PathBuf>,
+    node: Option<Arc<Node>>,
+) -> Result<Arc<dyn Registry>, BuildError> {
     let settings = &config.registry;
     if settings.kind != Some(RegistryKind::Etcd) {
         return Ok(memory::new());
@@ -167,6 +177,7 @@ pub fn registry(config: &Config, state_dir: Option<PathBuf>) -> Result<Arc<dyn R
         cert_pem: read("cert-file", &settings.cert_file)?,
         key_pem: read("key-file", &settings.key_file)?,
         state_dir,
+        node,
     };
     etcd::connect(options).map_err(|error| BuildError::Config { key: "registry".to_owned(), text: error.to_string() })
 }
@@ -199,12 +210,12 @@ impl Agent {
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         let node = node(&config)?;
         let plugins = Plugins::load(&config).await?;
-        let registry = registry(&config, Some(config.agent.state_dir.clone()))?;
+        let registry = registry(&config, Some(config.agent.state_dir.clone()), Some(Arc::clone(&node)))?;
         for (index, output) in config.output.iter().enumerate().filter(|_| config.agent.discover) {
-            std::fs::create_dir_all(&output.directory).map_err(|error| BuildError::Config {
-                key: format!("output[{index}]"),
-                text: format!("directory {} cannot be made: {error}", output.directory.display()),
-            })?;
+            let wrong = |text| BuildError::Config { key: format!("output[{index}]"), text };
+            let made = std::fs::create_dir_all(&output.directory);
+            made.map_err(|error| wrong(format!("directory {} cannot be made: {error}", output.directory.display())))?;
+            access(output).map_err(|error| wrong(format!("{error:#}")))?;
         }
         let status = Status::new(&node.name);
         Ok(Agent { config, plugins, node, registry, status })
@@ -240,6 +251,7 @@ impl Agent {
             let register = Register {
                 grouping: Grouping::new(plugins.groupings.clone(), Arc::clone(&node), status.clone()),
                 encoder: plugins.encoder(&node, &status),
+                presence: (config.registry.kind == Some(RegistryKind::Etcd)).then(|| Arc::clone(&node)),
                 wants: wants_out,
                 status: status.clone(),
                 resync: config.docker.resync.0,
@@ -280,6 +292,7 @@ async fn watch_registry(registry: Arc<dyn Registry>, status: Status, stop: Cance
             Some(error) => status.problem("registry", &now.description, format!("it is away, routes stay: {error}")),
             None => status.resolved("registry", &now.description),
         }
+        status.replace("registry key", now.contested);
     }
 }
 
@@ -300,24 +313,22 @@ fn spawn_discover(
     wants: &watch::Receiver<Wants>,
     ending: &Ending,
 ) -> Result<()> {
-    let decoders = plugins.decoders(status).into_iter();
-    let readings: Vec<_> =
-        decoders.map(|(prefixes, decoder)| Reading { entries: registry.follow(prefixes), decoder }).collect();
+    let readings = readings::readings(config, plugins, registry, status);
     if readings.is_empty() {
         bail!("no layout is read; give one of them read = true, or set agent.discover = false");
     }
     let (catalog_out, services) = watch::channel(None);
     for (index, (settings, plugin)) in config.output.iter().zip(&plugins.outputs).enumerate() {
-        let twins = plugins.outputs[..index].iter().filter(|earlier| earlier.name() == plugin.name()).count();
-        let name = if twins == 0 { plugin.name().to_owned() } else { format!("{}-{}", plugin.name(), twins + 1) };
+        let name = target::name(&plugins.outputs, index);
         let patterns = settings.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
-        let output = Output::new(&name, plugin.clone(), Arc::clone(node), Filter { patterns }, status.clone());
-        let directory = Directory::open(&settings.directory)
-            .with_context(|| format!("output[{index}]: directory {} cannot be used", settings.directory.display()))?;
+        let output = Output::new(&name, plugin.clone(), Arc::clone(node), status.clone());
+        let directory = target::directory(settings, index)?;
         // The proxy is stopped by its output's loop, after that loop's last turn.
-        let proxy = Proxy::new(proxy_options(settings, &name)?, CancellationToken::new());
-        let target = Target { name, directory, proxy, leave: Arc::clone(&ending.leave_proxies) };
-        let inputs = Inputs { services: services.clone(), wants: wants.clone() };
+        let proxy = Proxy::new(proxy_options(config, settings, &name)?, CancellationToken::new());
+        let live = target::live(settings, plugin, node).with_context(|| format!("output[{index}]"))?;
+        let target = Target { name, directory, proxy, live, leave: Arc::clone(&ending.leave_proxies) };
+        let selection = Selection::new(Filter { patterns });
+        let inputs = Inputs { services: services.clone(), wants: wants.clone(), selection };
         let pace = Pace { min: settings.debounce.min.0, max: settings.debounce.max.0 };
         loops.spawn(discover::serve(output, inputs, target, pace, status.clone(), ending.stop.clone()));
     }
@@ -325,21 +336,12 @@ fn spawn_discover(
     Ok(())
 }
 
-fn proxy_options(output: &config::Output, name: &str) -> Result<ProxyOptions> {
-    let signal = |name: String| name.parse().map_err(|text: String| anyhow::anyhow!(text));
-    let reload = match output.reload.clone() {
-        None => None,
-        Some(Reload::Command(command)) => Some(proxy::Reload::Command(command.0)),
-        Some(Reload::PidFile(path, name)) => Some(proxy::Reload::PidFile { path, signal: signal(name)? }),
-        Some(Reload::Supervise(command, name)) => {
-            Some(proxy::Reload::Supervise { command: command.0, signal: signal(name)? })
-        }
-    };
+fn proxy_options(config: &Config, output: &config::Output, name: &str) -> Result<ProxyOptions> {
     Ok(ProxyOptions {
         dir: output.directory.clone(),
         check: output.check.as_ref().map(|check| check.0.clone()),
         bind_check: output.bind_check,
-        reload,
+        reload: output.reload.clone().map(|reload| reload::method(config, output, reload)).transpose()?,
         timeout: output.timeout.0,
         min_interval: output.min_interval.0,
         name: name.to_owned(),

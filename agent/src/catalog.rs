@@ -1,4 +1,5 @@
-//! All services of all hosts, merged from the directories of every layout that is read.
+//! All services of all hosts, merged from the directories of every layout that is read; what vanishes at once
+//! is doubted first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,6 +7,11 @@ use std::sync::Arc;
 use imbl::ordmap::DiffItem;
 
 use crate::model::{Instance, Service, Services};
+
+mod agents;
+mod doubt;
+
+pub use doubt::{Doubt, DoubtSettings, Doubted};
 
 type Directories = imbl::OrdMap<Arc<str>, Arc<[Arc<Instance>]>>;
 

@@ -8,13 +8,19 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+mod access;
+mod discover;
 mod read;
+mod reload;
 #[cfg(test)]
 mod tests;
 mod value;
 
+pub use access::{Mode, Owner};
+pub use discover::{Discover, Doubt};
 pub use read::ConfigError;
-pub use value::{Advertise, Argv, Endpoint, EngineEndpoint, Pattern, Period, Reload, Source};
+pub use reload::{ContainerReload, Reload};
+pub use value::{Advertise, Argv, Endpoint, EngineEndpoint, Pattern, Period, Source};
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -26,6 +32,8 @@ pub struct Config {
     pub docker: Docker,
     /// Where hosts meet.
     pub registry: Registry,
+    /// How the catalog is read.
+    pub discover: Discover,
     /// What any plugin may use.
     pub plugins: Plugins,
     /// In order; the first that finds an instance in a container wins.
@@ -201,18 +209,35 @@ pub struct Output {
     pub directory: PathBuf,
     /// Services it takes, besides what containers of this host want; default: all.
     pub services: Option<Vec<Pattern>>,
+    /// Mode of the files; default: that of the file that is replaced, else 0644.
+    pub mode: Option<Mode>,
+    /// User and group of the files; default: those of the file that is replaced, else the agent's.
+    pub owner: Option<Owner>,
     /// Command that judges a candidate; `{dir}` is its directory.
     pub check: Option<Argv>,
     /// Whether addresses that the files newly bind are tried before the proxy is told.
     pub bind_check: bool,
     /// How the proxy takes the files up.
     pub reload: Option<Reload>,
+    /// How the running proxy takes changes without a reload.
+    pub live: Option<Live>,
     /// Quiet time before a storm of changes is rendered, and the longest it may be put off.
     pub debounce: Debounce,
     /// Time limit of one check or reload.
     pub timeout: Period,
     /// Least time between two reloads.
     pub min_interval: Period,
+}
+
+/// How the running proxy takes changes without a reload.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Live {
+    /// Its control socket, absolute.
+    pub socket: PathBuf,
+    /// How often it is asked about all services though nothing changed.
+    #[serde(default = "value::five_minutes")]
+    pub resync: Period,
 }
 
 /// Quiet time before a storm of changes is rendered, and the longest it may be put off.

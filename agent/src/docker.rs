@@ -17,11 +17,13 @@ use crate::backoff::Backoff;
 use crate::model::{Container, Containers};
 use crate::status::Status;
 
+mod control;
 mod convert;
 mod session;
 #[cfg(test)]
 mod tests;
 
+pub use control::{Control, ControlError};
 use session::Session;
 
 /// How long the engine may take to answer one question.
@@ -71,8 +73,13 @@ async fn follow(options: Options, sender: watch::Sender<Option<Containers>>, sta
 }
 
 fn connect(endpoint: &str) -> Result<Docker> {
+    connect_for(endpoint, TIMEOUT)
+}
+
+/// A client whose requests may take so long each, in whole seconds.
+fn connect_for(endpoint: &str, limit: Duration) -> Result<Docker> {
     let version = bollard::API_DEFAULT_VERSION;
-    let seconds = TIMEOUT.as_secs();
+    let seconds = limit.as_secs().max(1);
     let docker = match endpoint.strip_prefix("unix://") {
         Some(path) => Docker::connect_with_unix(path, seconds, version),
         None => Docker::connect_with_http(endpoint, seconds, version),

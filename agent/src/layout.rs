@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 
+use crate::model::AGENTS;
 use crate::plugin::Plugin;
 
 mod decode;
@@ -32,6 +33,8 @@ impl Layout {
         for prefix in &prefixes {
             let sound = prefix.len() > 2 && prefix.starts_with('/') && prefix.ends_with('/') && !prefix.contains("//");
             ensure!(sound, "plugin {}: found key prefix {prefix:?}, expected a form like \"/name/\"", plugin.name());
+            let own = !prefix.starts_with(AGENTS);
+            ensure!(own, "plugin {}: found key prefix {prefix:?}, where agents say that they are there", plugin.name());
         }
         ensure!(!prefixes.is_empty(), "plugin {}: it owns no key prefix", plugin.name());
         Ok(Layout { plugin, prefixes })

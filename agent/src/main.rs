@@ -21,6 +21,7 @@ Examples:
   waypost run --config /etc/waypost/waypost.toml   keep this host registered and its proxies right
   waypost check                                    is the configuration good, does everything answer?
   waypost render --diff                            what would change on disk?
+  waypost render --once && exec haproxy -f ...     files first, then the proxy: the entry point of an image
   docker inspect web | waypost render --containers -
   waypost catalog --watch                          all services of all hosts, as they change
   waypost plugin inspect ./team.wasm               what a plugin is and what it asks for
@@ -51,7 +52,7 @@ enum Command {
     Run(RunArguments),
     /// Check configuration, plugins and endpoints, without starting
     Check(ConfigArgument),
-    /// Show the files that would be written, changing nothing
+    /// Show the files that would be written, or write them once
     Render(cli::render::RenderArguments),
     /// Show all services of all hosts
     Catalog(cli::catalog::CatalogArguments),

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 mod check;
+mod presence;
 #[cfg(test)]
 mod tests;
 
 pub use check::{CheckError, check_entry, check_instance, check_part, check_want, printable};
+pub use presence::{AGENTS, Presence, PresenceState};
 
 /// Names and values, unique and sorted by name.
 pub type Attributes = BTreeMap<String, String>;
@@ -211,4 +213,27 @@ pub struct Part {
     pub key: String,
     /// Whole lines.
     pub text: String,
+}
+
+/// A service as a running proxy was last told, and as it is wanted; absent where it is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// As it was.
+    pub before: Option<Arc<Service>>,
+    /// As it is wanted; the same when the proxy is only asked whether all is as it should be.
+    pub after: Option<Arc<Service>>,
+}
+
+/// What to do next to bring a running proxy to the wanted state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// Lines for its control socket, in order; none when all is as wanted.
+    Commands {
+        /// The lines.
+        commands: Vec<String>,
+        /// A reload soon after would be good: what was prepared for such changes runs short.
+        reload_soon: bool,
+    },
+    /// It cannot be done without a reload.
+    Reload,
 }

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::StreamExt;
-use globset::GlobMatcher;
 use imbl::ordmap::DiffItem;
 
 use crate::model::{Node, Part, Service, Services, check_part};
@@ -14,30 +13,14 @@ use crate::plugin::{CallError, Plugin, batches};
 use crate::status::Status;
 
 pub mod files;
+mod selection;
 pub mod write;
 
 use files::{Composed, Files};
+pub use selection::{Filter, Selection, Wants};
 
-/// What containers of this host want within reach: service names, or `*.` and a suffix.
-pub type Wants = BTreeSet<String>;
-
-/// Which services an output takes.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Patterns; `None` takes every service.
-    pub patterns: Option<Vec<GlobMatcher>>,
-}
-
-impl Filter {
-    fn takes(&self, name: &str, wants: &Wants) -> bool {
-        let Some(patterns) = &self.patterns else { return true };
-        patterns.iter().any(|pattern| pattern.is_match(name))
-            || wants.iter().any(|want| match want.strip_prefix("*.") {
-                Some(suffix) => name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')),
-                None => name == want,
-            })
-    }
-}
+/// Services that the files do not follow, and what the files have of them instead.
+pub type Kept = BTreeMap<Arc<str>, Option<Arc<Service>>>;
 
 /// One output and what it rendered so far.
 pub struct Output {
@@ -45,42 +28,45 @@ pub struct Output {
     node: Arc<Node>,
     status: Status,
     place: String,
-    filter: Filter,
-    wants: Wants,
-    /// All services and those it takes, as of the last turn.
-    offered: Services,
+    /// The services it takes, as of the last turn.
     seen: Services,
+    /// The services as the files have them.
+    standing: Services,
     files: Files,
     framed: bool,
     /// Services the plugin crashed on.
     retry: BTreeSet<Arc<str>>,
+    /// Services the plugin refused.
+    refused: BTreeSet<Arc<str>>,
     /// Services that changed since the files were last put into place, and their parts as they are there.
     before: BTreeMap<Arc<str>, Vec<Part>>,
     /// Parts that are tried again at the next turn: the check blamed none of them, or the fault may pass.
     waiting: BTreeMap<Arc<str>, Vec<Part>>,
-    /// Services to blame in this turn.
+    /// Services that the check is to blame on, until they change.
     held: BTreeSet<Arc<str>>,
+    /// Services left out because others have what they want.
+    beaten: BTreeSet<Arc<str>>,
     parallel: usize,
 }
 
 impl Output {
-    /// An output named `name` that takes what `filter` takes.
-    pub fn new(name: &str, plugin: Plugin, node: Arc<Node>, filter: Filter, status: Status) -> Self {
+    /// An output named `name`.
+    pub fn new(name: &str, plugin: Plugin, node: Arc<Node>, status: Status) -> Self {
         Output {
             plugin,
             node,
             status,
             place: format!("output {name}"),
-            filter,
-            wants: Wants::new(),
-            offered: Services::new(),
             seen: Services::new(),
+            standing: Services::new(),
             files: Files::new(),
             framed: false,
             retry: BTreeSet::new(),
+            refused: BTreeSet::new(),
             before: BTreeMap::new(),
             waiting: BTreeMap::new(),
             held: BTreeSet::new(),
+            beaten: BTreeSet::new(),
             parallel: std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * 2,
         }
     }
@@ -96,24 +82,23 @@ impl Output {
     }
 
     /// Renders the services that differ from the last turn, and those that failed then.
-    pub async fn update(&mut self, services: &Services, wants: &Wants) {
+    pub async fn update(&mut self, services: &Services) {
         self.frame().await;
-        self.held.clear();
         for (name, parts) in std::mem::take(&mut self.waiting) {
             self.set(&name, parts);
         }
         let mut changed = std::mem::take(&mut self.retry);
-        let taken = self.taken(services, wants);
-        for change in self.seen.diff(&taken) {
+        for change in self.seen.diff(services) {
             match change {
                 DiffItem::Add(name, _) | DiffItem::Update { new: (name, _), .. } | DiffItem::Remove(name, _) => {
                     changed.insert(Arc::clone(name));
                 }
             }
         }
-        self.seen = taken;
+        self.seen = services.clone();
         let (gone, render): (Vec<_>, Vec<_>) = changed.into_iter().partition(|name| !self.seen.contains_key(name));
         for name in gone {
+            self.refused.remove(&name);
             self.set(&name, Vec::new());
         }
         let work: Vec<Arc<Service>> = render.iter().filter_map(|name| self.seen.get(name).cloned()).collect();
@@ -141,16 +126,51 @@ impl Output {
 
     /// The files are in place: what they hold is the last good state.
     pub fn committed(&mut self) {
-        for name in std::mem::take(&mut self.before).into_keys() {
-            if !self.held.contains(&name) && !self.waiting.contains_key(&name) {
+        let beaten: BTreeSet<Arc<str>> = self.files.conflicts().into_keys().map(Arc::from).collect();
+        let back = std::mem::replace(&mut self.beaten, beaten);
+        for name in std::mem::take(&mut self.before).into_keys().chain(back) {
+            let blamed = self.held.contains(&name) || self.waiting.contains_key(&name);
+            if !blamed {
                 self.status.resolved(&self.place, &name);
             }
+            if blamed || self.refused.contains(&name) || self.retry.contains(&name) {
+                if self.files.parts(&name).is_empty() {
+                    self.standing.remove(&name);
+                }
+            } else {
+                self.stands(name);
+            }
         }
+        self.beaten.iter().for_each(|name| _ = self.standing.remove(name));
+    }
+
+    /// The files have a service as the catalog does.
+    fn stands(&mut self, name: Arc<str>) {
+        match self.seen.get(&name) {
+            Some(service) => _ = self.standing.insert(name, Arc::clone(service)),
+            None => _ = self.standing.remove(&name),
+        }
+    }
+
+    /// The services that the files do not follow, for whoever else brings the proxy after the catalog.
+    pub fn kept(&self) -> Kept {
+        let all = self.held.iter().chain(&self.refused).chain(&self.retry).chain(&self.beaten);
+        all.map(|name| (Arc::clone(name), self.standing.get(name).cloned())).collect()
     }
 
     /// Whether a line belongs to no one service: to the frame, or to several services alike.
     pub fn is_common(&self, path: &str, line: usize) -> bool {
         self.files.is_common(path, line)
+    }
+
+    /// Of files that cannot be side by side, the one that gives way: not the frame's, rather one that a service changed
+    /// than one that was good before, and the last by the name of its service.
+    pub fn yielding<'a>(&self, paths: &'a [String]) -> Option<&'a str> {
+        let rank = |path: &str| {
+            let name = self.files.service_at(path, 1).filter(|_| !self.files.is_common(path, 1));
+            (name.is_some(), name.is_some_and(|name| self.before.contains_key(name)), name.map(str::to_owned))
+        };
+        paths.iter().map(String::as_str).max_by_key(|path| rank(path))
     }
 
     /// Whether the parts that are there whatever the services are known.
@@ -248,39 +268,24 @@ impl Output {
             return;
         }
         match answer.map_err(|error| error.to_string()).and_then(sound) {
-            Ok(parts) => self.set(&name, parts),
-            Err(text) => self.status.problem(&self.place, &name, format!("it stays as it was: {text}")),
+            Ok(parts) => {
+                self.refused.remove(&name);
+                self.set(&name, parts);
+            }
+            Err(text) => {
+                self.status.problem(&self.place, &name, format!("it stays as it was: {text}"));
+                self.refused.insert(name);
+            }
         }
     }
 
     fn set(&mut self, name: &Arc<str>, parts: Vec<Part>) {
         self.waiting.remove(name);
+        self.held.remove(name);
         if !self.before.contains_key(name) {
             self.before.insert(Arc::clone(name), self.files.parts(name));
         }
         self.files.set(name, parts);
-    }
-
-    /// The services this output takes; work follows what changed, and the wishes when they did.
-    fn taken(&mut self, services: &Services, wants: &Wants) -> Services {
-        if self.filter.patterns.is_none() {
-            return services.clone();
-        }
-        let mut taken = if self.wants == *wants { self.seen.clone() } else { Services::new() };
-        let before = if self.wants == *wants { std::mem::take(&mut self.offered) } else { Services::new() };
-        for change in before.diff(services) {
-            match change {
-                DiffItem::Add(name, service) | DiffItem::Update { new: (name, service), .. } => {
-                    if self.filter.takes(name, wants) {
-                        taken.insert(Arc::clone(name), Arc::clone(service));
-                    }
-                }
-                DiffItem::Remove(name, _) => _ = taken.remove(name),
-            }
-        }
-        self.offered = services.clone();
-        self.wants.clone_from(wants);
-        taken
     }
 }
 
@@ -289,26 +294,5 @@ fn sound(parts: Vec<Part>) -> Result<Vec<Part>, String> {
     match parts.iter().find_map(|part| check_part(part).err()) {
         Some(error) => Err(format!("what the plugin returned is refused: {error}")),
         None => Ok(parts),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_filter_takes_patterns_and_wishes() {
-        let filter = |patterns: &[&str]| {
-            let globs = patterns.iter().map(|text| globset::Glob::new(text).unwrap().compile_matcher());
-            Filter { patterns: Some(globs.collect()) }
-        };
-        let wants: Wants = ["*.dev.app1.internal".to_owned(), "exact".to_owned()].into();
-        assert!(filter(&[]).takes("ghost.example.web.dev.app1.internal", &wants));
-        assert!(filter(&[]).takes("exact", &wants));
-        assert!(!filter(&[]).takes("dev.app1.internal", &wants));
-        assert!(!filter(&[]).takes("xdev.app1.internal", &wants));
-        assert!(filter(&["web*"]).takes("web-1", &Wants::new()));
-        assert!(!filter(&["web*"]).takes("db", &Wants::new()));
-        assert!(Filter::default().takes("anything", &Wants::new()));
     }
 }

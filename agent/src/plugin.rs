@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use tokio::runtime::Handle;
 
-use crate::model::{Container, Entry, Instance, Node, Part, Role, Service};
+use crate::model::{Change, Container, Entry, Instance, Node, Part, Reaction, Role, Service};
 
 mod bindings;
 mod convert;
@@ -317,6 +317,45 @@ impl Plugin {
             answers
         });
         called.await.unwrap_or_else(|error| vec![Err(lost(&error)); count])
+    }
+}
+
+/// How a running proxy is brought to the wanted state, for outputs that export it.
+impl Plugin {
+    /// What to ask the proxy about these changes, one line each.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn questions(&self, changes: &Arc<[Change]>) -> Result<Vec<String>, CallError> {
+        let changes = Arc::clone(changes);
+        call!(self, live, |warm, guest| {
+            let sides = convert::sides(&changes);
+            let records = convert::changes(&changes, &sides);
+            let records = convert::borrowed(&changes, &records);
+            guest.call_questions(&mut warm.store, &records).await
+        })
+    }
+
+    /// What to tell the proxy, given one answer for each question.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn react(
+        &self,
+        node: &Arc<Node>,
+        changes: &Arc<[Change]>,
+        answers: Vec<String>,
+    ) -> Result<Reaction, CallError> {
+        let (node, changes) = (Arc::clone(node), Arc::clone(changes));
+        let reaction = call!(self, live, |warm, guest| {
+            let node_pairs = convert::pairs(&node.attributes);
+            let sides = convert::sides(&changes);
+            let records = convert::changes(&changes, &sides);
+            let records = convert::borrowed(&changes, &records);
+            let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
+            guest.call_update(&mut warm.store, convert::node(&node, &node_pairs), &records, &answers).await
+        })?;
+        Ok(convert::reaction_back(reaction))
     }
 }
 

@@ -6,6 +6,8 @@
 //!
 //! * a command: its exit code;
 //! * a pid file: the signal was delivered, and `haproxy` and `nginx` have a new worker process after it;
+//! * the master socket of `HAProxy`: its answer, or its list of processes where it gives none;
+//! * a container, or whatever else the agent reaches for it: what that [`Call`] returns;
 //! * supervision: what the process says on its notify socket (`haproxy -Ws`), and its new worker process;
 //!   see [`Reload::Supervise`].
 //!
@@ -23,6 +25,8 @@ mod bind;
 mod check;
 mod command;
 mod lines;
+mod live;
+mod master;
 mod methods;
 mod notify;
 mod process;
@@ -32,6 +36,9 @@ mod signal;
 mod supervise;
 
 pub use check::{Place, Verdict};
+pub use live::Socket;
+pub use methods::Call;
+pub use reload::Failure;
 pub use signal::Signal;
 
 /// How to check and reload a proxy.
@@ -54,7 +61,7 @@ pub struct ProxyOptions {
 }
 
 /// How to make a proxy take up its files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Reload {
     /// Runs a command, an argument list in which `{dir}` is the output's directory. It ends with 0 when the proxy
     /// reloaded.
@@ -66,6 +73,10 @@ pub enum Reload {
         /// Signal that makes the process reload.
         signal: Signal,
     },
+    /// Gives the command `reload` at the socket of `HAProxy`'s master process, `haproxy -W -S SOCKET`.
+    MasterSocket(PathBuf),
+    /// Calls what reaches the proxy.
+    Call(Call),
     /// Runs the proxy itself, and reloads it with a signal.
     ///
     /// It is started with the first request, when the files are there, and again with a growing pause when it ends
@@ -137,6 +148,10 @@ impl Proxy {
             Some(Reload::PidFile { path, signal }) => {
                 tokio::spawn(reload::run(methods::ByPidFile { path, signal, limit }, line))
             }
+            Some(Reload::MasterSocket(path)) => {
+                tokio::spawn(reload::run(master::ByMasterSocket::new(path, limit), line))
+            }
+            Some(Reload::Call(call)) => tokio::spawn(reload::run(methods::ByCall { call, limit }, line)),
             Some(Reload::Supervise { command, signal }) => {
                 let supervisor = supervise::Supervisor::new(&options.name, &dir, &command, signal, limit);
                 tokio::spawn(reload::run(supervisor, line))

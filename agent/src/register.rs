@@ -9,20 +9,22 @@ use anyhow::{Context, Result};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::backoff::Backoff;
 use crate::docker::Watched;
 use crate::grouping::Grouping;
 use crate::health;
 use crate::layout::Encoder;
-use crate::model::Containers;
+use crate::model::{Containers, Holder, Node, Presence, PresenceState};
 use crate::output::Wants;
-use crate::registry::{Desired, Farewell, Look, Registry, plan};
+use crate::registry::{Desired, Farewell, Look, Registry, Step, plan};
 use crate::status::Status;
 
 /// Time for taking registrations back before the process ends all the same.
 const FAREWELL: Duration = Duration::from_secs(8);
+/// Time of it for telling the others.
+const LEAVE: Duration = Duration::from_secs(3);
 
 /// What the loop works with.
 pub struct Register {
@@ -30,6 +32,8 @@ pub struct Register {
     pub grouping: Grouping,
     /// Instances to entries.
     pub encoder: Encoder,
+    /// The host whose agent says that it is there, where several hosts write.
+    pub presence: Option<Arc<Node>>,
     /// Where the wishes of containers go.
     pub wants: watch::Sender<Wants>,
     /// The board.
@@ -90,7 +94,13 @@ impl Register {
         }
         let leave = self.leave.load(Ordering::Acquire);
         let farewell = if leave { Farewell::Leave } else { Farewell::Withdraw };
-        let ended = tokio::time::timeout(FAREWELL, registry.withdraw(farewell)).await;
+        let ended = tokio::time::timeout(FAREWELL, async {
+            if !leave {
+                self.take_leave(&*registry).await;
+            }
+            registry.withdraw(farewell).await
+        });
+        let ended = ended.await;
         let ended = ended.context("the registry did not answer in time").and_then(|ended| Ok(ended?));
         match ended {
             Err(error) if leave => warn!(error = %format_args!("{error:#}"), "registrations are left as they are"),
@@ -99,6 +109,23 @@ impl Register {
         }
         info!("registrations are {}", if leave { "left" } else { "taken back" });
         Ok(())
+    }
+
+    /// What the agent says of itself: key and value.
+    fn says(&self, state: PresenceState) -> Option<(String, Arc<str>)> {
+        let node = self.presence.as_ref()?;
+        Some((Presence::key(&node.name), Presence::new(node, state).to_text().into()))
+    }
+
+    /// Says that it leaves, so that nobody takes what it takes back for a loss.
+    async fn take_leave(&self, registry: &dyn Registry) {
+        let Some((key, value)) = self.says(PresenceState::Leaving) else { return };
+        let steps = [Step::Note { key, value }];
+        match tokio::time::timeout(LEAVE, registry.apply(&steps)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "others are not told that this host leaves"),
+            Err(_) => debug!("others are not told that this host leaves: no answer in time"),
+        }
     }
 
     async fn turn(&mut self, containers: &Containers, registry: &dyn Registry, look: Look) -> Result<()> {
@@ -111,10 +138,14 @@ impl Register {
             changed
         });
         let entries = self.encoder.update(&self.grouping.offers()).await;
-        let desired: BTreeMap<_, _> =
+        let mut desired: BTreeMap<_, _> =
             entries.into_iter().map(|(key, (value, holder))| (key, Desired { value, holder })).collect();
+        let here = self.says(PresenceState::Here);
+        desired.extend(here.clone().map(|(key, value)| (key, Desired { value, holder: Holder::Host })));
         let held = registry.held(look).await.context("what is held cannot be read")?;
-        let steps = plan(&held, &desired);
+        let mut steps = plan(&held, &desired);
+        // Who sees it knows that all the rest is there.
+        steps.sort_by_key(|step| here.as_ref().is_some_and(|(key, _)| step.key() == key));
         registry.apply(&steps).await.context("registrations cannot be written")?;
         if !steps.is_empty() {
             info!(steps = steps.len(), held = desired.len(), "registrations are up to date");

@@ -11,6 +11,7 @@
 //! - a follower gets a complete listing first and every change after it, and is never shown less because a
 //!   connection broke;
 //! - an entry that is held and unchanged is not written again;
+//! - an entry that another host holds is left to it, reported, and taken over when that host leaves it;
 //! - a host's own entries ([`Holder::Host`]) go when the host withdraws or has been silent for the lease's time to
 //!   live; a shared entry ([`Holder::All`]) goes with the last of the hosts that give it.
 
@@ -21,6 +22,7 @@ use tokio::sync::watch::Receiver;
 
 use crate::model::{Entries, Holder};
 
+mod claim;
 mod client;
 mod commit;
 pub mod etcd;
@@ -115,6 +117,14 @@ pub enum Step {
         /// The value.
         value: Arc<str>,
     },
+    /// Write over an entry of this host's own what others read for one time to live after the host has withdrawn; it is
+    /// held no longer. Nothing is written where the entry is not this host's.
+    Note {
+        /// The key.
+        key: String,
+        /// The value.
+        value: Arc<str>,
+    },
     /// Delete an entry of this host's own.
     Delete {
         /// The key.
@@ -131,7 +141,11 @@ impl Step {
     /// The key it changes.
     pub fn key(&self) -> &str {
         match self {
-            Step::Put { key, .. } | Step::Share { key, .. } | Step::Delete { key } | Step::Release { key } => key,
+            Step::Put { key, .. }
+            | Step::Share { key, .. }
+            | Step::Note { key, .. }
+            | Step::Delete { key }
+            | Step::Release { key } => key,
         }
     }
 }
@@ -154,6 +168,8 @@ pub struct RegistryStatus {
     pub connected: bool,
     /// Why the last call was not answered, or was refused.
     pub error: Option<String>,
+    /// Keys that other hosts hold, and what to do about it.
+    pub contested: BTreeMap<String, String>,
 }
 
 /// Why a registry did not do what it was asked.

@@ -43,6 +43,9 @@ pub struct OutputState {
     pub writes: u64,
     /// Reloads that succeeded.
     pub reloads: u64,
+    /// Changes of services that the running proxy took without a reload; none when it takes none that way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<u64>,
     /// Whether the proxy runs what was written last.
     pub settled: bool,
     /// What went wrong last, while it does.
@@ -120,6 +123,14 @@ impl Status {
         warn!(unit = printable(unit), "{place}: {}", printable(&text));
         board.problems.insert(key, (text, since));
         drop(board);
+        self.bump();
+    }
+
+    /// Changes the text of a problem that stands, without another line in the log.
+    pub fn update(&self, place: &str, unit: &str, text: String) {
+        if let Some(known) = self.board().problems.get_mut(&(place.to_owned(), unit.to_owned())) {
+            known.0 = text;
+        }
         self.bump();
     }
 

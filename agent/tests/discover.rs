@@ -14,7 +14,7 @@ use waypost::discover::{self, Inputs, Pace, Reading, Target};
 use waypost::layout::{Decoder, Layout};
 use waypost::model::{Attributes, Entries, Node, Services};
 use waypost::output::write::Directory;
-use waypost::output::{Filter, Output, Wants};
+use waypost::output::{Filter, Output, Selection, Wants};
 use waypost::plugin::{Host, Limits, Plugin, Source};
 use waypost::proxy::{Proxy, ProxyOptions, Reload};
 use waypost::status::Status;
@@ -60,11 +60,11 @@ impl Loop {
         let (wants, wanted) = watch::channel(Wants::new());
         let (catalog, services) = watch::channel::<Option<Services>>(None);
         let decoder = Decoder::new(Layout::new(plugin(&host, "json").await).await.unwrap(), status.clone());
-        let output = Output::new("haproxy", plugin(&host, "haproxy").await, node, filter, status.clone());
+        let output = Output::new("haproxy", plugin(&host, "haproxy").await, node, status.clone());
         let target = target(directory.path());
-        let inputs = Inputs { services, wants: wanted };
+        let inputs = Inputs { services, wants: wanted, selection: Selection::new(filter) };
         let pace = Pace { min: Duration::from_millis(10), max: Duration::from_millis(50) };
-        let reading = Reading { entries: followed, decoder };
+        let reading = Reading { entries: followed, decoder, doubt: None };
         let tasks = vec![
             tokio::spawn(discover::serve(output, inputs, target, pace, status.clone(), stop.clone())),
             tokio::spawn(discover::follow(vec![reading], catalog, status.clone(), stop.clone())),
@@ -150,6 +150,7 @@ fn target(root: &Path) -> Target {
         name: "haproxy".to_owned(),
         directory,
         proxy: Proxy::new(options, CancellationToken::new()),
+        live: None,
         leave: Arc::default(),
     }
 }

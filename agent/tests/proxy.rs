@@ -5,6 +5,7 @@
 #[cfg(test)]
 mod proxy {
     mod foreign;
+    mod master;
     mod site;
     mod supervised;
 }

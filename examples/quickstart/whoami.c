@@ -6,7 +6,8 @@
  *            TCP: greets with that line and sends every line back
  *   LINGER   seconds to go on after SIGTERM (default 0)
  *
- * GET /sick and GET /well decide what GET /health answers; `whoami check` asks for that and fails on 503.
+ * GET /sick and GET /well decide what GET /health answers; `whoami check` asks for that and fails on 503. GET /slow/N takes N
+ * tenths of a second: a line comes with each.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -51,7 +52,22 @@ static int say(int client, const char *text, size_t length) {
     return 0;
 }
 
+static int answer_slowly(int client, int lines) {
+    char text[600];
+    int length = snprintf(text, sizeof text, "I'm %s\n", host);
+    dprintf(client, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", lines * length);
+    for (int i = 0; i < lines; i++) {
+        usleep(100000);
+        if (say(client, text, (size_t)length) != 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int answer(int client, const char *request) {
+    int lines = 0;
+    if (sscanf(request, "GET /slow/%d ", &lines) == 1 && lines > 0 && lines <= 6000)
+        return answer_slowly(client, lines);
     const char *status = "200 OK";
     char body[300], reply[600];
     if (strncmp(request, "GET /sick ", 10) == 0)

@@ -1,10 +1,11 @@
 //! A real Docker engine on a host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
+use crate::bundle;
 use crate::container::Container;
 use crate::host::Host;
 use crate::leftovers::control_group;
@@ -41,12 +42,22 @@ impl<'a> Engine<'a> {
     /// Makes an image of the `whoami` program with Dockerfile instructions such as `EXPOSE 8000`.
     #[track_caller]
     pub fn image(&self, name: &str, instructions: &[&str]) {
+        self.import(name, whoami::archive(), instructions);
+    }
+
+    /// Makes an image of a program of this machine, such as `haproxy`, and its libraries.
+    #[track_caller]
+    pub fn image_of(&self, name: &str, program: &str) {
+        self.import(name, &bundle::archive(program, self.host.dir()), &[]);
+    }
+
+    #[track_caller]
+    fn import(&self, name: &str, archive: &Path, instructions: &[&str]) {
         let mut arguments = vec!["import"];
         for instruction in instructions {
             arguments.extend(["--change", instruction]);
         }
-        let archive = whoami::archive().to_str().expect("a path in UTF-8");
-        arguments.extend([archive, name]);
+        arguments.extend([archive.to_str().expect("a path in UTF-8"), name]);
         self.docker(&arguments);
     }
 

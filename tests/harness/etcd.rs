@@ -49,6 +49,13 @@ impl<'a> Etcd<'a> {
         self.server.wait(SOON);
     }
 
+    /// Kills it and starts it again without any data.
+    pub fn lose_data(&mut self) {
+        self.stop();
+        std::fs::remove_dir_all(self.host.dir().join("etcd")).expect("its data");
+        self.start_again();
+    }
+
     /// The keys below `prefix` and their values.
     #[track_caller]
     pub fn entries(&self, prefix: &str) -> BTreeMap<String, String> {

@@ -11,6 +11,7 @@
 
 mod agent;
 mod built;
+mod bundle;
 mod compiled;
 mod container;
 mod dns;
@@ -50,7 +51,7 @@ pub use lab::Lab;
 pub use load::{Load, LoadOptions, Outcome, Tally};
 pub use nginx::Nginx;
 pub use process::{Process, Signal, find_program};
-pub use sections::{agent_section, docker_section, etcd_section, haproxy_section};
+pub use sections::{agent_section, docker_section, etcd_section, haproxy_section, nginx_section};
 pub use server::Server;
 pub use wait::{always, eventually};
 pub use watch::Watch;

@@ -34,3 +34,15 @@ pub fn haproxy_section(host: &Host) -> String {
 /// A setting of [`haproxy_section`]: `HAProxy` tells of every request that did not go well, in the agent's log.
 pub(crate) const TELLS: &str = "global-lines = [\"log stdout format raw local0\"], \
                                 defaults-lines = [\"option httplog\", \"option dontlog-normal\"]";
+
+/// An `[[output]]` of the plugin `nginx`, checked and supervised by the agent, with streams; further keys of its settings may
+/// follow.
+pub fn nginx_section(host: &Host) -> String {
+    let command = r#""nginx", "-e", "stderr", "-p", "{dir}", "-c", "{dir}/nginx.conf""#;
+    format!(
+        "[[output]]\nplugin = \"nginx\"\ndirectory = \"{}\"\ncheck = [{command}, \"-t\"]\n\
+         reload = {{ supervise = [{command}, \"-g\", \"daemon off;\"], signal = \"HUP\" }}\n\
+         [output.settings]\nstream = \"/usr/lib/nginx/modules/ngx_stream_module.so\"\n",
+        proxy_dir(host).display()
+    )
+}

@@ -1,7 +1,8 @@
 //! The floor: what a start has to go through at least, written down without anything else.
 //!
-//! Docker event, inspection, etcd put; etcd watch, one file, one signal to `HAProxy`. Nothing is checked, retried,
-//! ordered, leased, synced to disk or taken over; the file says of each container what the agent's says.
+//! Docker event, inspection, etcd put; etcd watch, one file, one signal to `HAProxy`, or one line on its control socket
+//! ([`live`]). Nothing is checked, retried, ordered, leased, synced to disk or taken over; the file says of each
+//! container what the agent's says.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,6 +15,8 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use etcd_client::{Client, EventType, WatchOptions};
 use futures::StreamExt;
 use rustix::process::{Pid, Signal, kill_process};
+
+mod live;
 
 const PREFIX: &str = "/floor/";
 /// Seconds that Docker may take to answer.
@@ -34,14 +37,21 @@ pub(crate) struct Options {
     /// Directory of `HAProxy`'s file
     #[arg(long)]
     dir: PathBuf,
+    /// Speak to `HAProxy` on its control socket instead of reloading it
+    #[arg(long)]
+    live: bool,
 }
 
 /// Registers containers and routes to them until it is killed.
 pub(crate) async fn run(options: &Options) -> Result<()> {
     let etcd = Client::connect([&options.etcd], None).await?;
     let docker = Docker::connect_with_unix(&options.docker, PATIENCE, API_DEFAULT_VERSION)?;
-    let route = route(etcd.clone(), options.dir.join("haproxy.cfg"));
-    tokio::try_join!(route, register(&docker, etcd, &options.address)).map(|_| ())
+    let register = register(&docker, etcd.clone(), &options.address);
+    if options.live {
+        tokio::try_join!(live::route(etcd, &options.dir), register).map(|_| ())
+    } else {
+        tokio::try_join!(route(etcd, options.dir.join("haproxy.cfg")), register).map(|_| ())
+    }
 }
 
 async fn register(docker: &Docker, mut etcd: Client, address: &str) -> Result<()> {

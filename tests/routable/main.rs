@@ -3,12 +3,15 @@
 //!
 //! ```text
 //! cargo build --release && cargo run --release -p waypost-tests --bin start-to-routable -- --containers 100
+//! cargo run --release -p waypost-tests --bin start-to-routable -- --containers 100 --way first
+//! cargo run --release -p waypost-tests --bin start-to-routable -- --containers 100 --way joins
 //! ```
 //!
 //! Runs as root (it makes namespaces) and needs what `tests/run` installs; takes some four minutes. Two hosts, each with
 //! a Docker engine and an `HAProxy` of its own, share one etcd and take turns: on one the agent routes, on the
 //! other the least program that can ([`floor`]). A turn begins at the engine's own time of the start and ends with
-//! the first good answer to a new connection; connections follow each other a millisecond apart.
+//! the first good answer to a new connection; connections follow each other a millisecond apart. `--way` says what
+//! the container is and how it reaches the proxy: by a reload, or live over the control socket.
 
 #![allow(clippy::disallowed_methods)] // it measures wall time, and lets a burst pass before it measures the next
 
@@ -22,6 +25,7 @@ use harness::{
     haproxy_section,
 };
 
+mod ends;
 mod floor;
 mod footprint;
 
@@ -40,12 +44,36 @@ struct Arguments {
     /// Containers started on each side
     #[arg(long, default_value_t = 100)]
     containers: usize,
+    /// How the container reaches the proxy
+    #[arg(long, value_enum, default_value_t = Way::Reload)]
+    way: Way,
     /// Let the agent put files into place without asking `haproxy -c` first
     #[arg(long)]
     without_check: bool,
     /// Starts of the agent, for its time to the first file
     #[arg(long, default_value_t = 20)]
     starts: usize,
+}
+
+/// What a container is to the proxy, and how it gets there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Way {
+    /// The first of a new http service, by a reload
+    Reload,
+    /// The first of a new http service, over the control socket
+    First,
+    /// One more of a service, over the control socket
+    Joins,
+}
+
+impl Way {
+    fn service(self, number: usize) -> String {
+        if self == Way::Joins { "web".to_owned() } else { format!("c{number}") }
+    }
+
+    fn domain(self, number: usize) -> String {
+        format!("{}.example.com", self.service(number))
+    }
 }
 
 #[derive(Subcommand)]
@@ -72,26 +100,35 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let (our_engine, their_engine) = (Engine::start(&ours), Engine::start(&theirs));
     let mut agent = Agent::start(&ours, "agent", &configuration(&our_engine, &etcd, arguments));
     agent.logs(&["is ready"]);
-    let _floor = start_floor(&their_engine, &etcd)?;
+    let _floor = start_floor(&their_engine, &etcd, arguments.way)?;
     eventually(START, "the floor's HAProxy listens", || theirs.connect(80));
     let fresh = footprint::memory(&agent)?;
+    for engine in [&our_engine, &their_engine] {
+        anchor(engine, arguments.way);
+    }
 
     let (mut waypost, mut floor) = (Vec::new(), Vec::new());
+    let (mut our_ends, mut their_ends) = (Vec::new(), Vec::new());
     for number in 0..WARM_UP + arguments.containers {
         // Who comes first changes from turn to turn.
-        let mut sides = [(&our_engine, &mut waypost), (&their_engine, &mut floor)];
+        let mut sides = [(&our_engine, &mut waypost, &mut our_ends), (&their_engine, &mut floor, &mut their_ends)];
         sides.rotate_left(number % 2);
-        for (engine, times) in sides {
-            let time =
-                turn(engine, number).with_context(|| format!("container {number} on {}", engine.host().name()))?;
+        for (engine, times, ends) in sides {
+            let turned = turn(engine, number, arguments.way);
+            let (start, end) = turned.with_context(|| format!("container {number} on {}", engine.host().name()))?;
             if number >= WARM_UP {
-                times.push(time);
+                times.push(start);
+                ends.extend(end);
             }
         }
     }
     agent.lives();
     println!("container start to the first answer through HAProxy, {} containers, milliseconds", arguments.containers);
     println!("{}", table(&mut waypost, &mut floor));
+    if !our_ends.is_empty() {
+        println!("container killed to its server gone from HAProxy, milliseconds");
+        println!("{}", table(&mut our_ends, &mut their_ends));
+    }
     println!("memory of the agent (labels, json, haproxy), idle after its start: {fresh}");
     println!(
         "the same, idle after {} containers came and went: {}",
@@ -112,24 +149,42 @@ fn configuration(engine: &Engine<'_>, etcd: &Etcd<'_>, arguments: &Arguments) ->
             .filter(|line| !line.starts_with("check"))
             .fold(String::new(), |text, line| text + line + "\n");
     }
+    if arguments.way != Way::Reload {
+        let socket = ends::socket(engine.host(), "proxy");
+        _ = write!(output, "live = {{ socket = \"{0}\" }}\nsettings = {{ socket = \"{0}\" }}\n", socket.display());
+    }
     [&agent_section(engine.host()), &docker_section(engine), &etcd_section(etcd, "15s"), lists, &output].concat()
 }
 
-fn start_floor(engine: &Engine<'_>, etcd: &Etcd<'_>) -> Result<harness::Process> {
+fn start_floor(engine: &Engine<'_>, etcd: &Etcd<'_>, way: Way) -> Result<harness::Process> {
     let host = engine.host();
     let endpoint = engine.endpoint();
     let socket = endpoint.strip_prefix("unix://").context("a socket")?;
     let mut command = host.command(std::env::current_exe()?);
     command.args(["floor", "--docker", socket, "--etcd", &etcd.url(), "--address", &host.address().to_string()]);
-    command.arg("--dir").arg(host.dir());
+    command.arg("--dir").arg(host.dir()).args((way != Way::Reload).then_some("--live"));
     Ok(host.spawn("floor", command))
 }
 
-/// Starts a container that was made before, asks for it until it answers, and removes it.
-fn turn(engine: &Engine<'_>, number: usize) -> Result<Duration> {
-    let domain = format!("c{number}.example.com");
-    let labels = [format!("waypost.domain={domain}"), format!("waypost.service=c{number}")];
-    let id = engine.docker(&["create", "--publish", "8000", "--label", &labels[0], "--label", &labels[1], "whoami"]);
+/// The front end of http services comes with the first of them, and a service that others join has one already.
+fn anchor(engine: &Engine<'_>, way: Way) {
+    let id = create(engine, way, usize::MAX);
+    engine.docker(&["start", &id]);
+    eventually(SOON, "the first container is served", || {
+        first_answer(engine.host(), &way.domain(usize::MAX), &id[..12])
+    });
+}
+
+fn create(engine: &Engine<'_>, way: Way, number: usize) -> String {
+    let labels = [format!("waypost.domain={}", way.domain(number)), format!("waypost.service={}", way.service(number))];
+    engine.docker(&["create", "--publish", "8000", "--label", &labels[0], "--label", &labels[1], "whoami"])
+}
+
+/// Starts a container that was made before, asks for it until it answers, and removes it; gives the time of its start and,
+/// where others stay, of its end.
+fn turn(engine: &Engine<'_>, number: usize, way: Way) -> Result<(Duration, Option<Duration>)> {
+    let domain = way.domain(number);
+    let id = create(engine, way, number);
     std::thread::sleep(REST);
     let answered = std::thread::scope(|scope| {
         let start = scope.spawn(|| engine.try_docker(&["start", &id]));
@@ -137,26 +192,39 @@ fn turn(engine: &Engine<'_>, number: usize) -> Result<Duration> {
         start.join().expect("the starting thread")?;
         answered
     })?;
-    let started = engine.docker(&["inspect", "--format", "{{.State.StartedAt}}", &id]);
-    let started = humantime::parse_rfc3339(&started).with_context(|| format!("{started:?} is no time"))?;
+    let started = time_of(engine, &id, "StartedAt")?;
+    let mut end = None;
+    if way == Way::Joins {
+        std::thread::sleep(REST);
+        let gone = std::thread::scope(|scope| {
+            let kill = scope.spawn(|| engine.try_docker(&["kill", &id]));
+            let gone = ends::gone(engine.host(), &id[..12]);
+            kill.join().expect("the killing thread")?;
+            gone
+        })?;
+        end = Some(gone.duration_since(time_of(engine, &id, "FinishedAt")?)?);
+    }
     engine.docker(&["rm", "--force", &id]);
     eventually(SOON, "the route is taken back", || {
-        let status = ask(engine.host(), &domain).map_or(0, |(status, _)| status);
-        ensure!(status != 200, "it still answers");
+        let answer = ask(engine.host(), &domain);
+        let answers = answer.is_ok_and(|(status, body)| status == 200 && body.contains(&id[..12]));
+        ensure!(!answers, "it still answers");
         Ok(())
     });
-    Ok(answered.duration_since(started)?)
+    Ok((answered.duration_since(started)?, end))
+}
+
+/// When the engine says that a container started or finished.
+fn time_of(engine: &Engine<'_>, id: &str, what: &str) -> Result<SystemTime> {
+    let text = engine.docker(&["inspect", "--format", &format!("{{{{.State.{what}}}}}"), id]);
+    humantime::parse_rfc3339(&text).with_context(|| format!("{text:?} is no time"))
 }
 
 fn first_answer(host: &Host, domain: &str, id: &str) -> Result<SystemTime> {
     let deadline = Instant::now() + SOON;
     loop {
         match ask(host, domain) {
-            Ok((200, body)) => {
-                let now = SystemTime::now();
-                ensure!(body.contains(id), "{domain} is answered by {body:?}, expected {id}");
-                return Ok(now);
-            }
+            Ok((200, body)) if body.contains(id) => return Ok(SystemTime::now()),
             last => ensure!(Instant::now() < deadline, "not within {SOON:?}; last seen: {last:?}"),
         }
         std::thread::sleep(EVERY);

@@ -105,6 +105,79 @@ fn what_would_be_written_is_shown_and_changes_nothing() {
 }
 
 #[test]
+fn files_are_written_once_for_an_image_that_starts_its_proxy_then() {
+    let lab = Lab::new();
+    let host = lab.host("web");
+    let engine = Engine::start(&host);
+    let container = engine.run(&["--publish", "8000", "--label", "waypost.service=web", "whoami"]);
+    // Two services want one port: the second by name is held back, and named.
+    let port = ["--label", "waypost.listen-port=7000", "--label", "waypost.protocol=tcp"];
+    for service in ["waypost.service=tcp-a", "waypost.service=tcp-b"] {
+        engine.run(&[&["--publish", "8000", "--label", service][..], &port, &["whoami"]].concat());
+    }
+    let config = host.dir().join("agent.toml");
+    let grouping = "[[grouping]]\nplugin = \"labels\"\n";
+    let text = [&agent_section(&host), &docker_section(&engine), grouping, &haproxy_section(&host)].concat();
+    std::fs::write(&config, &text).unwrap();
+    let arguments = ["render", "--once", "--wait", "20s", "--config", config.to_str().unwrap()];
+    let done = waypost(&host, &arguments);
+    assert!(done.status.success(), "{}", complained(&done));
+    assert!(printed(&done).contains("proxy written, 3 services"), "{}", printed(&done));
+    assert!(complained(&done).contains("output haproxy: tcp-b: it is left out"), "{}", complained(&done));
+    let file = std::fs::read_to_string(host.dir().join("proxy/haproxy.cfg")).unwrap();
+    assert!(file.contains(container.short_id()) && file.contains("tcp-a"), "{file}");
+    assert!(!host.dir().join("proxy/.waypost-haproxy.pid").exists(), "a proxy was started");
+    let again = waypost(&host, &arguments);
+    assert!(again.status.success() && printed(&again).contains("as it was"), "{}", printed(&again));
+
+    // What the check refuses as a whole is not written, and a running agent does it by itself.
+    let checked = text.lines().map(|line| if line.starts_with("check") { "check = [\"false\"]" } else { line });
+    let checked = format!("{}\n", checked.collect::<Vec<_>>().join("\n"));
+    std::fs::write(&config, checked.replace("haproxy.cfg", "other.cfg")).unwrap();
+    std::fs::write(host.dir().join("proxy/haproxy.cfg"), "old\n").unwrap();
+    let refused = waypost(&host, &arguments);
+    assert_eq!(refused.status.code(), Some(1), "{}", complained(&refused));
+    assert!(complained(&refused).contains("the old files stay"), "{}", complained(&refused));
+    assert_eq!(std::fs::read_to_string(host.dir().join("proxy/haproxy.cfg")).unwrap(), "old\n");
+    let mut agent = Agent::start(&host, "agent", &text);
+    let beside = waypost(&host, &arguments);
+    assert_eq!(beside.status.code(), Some(1), "{}", complained(&beside));
+    assert!(complained(&beside).contains("in use by another agent"), "{}", complained(&beside));
+    agent.lives();
+}
+
+#[test]
+fn writing_once_waits_for_the_registry_and_gives_up_in_time() {
+    let lab = Lab::new();
+    let mut etcd = lab.etcd();
+    let host = lab.host("edge");
+    let config = host.dir().join("once.toml");
+    let layout = "[[layout]]\nplugin = \"json\"\n";
+    let text =
+        [&agent_section(&host), "register = false\n", &etcd_section(&etcd, "15s"), layout, &haproxy_section(&host)];
+    std::fs::write(&config, text.concat()).unwrap();
+    let value =
+        r#"{"address":"10.0.0.9","port":80,"transport":"tcp","readiness":"ready","attributes":{"protocol":"http"}}"#;
+    etcd.put("/waypost/services/web/a", value);
+    etcd.stop();
+    let once = |wait: &str| waypost(&host, &["render", "--once", "--wait", wait, "--config", config.to_str().unwrap()]);
+    let late = once("1s");
+    assert_eq!(late.status.code(), Some(1), "{}", complained(&late));
+    assert!(complained(&late).contains("was not listed in time"), "{}", complained(&late));
+    assert!(!host.dir().join("proxy/haproxy.cfg").exists());
+    let done = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| once("60s"));
+        etcd.start_again();
+        waiting.join().unwrap()
+    });
+    assert!(done.status.success(), "{}", complained(&done));
+    let file = std::fs::read_to_string(host.dir().join("proxy/haproxy.cfg")).unwrap();
+    assert!(file.contains("10.0.0.9:80"), "{file}");
+    let wrong = waypost(&host, &["render", "--once", "--diff"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", complained(&wrong));
+}
+
+#[test]
 fn shipped_plugins_describe_themselves() {
     let done = waypost_here(&repository(), &["plugin", "list"]);
     let table = printed(&done);
@@ -118,6 +191,7 @@ fn shipped_plugins_describe_themselves() {
         ("services", "layout"),
         ("skydns", "layout"),
         ("haproxy", "output"),
+        ("nginx", "output"),
     ];
     for (name, kind) in shipped {
         let row = table.lines().find(|line| line.split_whitespace().next() == Some(name));

@@ -44,7 +44,14 @@ fn a_stopped_agent_takes_its_keys_along_at_once() {
     let mut agent = Agent::start(&host, "agent", &registering(&engine, &etcd));
     registered(&etcd, "both are registered", SOON, &[containers[0].short_id(), containers[1].short_id()]);
     assert!(agent.stop().success(), "{}", agent.log());
-    assert_eq!(etcd.keys("/waypost/"), [""; 0], "keys are left when the agent has ended");
+    assert_eq!(etcd.keys("/waypost/services/"), [""; 0], "keys are left when the agent has ended");
+    let last = etcd.entries("/waypost/agents/");
+    assert!(last["/waypost/agents/web"].contains("leaving"), "others are not told: {last:?}");
+    eventually(TTL + SLACK, "the last word goes too", || {
+        let keys = etcd.keys("/waypost/");
+        ensure!(keys.is_empty(), "{keys:?}");
+        Ok(())
+    });
 }
 
 #[test]

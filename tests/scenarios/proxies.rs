@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::ensure;
 use harness::{
-    Agent, Container, Engine, Haproxy, Host, Lab, SOON, agent_section, docker_section, eventually, haproxy_section,
+    Agent, Container, Engine, Haproxy, Host, Lab, SOON, agent_section, docker_section, etcd_section, eventually,
+    haproxy_section, waypost,
 };
 
 /// An agent with the embedded registry, and an output with these further lines instead of supervision.
@@ -166,5 +167,60 @@ fn what_two_services_want_goes_to_the_first_by_name() {
         ensure!(seen == late.greeting(), "{seen}");
         Ok(())
     });
+    agent.lives();
+}
+
+/// An `[[output]]` of its own port, directory and pace.
+fn output(host: &Host, name: &str, port: u16, more: &str) -> String {
+    let directory = host.dir().join(name);
+    std::fs::create_dir_all(&directory).unwrap();
+    format!(
+        "[[output]]\nplugin = \"haproxy\"\ndirectory = \"{}\"\n{more}\n\
+         check = [\"haproxy\", \"-c\", \"-f\", \"{{dir}}/haproxy.cfg\"]\n\
+         reload = {{ supervise = [\"haproxy\", \"-Ws\", \"-f\", \"{{dir}}/haproxy.cfg\"] }}\n\
+         settings = {{ http-bind = \"*:{port}\", stats-bind = \"127.0.0.1:{}\" }}\n",
+        directory.display(),
+        port + 2000
+    )
+}
+
+#[test]
+fn several_outputs_each_have_their_services_their_directory_and_their_pace() {
+    let lab = Lab::new();
+    let etcd = lab.etcd();
+    let host = lab.host("edge");
+    let engine = Engine::start(&host);
+    let container = engine.run(&["--publish", "8000", "whoami"]);
+    let text = [
+        &agent_section(&host),
+        "register = false\n",
+        &etcd_section(&etcd, "15s"),
+        &output(&host, "all", 80, ""),
+        &output(&host, "inner", 81, "services = [\"*.inner\"]\ndebounce = { min = \"2s\", max = \"20s\" }"),
+    ];
+    let mut agent = Agent::start(&host, "agent", &text.concat());
+    let put = |service: &str| {
+        let value = serde_json::json!({"service": service, "id": "a", "address": host.address(), "transport": "tcp",
+            "port": container.published("8000"), "readiness": "ready", "attributes": {"protocol": "http", "domain": service}});
+        etcd.put(&format!("/waypost/services/{service}/a"), &value.to_string());
+    };
+    let answer = |port: u16, name: &str| host.connect(port)?.get_of(name, "/")?.good();
+    put("web.outer");
+    eventually(SOON, "the first output routes it", || answer(80, "web.outer"));
+    // A storm: each change comes long before the second output has been quiet for its two seconds.
+    for number in 0..12 {
+        put(&format!("s{number}.inner"));
+    }
+    for port in [80, 81] {
+        eventually(SOON, &format!("port {port} routes the last of them"), || answer(port, "s11.inner"));
+        assert_eq!(answer(port, "s0.inner").unwrap(), container.greeting());
+    }
+    assert!(answer(81, "web.outer").is_err(), "the second output takes what is not its own");
+    let config = host.dir().join("agent.toml");
+    let report = waypost(&host, &["catalog", "--json", "--config", config.to_str().unwrap()]);
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
+    let writes = |name: &str| report["outputs"][name]["writes"].as_u64().unwrap();
+    // Its frame, the first change of a quiet system, and the rest of the storm; one more when the machine was slow.
+    assert!(writes("haproxy-2") <= 4 && writes("haproxy-2") < writes("haproxy"), "{}", report["outputs"]);
     agent.lives();
 }

@@ -24,9 +24,9 @@ use tokio::runtime::Runtime;
 use waypost::catalog::Catalog;
 use waypost::layout::{Decoder, Layout};
 use waypost::model::{Entries, Services};
+use waypost::output::Output;
 use waypost::output::files::Composed;
 use waypost::output::write::Directory;
-use waypost::output::{Filter, Output, Wants};
 use waypost::plugin::{Host, Limits, Plugin, Source};
 use waypost::status::Status;
 use waypost_plugin_sdk::{sample, settings};
@@ -61,7 +61,7 @@ impl Bench {
     }
 
     fn line(&self) -> Line {
-        let output = Output::new("haproxy", self.haproxy.clone(), node(), Filter::default(), self.status.clone());
+        let output = Output::new("haproxy", self.haproxy.clone(), node(), self.status.clone());
         Line { decoder: self.decoder(), catalog: Catalog::default(), output }
     }
 
@@ -93,7 +93,7 @@ impl Line {
     async fn update(&mut self, entries: &Entries) {
         self.decoder.update(entries).await;
         self.catalog.update(0, self.decoder.directories());
-        self.output.update(self.catalog.services(), &Wants::new()).await;
+        self.output.update(self.catalog.services()).await;
     }
 }
 
@@ -187,7 +187,7 @@ fn render(c: &mut Criterion) {
         let fleet = Fleet::new(instances, instances / 10);
         let services = bench.services(&fleet);
         let mut line = bench.line();
-        bench.runtime.block_on(line.output.update(&services, &Wants::new()));
+        bench.runtime.block_on(line.output.update(&services));
         check(&line.output.compose(), &fleet);
         bench.without_problems();
 
@@ -200,7 +200,7 @@ fn render(c: &mut Criterion) {
             });
         }
         group.bench_function("waypost", |b| {
-            let render = |line: &mut Line| bench.runtime.block_on(line.output.update(&services, &Wants::new()));
+            let render = |line: &mut Line| bench.runtime.block_on(line.output.update(&services));
             b.iter_batched_ref(|| bench.line(), render, BatchSize::PerIteration);
         });
     }

@@ -62,7 +62,7 @@ pub(crate) async fn catalog(arguments: CatalogArguments) -> Result<(), Failure> 
 
 /// Without an agent: the registry is asked directly.
 async fn from_registry(config: &Config, plugins: &Plugins, arguments: &CatalogArguments) -> Result<()> {
-    let registry = agent::registry(config, None).map_err(|error| anyhow!("{error:#}"))?;
+    let registry = agent::registry(config, None, None).map_err(|error| anyhow!("{error:#}"))?;
     let status = Status::new("");
     status.registry(registry.status().description);
     let mut followed: Vec<_> =

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use waypost::agent::{self, Plugins};
-use waypost::config::{Config, RegistryKind, Reload};
+use waypost::config::{Config, Output, RegistryKind, Reload};
 use waypost::docker;
 use waypost::registry::Registry;
 
@@ -26,13 +26,14 @@ pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
     let names: Vec<_> = all.map(waypost::plugin::Plugin::name).collect();
     good("plugins", &names.join(", "));
     let mut failed = 0;
-    if config.agent.register {
+    let controls = |output: &Output| matches!(output.reload, Some(Reload::Container(..)));
+    if config.agent.register || config.output.iter().any(controls) {
         let endpoint = &config.docker.endpoint.0;
         let answer = tokio::time::timeout(PATIENCE, docker::version(endpoint)).await;
         let answer = answer.unwrap_or_else(|_| Err(anyhow!("{endpoint} does not answer within {PATIENCE:?}")));
         failed += report("container engine", answer.map(|version| format!("version {version} at {endpoint}")));
     }
-    let registry = agent::registry(&config, None).map_err(|error| argument.place(error))?;
+    let registry = agent::registry(&config, None, None).map_err(|error| argument.place(error))?;
     failed += report("registry", listed(&*registry, &config, &plugins).await);
     for output in &config.output {
         let directory = &output.directory;
@@ -46,6 +47,9 @@ pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
         });
         let shown = if missing { Ok(format!("{} will be created", directory.display())) } else { usable };
         failed += report("output directory", shown);
+        if let Err(error) = agent::access(output) {
+            failed += report("output files", Err(error));
+        }
         let supervised = match &output.reload {
             Some(Reload::Command(argv) | Reload::Supervise(argv, _)) => Some(argv),
             _ => None,

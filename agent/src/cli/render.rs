@@ -1,4 +1,4 @@
-//! `waypost render`: the files that would be written, printed or compared with what is on disk.
+//! `waypost render`: the files that would be written, printed or compared with what is on disk, or written once.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use similar::TextDiff;
-use waypost::agent::{self, Plugins};
+use waypost::agent::{self, Plugins, Rendered};
 use waypost::config::{Config, RegistryKind};
 use waypost::grouping::Grouping;
 use waypost::model::{Entries, Services};
-use waypost::output::{Filter, Output, Wants};
+use waypost::output::{Filter, Output, Selection};
 use waypost::status::Status;
 use waypost::{discover, docker, health};
 
@@ -31,11 +31,20 @@ pub(crate) struct RenderArguments {
     /// Show what differs from the files on disk; exit code 1 when something does
     #[arg(long)]
     diff: bool,
+    /// Check the files and write them, then end; for images that render before their proxy starts
+    #[arg(long, conflicts_with_all = ["containers", "diff"])]
+    once: bool,
+    /// With --once: how long etcd, or Docker without etcd, may take to be listed completely
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, requires = "once")]
+    wait: Duration,
 }
 
 pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     let config = arguments.config.read()?;
     let place = |error| arguments.config.place(error);
+    if arguments.once {
+        return written(&agent::render_once(&config, arguments.wait).await.map_err(place)?);
+    }
     let node = agent::node(&config).map_err(place)?;
     let plugins = Plugins::load(&config).await.map_err(place)?;
     let status = Status::new(&node.name);
@@ -62,8 +71,9 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     let mut differ = false;
     for (settings, plugin) in config.output.iter().zip(&plugins.outputs) {
         let patterns = settings.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
-        let output = Output::new(plugin.name(), plugin.clone(), node.clone(), Filter { patterns }, status.clone());
-        differ |= show(output, &services, &wants, &settings.directory, arguments.diff).await;
+        let output = Output::new(plugin.name(), plugin.clone(), node.clone(), status.clone());
+        let mut selection = Selection::new(Filter { patterns });
+        differ |= show(output, selection.update(&services, &wants), &settings.directory, arguments.diff).await;
     }
     if config.output.is_empty() {
         return Err(anyhow!("the configuration has no [[output]], so there is nothing to render").into());
@@ -74,12 +84,36 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Says what became of each output.
+fn written(rendered: &[Rendered]) -> Result<(), Failure> {
+    let mut failed = 0;
+    for output in rendered {
+        let what = match &output.written {
+            Ok(true) => "written",
+            Ok(false) => "as it was",
+            Err(_) => "not written",
+        };
+        say!("{}: {} {what}, {} services", output.name, output.directory.display(), output.services);
+        for held in &output.held {
+            eprintln!("waypost: output {}: {held}", output.name);
+        }
+        if let Err(error) = &output.written {
+            failed += 1;
+            eprintln!("waypost: output {}: the old files stay: {error:#}", output.name);
+        }
+    }
+    if failed > 0 {
+        return Err(anyhow!("{failed} of {} outputs could not be written", rendered.len()).into());
+    }
+    Ok(())
+}
+
 /// What other hosts registered; nothing where there are no other hosts.
 async fn others(config: &Config, prefixes: Vec<String>) -> anyhow::Result<Entries> {
     if config.registry.kind != Some(RegistryKind::Etcd) {
         return Ok(Entries::new());
     }
-    let registry = agent::registry(config, None).map_err(|error| anyhow!("{error:#}"))?;
+    let registry = agent::registry(config, None, None).map_err(|error| anyhow!("{error:#}"))?;
     let mut followed = registry.follow(prefixes);
     let listed = tokio::time::timeout(PATIENCE, followed.wait_for(Option::is_some)).await;
     let failed = || format!("{} does not answer; use --containers to do without", registry.status().description);
@@ -87,8 +121,8 @@ async fn others(config: &Config, prefixes: Vec<String>) -> anyhow::Result<Entrie
     Ok(entries.unwrap_or_default())
 }
 
-async fn show(mut output: Output, services: &Services, wants: &Wants, directory: &Path, diff: bool) -> bool {
-    output.update(services, wants).await;
+async fn show(mut output: Output, services: &Services, directory: &Path, diff: bool) -> bool {
+    output.update(services).await;
     let mut differ = false;
     for (path, text) in output.compose().files {
         let target = directory.join(&path);

@@ -87,6 +87,55 @@ fn a_reload_has_one_form() {
         output("{ supervise = [\"a\"], signal = \"SIGHUP\" }"),
         Ok(Reload::Supervise(argv(&["a"]), "HUP".into()))
     );
+    assert_eq!(output("{ master-socket = \"/run/m.sock\" }"), Ok(Reload::MasterSocket("/run/m.sock".into())));
+    let in_container = |how| Ok(Reload::Container("edge-1".into(), how));
+    let told = output("{ container = \"edge-1\", signal = \"SIGHUP\" }");
+    assert_eq!(told, in_container(ContainerReload::Signal("HUP".into())));
+    assert_eq!(output("{ container = \"edge-1\", restart = true }"), in_container(ContainerReload::Restart));
+    for (reload, expected) in [
+        ("{ container = \"edge-1\" }", "either signal = \"HUP\""),
+        ("{ container = \"edge-1\", restart = true, signal = \"HUP\" }", "either signal"),
+        ("{ container = \"edge/1\", restart = true }", "found container \"edge/1\""),
+        ("{ container = \"\", restart = true }", "found container \"\""),
+        ("{ pid-file = \"/run/p\", restart = true }", "expected one of"),
+        ("{ master-socket = \"m.sock\" }", "expected an absolute path"),
+        ("{ master-socket = \"/m.sock\", signal = \"HUP\" }", "found a signal where none is sent"),
+        ("{ }", "expected one of"),
+    ] {
+        let error = output(reload).unwrap_err();
+        assert!(error.contains(expected), "{reload}: {error}");
+    }
     assert!(output("{ command = [\"true\"], supervise = [\"a\"] }").unwrap_err().contains("expected one of"));
     assert!(output("{ pid-file = \"/run/p\", signal = \"KILL\" }").unwrap_err().contains("found signal \"KILL\""));
+}
+
+#[test]
+fn mode_and_owner_are_read_and_checked() {
+    let output = |line: &str| {
+        parse(&format!("[[output]]\nplugin = \"haproxy\"\ndirectory = \"/etc/x\"\n{line}"))
+            .map(|config| config.output[0].clone())
+    };
+    let owner = |user: Option<&str>, group: Option<&str>| {
+        Some(Owner { user: user.map(str::to_owned), group: group.map(str::to_owned) })
+    };
+    assert_eq!(output("mode = \"0640\"").unwrap().mode, Some(Mode(0o640)));
+    assert_eq!(output("owner = \"haproxy:0\"").unwrap().owner, owner(Some("haproxy"), Some("0")));
+    assert_eq!(output("owner = \":ssl-cert\"").unwrap().owner, owner(None, Some("ssl-cert")));
+    assert_eq!(output("owner = \"1000\"").unwrap().owner, owner(Some("1000"), None));
+    for line in ["mode = \"0888\"", "mode = \"1777\"", "mode = \"rw\"", "mode = \"+640\"", "mode = \"0040\""] {
+        assert!(output(line).unwrap_err().contains("like \"0640\""), "{line}");
+    }
+    for line in ["owner = \"\"", "owner = \":\"", "owner = \"a b\"", "owner = \"a:b:c\""] {
+        assert!(output(line).unwrap_err().contains("expected \"USER:GROUP\""), "{line}");
+    }
+}
+
+#[test]
+fn doubt_is_on_unless_it_is_switched_off() {
+    let doubt = |text: &str| parse(&format!("[discover]\ndoubt = {text}")).unwrap().discover.doubt;
+    assert_eq!(parse("").unwrap().discover.doubt, Doubt::On { share: 0.5, least: 10, time: None });
+    assert_eq!(doubt("true"), Doubt::default());
+    assert_eq!(doubt("false"), Doubt::Off);
+    let time = Some(Duration::from_mins(1));
+    assert_eq!(doubt(r#"{ share = 0.25, time = "1m" }"#), Doubt::On { share: 0.25, least: 10, time });
 }

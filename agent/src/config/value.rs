@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Debounce, Layout, Output, Stage};
+use super::{Debounce, Layout, Live, Mode, Output, Owner, Reload, Stage};
 
 /// Address other hosts reach published ports at.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -149,52 +149,6 @@ impl TryFrom<Vec<String>> for Argv {
     }
 }
 
-/// How a proxy takes new files up.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "RawReload")]
-pub enum Reload {
-    /// A command that returns 0 when it is done.
-    Command(Argv),
-    /// A signal to the process whose id a file holds.
-    PidFile(PathBuf, String),
-    /// A child of the agent: started, told by a signal, restarted when it ends.
-    Supervise(Argv, String),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawReload {
-    command: Option<Argv>,
-    pid_file: Option<PathBuf>,
-    supervise: Option<Argv>,
-    signal: Option<String>,
-}
-
-impl TryFrom<RawReload> for Reload {
-    type Error = String;
-
-    fn try_from(raw: RawReload) -> Result<Self, String> {
-        let signal = raw.signal.map(|name| signal_name(&name)).transpose()?;
-        let or_usr2 = |signal: Option<String>| signal.unwrap_or_else(|| "USR2".to_owned());
-        match (raw.command, raw.pid_file, raw.supervise) {
-            (Some(command), None, None) if signal.is_none() => Ok(Reload::Command(command)),
-            (None, Some(path), None) => Ok(Reload::PidFile(path, or_usr2(signal))),
-            (None, None, Some(command)) => Ok(Reload::Supervise(command, or_usr2(signal))),
-            _ => Err("expected one of { command = [..] }, { pid-file = \"..\", signal = \"USR2\" } or \
-                      { supervise = [..], signal = \"USR2\" }"
-                .to_owned()),
-        }
-    }
-}
-
-fn signal_name(name: &str) -> Result<String, String> {
-    let short = name.strip_prefix("SIG").unwrap_or(name);
-    if ["HUP", "USR1", "USR2"].contains(&short) {
-        return Ok(short.to_owned());
-    }
-    Err(format!("found signal {name:?}, expected \"HUP\", \"USR1\" or \"USR2\""))
-}
-
 /// Which plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -237,10 +191,13 @@ pub(super) struct RawOutput {
     settings: serde_json::Map<String, serde_json::Value>,
     directory: PathBuf,
     services: Option<Vec<Pattern>>,
+    mode: Option<Mode>,
+    owner: Option<Owner>,
     check: Option<Argv>,
     #[serde(default = "yes")]
     bind_check: bool,
     reload: Option<Reload>,
+    live: Option<Live>,
     #[serde(default)]
     debounce: Debounce,
     #[serde(default = "ten_seconds")]
@@ -251,6 +208,10 @@ pub(super) struct RawOutput {
 
 fn yes() -> bool {
     true
+}
+
+pub(super) fn five_minutes() -> Period {
+    Period(Duration::from_mins(5))
 }
 
 fn ten_seconds() -> Period {
@@ -309,14 +270,20 @@ impl TryFrom<RawOutput> for Output {
         if raw.debounce.max.0 < raw.debounce.min.0 {
             return Err("found debounce.max below debounce.min, expected max to be at least min".to_owned());
         }
+        if let Some(live) = raw.live.as_ref().filter(|live| !live.socket.is_absolute()) {
+            return Err(format!("found live.socket \"{}\", expected an absolute path", live.socket.display()));
+        }
         let RawOutput { plugin, path, sha256, settings, .. } = raw;
         Ok(Output {
             stage: RawStage { plugin, path, sha256, settings }.try_into()?,
             directory: raw.directory,
             services: raw.services,
+            mode: raw.mode,
+            owner: raw.owner,
             check: raw.check,
             bind_check: raw.bind_check,
             reload: raw.reload,
+            live: raw.live,
             debounce: raw.debounce,
             timeout: raw.timeout,
             min_interval: raw.min_interval,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use tracing::info;
 
-use super::Target;
+use super::serve::Target;
 use crate::output::Output;
 use crate::output::write::Staged;
-use crate::proxy::Verdict;
+use crate::proxy::{Place, Verdict};
 
 /// Most checks of one turn. Finding one bad service among 1,000 takes 11; what is not found by then waits.
 const CHECKS_LIMIT: usize = 64;
@@ -22,7 +22,7 @@ enum Candidate {
 }
 
 /// Writes what is rendered, without the services that the check refuses; true when files changed.
-pub(super) async fn write(output: &mut Output, target: &Target, first: bool) -> Result<bool> {
+pub(super) async fn write(output: &mut Output, target: &Target) -> Result<bool> {
     if !output.is_framed() {
         bail!("the plugin did not give the parts that are there whatever the services");
     }
@@ -31,7 +31,7 @@ pub(super) async fn write(output: &mut Output, target: &Target, first: bool) -> 
             Candidate::Invalid(Verdict::Invalid { text, places }) => {
                 if let Some(at) = places.iter().find(|at| output.is_common(&at.path, at.line)) {
                     output.hold_all();
-                    bail!("the check refuses what no one service wrote: {} ({} line {})", at.text, at.path, at.line);
+                    bail!("refused is what no one service wrote: {} ({} line {})", at.text, at.path, at.line);
                 }
                 let held = places.iter().filter(|at| output.hold(&at.path, at.line, &at.text, at.may_pass)).count();
                 if held > 0 {
@@ -39,11 +39,11 @@ pub(super) async fn write(output: &mut Output, target: &Target, first: bool) -> 
                 }
                 text
             }
-            ready => return put(ready, output, target, first).await,
+            ready => return put(ready, output, target).await,
         };
         search(output, target, refused.trim()).await?;
         let found = candidate(output, target).await?;
-        return put(found, output, target, first).await;
+        return put(found, output, target).await;
     }
     output.hold_all();
     bail!("after {CHECKS_LIMIT} checks, each with one more service held back, the files are still refused")
@@ -51,8 +51,16 @@ pub(super) async fn write(output: &mut Output, target: &Target, first: bool) -> 
 
 async fn candidate(output: &mut Output, target: &Target) -> Result<Candidate> {
     let (files, directory) = (output.compose().files, target.directory.clone());
-    let Some(staged) = tokio::task::spawn_blocking(move || directory.stage(&files)).await?? else {
-        return Ok(Candidate::Unchanged);
+    let staged = match tokio::task::spawn_blocking(move || directory.stage(&files)).await? {
+        Ok(Some(staged)) => staged,
+        Ok(None) => return Ok(Candidate::Unchanged),
+        Err(error) => {
+            let Some(path) = output.yielding(error.culprits()).map(str::to_owned) else { return Err(error.into()) };
+            let text = format!("{:#}", anyhow::Error::from(error));
+            // What is in its way may go without any change of the file that is to be there.
+            let at = Place { path, line: 1, text: text.clone(), may_pass: true };
+            return Ok(Candidate::Invalid(Verdict::Invalid { text, places: vec![at] }));
+        }
     };
     Ok(match target.proxy.check(staged.dir()).await? {
         Verdict::Valid => Candidate::Valid(staged),
@@ -60,20 +68,16 @@ async fn candidate(output: &mut Output, target: &Target) -> Result<Candidate> {
     })
 }
 
-async fn put(candidate: Candidate, output: &mut Output, target: &Target, first: bool) -> Result<bool> {
+async fn put(candidate: Candidate, output: &mut Output, target: &Target) -> Result<bool> {
     match candidate {
         Candidate::Unchanged => {
             output.committed();
-            if first {
-                target.proxy.request_reload();
-            }
             Ok(false)
         }
         Candidate::Valid(staged) => {
             let changed = tokio::task::spawn_blocking(move || staged.commit()).await??;
             output.committed();
             info!(output = target.name, files = ?changed, "written");
-            target.proxy.request_reload();
             Ok(true)
         }
         Candidate::Invalid(_) => {

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use imbl::ordmap::DiffItem;
 
 use super::Layout;
-use crate::model::{Entries, Instance, check_instance};
+use crate::model::{AGENTS, Entries, Instance, check_instance};
 use crate::plugin::{CallError, batches};
 use crate::status::Status;
 
@@ -42,6 +42,10 @@ impl Decoder {
         let mut changed = std::mem::take(&mut self.retry);
         for change in self.seen.diff(entries) {
             let (DiffItem::Add(key, _) | DiffItem::Remove(key, _) | DiffItem::Update { new: (key, _), .. }) = change;
+            // What agents say of themselves is followed together with the layout's own, and is no layout's.
+            if key.starts_with(AGENTS) {
+                continue;
+            }
             let directory = directory(key);
             if !changed.contains(directory) {
                 changed.insert(directory.into());

@@ -6,7 +6,8 @@
 //! hand in the directory heals. Files that an earlier set had and this one has not are removed; a list of
 //! our files (`.waypost-files`) tells them from the operator's.
 //!
-//! A link at a file's place is replaced, never followed. Everything here blocks.
+//! A link at a file's place is replaced, never followed. A file that is a mount of its own cannot be exchanged and is
+//! written in place. Everything here blocks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,23 +15,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod access;
 mod place;
-impl Staged {
-    /// Makes sure that the files survive a crash of the host, and removes those that an earlier set had.
-    fn tidy(&self, directory: &Directory, changed: &mut Vec<String>) -> Result<(), WriteError> {
-        place::sync(&self.root, changed)?;
-        for path in &self.gone {
-            if place::remove(&self.root.join(path))? {
-                changed.push(path.clone());
-            }
-        }
-        place::sync(&self.root, &self.gone)?;
-        directory.list(self.files.keys())
-    }
-}
-
 #[cfg(test)]
 mod tests;
+
+pub use access::Access;
 
 /// The stage inside the output's directory.
 const STAGE: &str = ".waypost-staged";
@@ -44,21 +34,35 @@ pub struct WriteError {
     action: &'static str,
     path: PathBuf,
     advice: &'static str,
+    culprits: Vec<String>,
     source: io::Error,
 }
 
 impl WriteError {
     fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
         let advice = match source.kind() {
+            io::ErrorKind::PermissionDenied if action == place::SET_ACCESS => {
+                "run the agent as root, or leave mode and owner out"
+            }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free space on its file system",
             io::ErrorKind::ReadOnlyFilesystem => "mount its file system writable, or name another directory",
             io::ErrorKind::PermissionDenied => "let the agent's user write there, or name another directory",
             io::ErrorKind::IsADirectory => "move that directory away: a file belongs there",
             io::ErrorKind::NotADirectory => "move it away: a directory belongs there",
+            io::ErrorKind::InvalidFilename => "give it a shorter name",
             io::ErrorKind::InvalidInput => "the output plugin must give a relative path without `..`",
             _ => "what is there stays as it was, and it is tried again",
         };
-        WriteError { action, path: path.to_owned(), advice, source }
+        WriteError { action, path: path.to_owned(), advice, culprits: Vec::new(), source }
+    }
+
+    fn blaming(self, culprits: &[&str]) -> Self {
+        WriteError { culprits: culprits.iter().map(|path| (*path).to_owned()).collect(), ..self }
+    }
+
+    /// Files of the set without any one of which this would not have gone wrong; none when it is no file's fault.
+    pub fn culprits(&self) -> &[String] {
+        &self.culprits
     }
 
     /// The file or directory it was about.
@@ -71,6 +75,7 @@ impl WriteError {
 #[derive(Clone, Debug)]
 pub struct Directory {
     root: PathBuf,
+    access: Access,
 }
 
 impl Directory {
@@ -82,7 +87,13 @@ impl Directory {
         let root = root.into();
         fs::create_dir_all(&root)?;
         place::remove_tree(&root.join(STAGE))?;
-        Ok(Directory { root })
+        Ok(Directory { root, access: Access::default() })
+    }
+
+    /// Files have this mode and owner from now on; one on the disk that has others counts as different.
+    #[must_use]
+    pub fn with_access(self, access: Access) -> Self {
+        Directory { access, ..self }
     }
 
     /// Whether an agent wrote files here before.
@@ -103,20 +114,26 @@ impl Directory {
     /// Names the path and what to do; what is in the directory stays as it was.
     pub fn stage(&self, files: &BTreeMap<String, Arc<str>>) -> Result<Option<Staged>, WriteError> {
         for path in files.keys() {
-            place::check(&self.root, path)?;
+            place::check(&self.root, path).map_err(|error| error.blaming(&[path]))?;
+            no_file_above(path, files)?;
         }
-        let is_gone = |path: &String| !files.contains_key(path) && self.root.join(path).symlink_metadata().is_ok();
+        let is_file = |path: &String| self.root.join(path).symlink_metadata().is_ok_and(|found| !found.is_dir());
+        let is_gone = |path: &String| !files.contains_key(path) && is_file(path);
         let gone: Vec<String> = self.listed().into_iter().filter(is_gone).collect();
-        let differs = |(path, text): (&String, &Arc<str>)| !place::is_same(&self.root.join(path), text);
+        let differs = |(path, text): (&String, &Arc<str>)| !place::is_same(&self.root.join(path), text, &self.access);
         if gone.is_empty() && !files.iter().any(differs) {
             self.list(files.keys())?;
             return Ok(None);
         }
         let stage = self.root.join(STAGE);
         place::create_stage(&stage)?;
-        let staged = Staged { root: self.root.clone(), stage, files: files.clone(), gone };
+        let staged = Staged { directory: self.clone(), stage, files: files.clone(), gone };
         for (path, text) in files {
-            place::write_candidate(&staged.stage, path, text, &self.root.join(path))?;
+            let written = place::write_candidate(&staged.stage, path, text, &self.root.join(path), &self.access);
+            written.map_err(|error| match error.source.kind() {
+                io::ErrorKind::InvalidFilename => error.blaming(&[path]),
+                _ => error,
+            })?;
         }
         Ok(Some(staged))
     }
@@ -135,12 +152,13 @@ impl Directory {
             text.push('\n');
         }
         let target = self.root.join(LIST);
-        if place::is_same(&target, &text) {
+        if place::is_same(&target, &text, &Access::default()) {
             return Ok(());
         }
         let draft = self.root.join(format!("{LIST}.new"));
         place::remove_tree(&draft).map_err(|error| WriteError::new("remove", &draft, error))?;
-        place::write_new(&draft, &text, 0o644, None)
+        place::write_new(&draft, &text)
+            .and_then(|file| Access::default().give(&file, None))
             .and_then(|()| fs::rename(&draft, &target))
             .map_err(|error| WriteError::new("write", &target, error))
     }
@@ -149,7 +167,7 @@ impl Directory {
 /// A complete set of files that waits to be checked and put into place; dropping it changes nothing.
 #[derive(Debug)]
 pub struct Staged {
-    root: PathBuf,
+    directory: Directory,
     stage: PathBuf,
     files: BTreeMap<String, Arc<str>>,
     /// Files of an earlier set that this one has not.
@@ -169,25 +187,40 @@ impl Staged {
     /// Names the path and what to do. Files already in place stay, the others are as they were; staging
     /// again finds what is left to do.
     pub fn commit(self) -> Result<Vec<String>, WriteError> {
-        let directory = Directory { root: self.root.clone() };
+        let (directory, root) = (&self.directory, &self.directory.root);
         let listed: BTreeSet<String> = directory.listed().into_iter().chain(self.files.keys().cloned()).collect();
         directory.list(listed.iter())?;
 
-        let mut paths: Vec<&String> = self.files.keys().collect();
+        let differs = |path: &&String| !place::is_same(&root.join(path), &self.files[*path], &directory.access);
+        let mut paths: Vec<&String> = self.files.keys().filter(differs).collect();
         paths.sort_by_key(|path| is_main(path));
+        // A file system that finds out late that it is full does so before any file is exchanged.
+        paths.iter().try_for_each(|path| place::settle(&self.stage.join(path)))?;
         let mut changed = Vec::new();
         for path in paths {
-            let target = self.root.join(path);
-            if !place::is_same(&target, &self.files[path]) {
-                place::put(&self.root, path, &self.stage.join(path))?;
-                changed.push(path.clone());
-            }
+            place::put(root, path, &self.stage.join(path), &directory.access)?;
+            changed.push(path.clone());
         }
         // The files are in place, and the proxy has to hear of them whatever happens to the rest.
-        if let Err(error) = self.tidy(&directory, &mut changed) {
+        if let Err(error) = self.tidy(&mut changed) {
             tracing::warn!(%error, "files are in place, but what is obsolete is not all gone");
         }
         Ok(changed)
+    }
+}
+
+impl Staged {
+    /// Makes sure that the files survive a crash of the host, and removes those that an earlier set had.
+    fn tidy(&self, changed: &mut Vec<String>) -> Result<(), WriteError> {
+        let root = &self.directory.root;
+        place::sync(root, changed)?;
+        for path in &self.gone {
+            if place::remove(&root.join(path))? {
+                changed.push(path.clone());
+            }
+        }
+        place::sync(root, &self.gone)?;
+        self.directory.list(self.files.keys())
     }
 }
 
@@ -197,6 +230,14 @@ impl Drop for Staged {
             tracing::warn!(path = %self.stage.display(), %error, "the stage stays behind; the next run removes it");
         }
     }
+}
+
+/// Refuses a file below another file of the set.
+fn no_file_above(path: &str, files: &BTreeMap<String, Arc<str>>) -> Result<(), WriteError> {
+    let mut above = Path::new(path).ancestors().skip(1).filter_map(Path::to_str);
+    let Some(file) = above.find(|above| files.contains_key(*above)) else { return Ok(()) };
+    let found = io::Error::new(io::ErrorKind::AlreadyExists, format!("{file} is to be a file"));
+    Err(WriteError::new("write", Path::new(path), found).blaming(&[path, file]))
 }
 
 /// Whether a file is one that refers to others.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::bindings::exports::waypost::plugin::{grouping, layout, output};
+use super::bindings::exports::waypost::plugin::{grouping, layout, live, output};
 use super::bindings::waypost::plugin::types as wit;
 use crate::model::{
-    Attributes, Container, Entry, Health, Holder, Instance, Node, Part, Readiness, Role, Service, Transport,
+    Attributes, Change, Container, Entry, Health, Holder, Instance, Node, Part, Reaction, Readiness, Role, Service,
+    Transport,
 };
 
 pub(super) type Pairs<'a> = Vec<(&'a str, &'a str)>;
@@ -56,6 +57,45 @@ pub(super) fn instances<'a>(
 
 pub(super) fn service<'a>(service: &'a Service, instances: &'a [wit::InstanceParam<'a>]) -> wit::Service<'a> {
     wit::Service { name: &service.name, instances }
+}
+
+/// Both sides of changes, in order: attributes of the instances, to be borrowed by [`changes`].
+pub(super) fn sides(changes: &[Change]) -> Vec<Vec<Pairs<'_>>> {
+    both(changes).map(|side| side.map(|service| service_pairs(service)).unwrap_or_default()).collect()
+}
+
+/// Instances of both sides of changes, in order, to be borrowed by [`borrowed`].
+pub(super) fn changes<'a>(changes: &'a [Change], sides: &'a [Vec<Pairs<'a>>]) -> Vec<Vec<wit::InstanceParam<'a>>> {
+    let sides = both(changes).zip(sides);
+    sides.map(|(side, pairs)| side.map(|found| instances(&found.instances, pairs)).unwrap_or_default()).collect()
+}
+
+pub(super) fn borrowed<'a>(
+    changes: &'a [Change],
+    instances: &'a [Vec<wit::InstanceParam<'a>>],
+) -> Vec<live::Change<'a>> {
+    let record = |side: &'a Option<Arc<Service>>, instances: &'a Vec<wit::InstanceParam<'a>>| {
+        side.as_ref().map(|found| service(found, instances))
+    };
+    let pairs = changes.iter().zip(instances.chunks(2));
+    pairs
+        .map(|(change, sides)| live::Change {
+            before: record(&change.before, &sides[0]),
+            after: record(&change.after, &sides[1]),
+        })
+        .collect()
+}
+
+fn both(changes: &[Change]) -> impl Iterator<Item = Option<&Arc<Service>>> {
+    changes.iter().flat_map(|change| [change.before.as_ref(), change.after.as_ref()])
+}
+
+pub(super) fn reaction_back(reaction: live::Reaction) -> Reaction {
+    match reaction {
+        live::Reaction::Commands(commands) => Reaction::Commands { commands, reload_soon: false },
+        live::Reaction::CommandsAndReload(commands) => Reaction::Commands { commands, reload_soon: true },
+        live::Reaction::Reload => Reaction::Reload,
+    }
 }
 
 pub(super) fn entry<'a>(key: &'a str, value: &'a str) -> layout::EntryParam<'a> {

@@ -38,6 +38,7 @@ pub(super) struct Exports {
     pub(super) grouping: Option<grouping::Guest>,
     pub(super) layout: Option<layout::Guest>,
     pub(super) output: Option<output::Guest>,
+    pub(super) live: Option<live::Guest>,
 }
 
 /// An instance that is configured and waits for a call.
@@ -143,13 +144,12 @@ impl Pool {
 
     fn exports(&self, store: &mut Store<State>, instance: &wasmtime::component::Instance) -> wasmtime::Result<Exports> {
         let Indices { lifecycle, grouping, layout, output, live } = &self.indices;
-        // Not called yet, but a plugin that claims it must have it right.
-        live.as_ref().map(|found| found.load(&mut *store, instance)).transpose()?;
         Ok(Exports {
             lifecycle: lifecycle.load(&mut *store, instance)?,
             grouping: grouping.as_ref().map(|found| found.load(&mut *store, instance)).transpose()?,
             layout: layout.as_ref().map(|found| found.load(&mut *store, instance)).transpose()?,
             output: output.as_ref().map(|found| found.load(&mut *store, instance)).transpose()?,
+            live: live.as_ref().map(|found| found.load(&mut *store, instance)).transpose()?,
         })
     }
 

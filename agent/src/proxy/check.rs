@@ -74,13 +74,17 @@ fn spellings(staged: &Path) -> Vec<String> {
     spellings
 }
 
-/// The first `DIR/PATH:LINE` of a line of output. What follows in the same line is what the fault clashes
-/// with, and a warning is no fault.
+/// The first `DIR/PATH:LINE` of a line of output, as the others in it are what the fault clashes with; nginx says where it is
+/// last. A warning is no fault.
 fn place(line: &str, dir: &str) -> Option<Place> {
     if ["[WARNING]", "[NOTICE]", "[warn]", "[notice]"].iter().any(|level| line.contains(level)) {
         return None;
     }
-    line.match_indices(dir).find_map(|(start, _)| {
+    let mut starts: Vec<usize> = line.match_indices(dir).map(|(start, _)| start).collect();
+    if line.contains("[emerg]") {
+        starts.reverse();
+    }
+    starts.into_iter().find_map(|start| {
         let (path, rest) = line[start + dir.len()..].split_once(':')?;
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let number = rest[..digits].parse().ok().filter(|number| *number > 0)?;
@@ -157,6 +161,14 @@ mod tests {
         assert_eq!(places(said), [is("nginx.conf", 2, "unknown directive \"fooo\"")]);
         let said = "nginx: [emerg] host not found in upstream \"a:1\" in /x/.waypost-staged/sites/a.conf:12\n";
         assert_eq!(places(said), [is("sites/a.conf", 12, "host not found in upstream \"a:1\"")]);
+        let said = "nginx: [warn] conflicting server name \"a\" on 0.0.0.0:80, ignored in /x/.waypost-staged/http.conf:3\n\
+            nginx: [emerg] upstream \"a\" may not have port 80 in /x/.waypost-staged/http.conf:7 in \
+            /x/.waypost-staged/http.conf:2\n";
+        assert_eq!(places(said), [is("http.conf", 2, "upstream \"a\" may not have port 80 in http.conf:7")]);
+        let said = "nginx: [emerg] open() \"/x/.waypost-staged/y.conf\" failed (2: No such file or directory) in \
+            /x/.waypost-staged/nginx.conf:31\n";
+        let text = "open() \"y.conf\" failed (2: No such file or directory)";
+        assert_eq!(places(said), [is("nginx.conf", 31, text)]);
     }
 
     #[test]

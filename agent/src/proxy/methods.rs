@@ -1,9 +1,12 @@
-//! Reloading a proxy that somebody else runs: by a command, or by a signal to the process in a pid file.
+//! Reloading a proxy that somebody else runs: by a command, by a call, or by a signal to the process in a pid file.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use futures::future::BoxFuture;
 
 use super::Signal;
 use super::command;
@@ -39,6 +42,39 @@ impl Reloader for ByCommand {
         }
         let said = anyhow!("it ended with {}: {}", outcome.status, outcome.text());
         Err(said.context(format!("the reload command {:?} failed", self.command.join(" "))).into())
+    }
+}
+
+/// What makes a proxy take up its files by means that are not the business of this module, such as the engine that its
+/// container belongs to. It comes back when the proxy has, and may be dropped at any time.
+#[derive(Clone)]
+pub struct Call(Arc<dyn Fn() -> BoxFuture<'static, Result<(), Failure>> + Send + Sync>);
+
+impl Call {
+    /// Wraps a function that is called for every reload.
+    pub fn new(function: impl Fn() -> BoxFuture<'static, Result<(), Failure>> + Send + Sync + 'static) -> Self {
+        Call(Arc::new(function))
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Call")
+    }
+}
+
+/// A call that reaches the proxy.
+pub(super) struct ByCall {
+    pub(super) call: Call,
+    pub(super) limit: Duration,
+}
+
+#[async_trait::async_trait]
+impl Reloader for ByCall {
+    async fn reload(&mut self) -> Result<(), Failure> {
+        let limit = self.limit;
+        let called = tokio::time::timeout(limit, (self.call.0)()).await;
+        called.unwrap_or_else(|_| Err(anyhow!("the reload did not end within {limit:?}").into()))
     }
 }
 

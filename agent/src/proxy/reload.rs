@@ -24,10 +24,11 @@ const STEADY: Duration = Duration::from_secs(30);
 
 /// Why a reload failed.
 #[derive(Debug)]
-pub(super) struct Failure {
-    /// The proxy was reached, looked at its files and stayed with what it had.
-    pub(super) refused: bool,
-    pub(super) error: anyhow::Error,
+pub struct Failure {
+    /// The proxy was reached, looked at its files and stayed with what it had, so it is not asked again at once.
+    pub refused: bool,
+    /// What was found, and what to do.
+    pub error: anyhow::Error,
 }
 
 impl From<anyhow::Error> for Failure {

@@ -88,6 +88,7 @@ impl Client {
             description: self.description.clone(),
             connected: contact.as_ref().is_some_and(|contact| !matches!(contact, Err(Error::Unavailable { .. }))),
             error: contact.and_then(Result::err).map(|error| error.to_string()),
+            ..RegistryStatus::default()
         }
     }
 

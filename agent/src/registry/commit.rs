@@ -7,6 +7,7 @@ use std::sync::Arc;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use tracing::warn;
 
+use super::claim::{Contested, believed};
 use super::client::MAX_OPERATIONS;
 use super::etcd::{Inner, State};
 use super::reason::naming;
@@ -22,8 +23,13 @@ impl Inner {
     /// Carries out all steps but those that etcd refuses, the first refusal of which is the result.
     pub(super) async fn carry_out(&self, state: &mut State, lease: i64, steps: &[Step]) -> Result<(), Error> {
         let mut refused = Ok(());
+        let (notes, steps): (Vec<_>, Vec<_>) =
+            steps.iter().cloned().partition(|step| matches!(step, Step::Note { .. }));
+        for step in &notes {
+            self.leave(state, lease, step).await?;
+        }
         let (releases, changes): (Vec<_>, Vec<_>) =
-            steps.iter().cloned().partition(|step| matches!(step, Step::Release { .. }));
+            steps.into_iter().partition(|step| matches!(step, Step::Release { .. }));
         let (changes, too_long): (Vec<_>, Vec<_>) = changes.into_iter().partition(|step| size(step) <= MAX_VALUE);
         if let Some(step) = too_long.first() {
             let reason = format!("the value has {} bytes, at most {MAX_VALUE} are taken", size(step));
@@ -57,34 +63,53 @@ impl Inner {
         Ok(refused)
     }
 
-    /// Carries the steps out in one transaction, which only takes effect while the shared keys are as they were read.
+    /// Carries the steps out in one transaction, which only takes effect while nobody else has changed their keys. At first
+    /// nothing is looked at that need not be; keys that another host holds are left to it.
     pub(super) async fn commit(&self, state: &mut State, lease: i64, steps: &[Step]) -> Result<(), Error> {
         let Some(first) = steps.first() else { return Ok(()) };
         let what = naming("write", first.key(), steps.len());
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..=ATTEMPTS {
             let Some(shares) = self.look(state, lease, steps).await? else { continue };
-            let (mut guards, mut operations) = (Vec::new(), Vec::new());
+            let claims =
+                if attempt == 0 { believed(state, lease, steps) } else { self.claims(state, lease, steps).await? };
+            let (mut guards, mut operations) = (claims.guards, Vec::new());
             for (key, share) in &shares {
                 share.draft(key, &mut guards, &mut operations);
             }
-            for step in steps {
+            for step in steps.iter().filter(|step| !claims.contested.contains_key(step.key())) {
                 operations.extend(operation(step, lease));
             }
-            if operations.is_empty() {
-                state.remember(steps, &shares);
-                return Ok(());
-            }
-            match self.client.transact(&what, Txn::new().when(guards).and_then(operations)).await {
-                Ok(answer) if answer.succeeded() => {
-                    state.remember(steps, &shares);
+            let done = match operations.is_empty() {
+                true => Ok(true),
+                false => self
+                    .client
+                    .transact(&what, Txn::new().when(guards).and_then(operations))
+                    .await
+                    .map(|answer| answer.succeeded()),
+            };
+            match done {
+                Ok(true) => {
+                    state.remember(steps, &shares, claims.contested);
+                    self.show_contested(state);
                     return Ok(());
                 }
-                Ok(_) => {}
+                Ok(false) => {}
                 Err(Error::LeaseLost { .. }) => self.still_alive(lease).await?,
                 Err(error) => return Err(error),
             }
         }
         Err(self.client.unavailable(format!("other hosts kept changing the same entries, could not {what}")))
+    }
+
+    /// Moves an entry to a lease of its own, which nobody keeps alive.
+    async fn leave(&self, state: &mut State, lease: i64, step: &Step) -> Result<(), Error> {
+        let Step::Note { key, value } = step else { return Ok(()) };
+        let (last, _) = self.client.grant(self.ttl).await?;
+        let put = TxnOp::put(key.as_str(), &**value, Some(PutOptions::new().with_lease(last)));
+        let mine = Compare::lease(key.as_str(), CompareOp::Equal, lease);
+        self.client.transact(&format!("put {key}"), Txn::new().when([mine]).and_then([put])).await?;
+        state.own.remove(key);
+        Ok(())
     }
 
     /// Tells the loss of the agent's lease from that of a shared entry's.
@@ -119,24 +144,29 @@ fn operation(step: &Step, lease: i64) -> Option<TxnOp> {
             let mine = Compare::lease(key.as_str(), CompareOp::Equal, lease);
             Some(TxnOp::txn(Txn::new().when([mine]).and_then([TxnOp::delete(key.as_str(), None)])))
         }
-        Step::Share { .. } | Step::Release { .. } => None,
+        Step::Share { .. } | Step::Release { .. } | Step::Note { .. } => None,
     }
 }
 
 impl State {
     /// Takes over what a transaction has done.
-    fn remember(&mut self, steps: &[Step], shares: &[(String, Share)]) {
+    fn remember(&mut self, steps: &[Step], shares: &[(String, Share)], contested: BTreeMap<String, Contested>) {
         for step in steps {
+            self.contested.remove(step.key());
             match step {
+                Step::Put { key, .. } if contested.contains_key(key) => {
+                    self.own.remove(key);
+                }
                 Step::Put { key, value } => {
                     self.shared.remove(key);
                     self.own.insert(key.clone(), value.clone());
                 }
-                Step::Delete { key } | Step::Share { key, .. } | Step::Release { key } => {
+                Step::Delete { key } | Step::Share { key, .. } | Step::Release { key } | Step::Note { key, .. } => {
                     self.own.remove(key);
                 }
             }
         }
+        self.contested.extend(contested);
         for (key, share) in shares {
             let before = self.shared.remove(key);
             self.shared.insert(key.clone(), Shared::new(key, share, before));
@@ -156,7 +186,7 @@ pub(super) fn holds_in(own: &BTreeMap<String, Arc<str>>, path: &str) -> bool {
 
 fn size(step: &Step) -> usize {
     match step {
-        Step::Put { value, .. } | Step::Share { value, .. } => value.len(),
+        Step::Put { value, .. } | Step::Share { value, .. } | Step::Note { value, .. } => value.len(),
         Step::Delete { .. } | Step::Release { .. } => 0,
     }
 }

@@ -13,12 +13,13 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::claim::Contested;
 use super::client::Client;
 use super::lease::{Lease, values};
 use super::shared::Shared;
 use super::watch::follow;
 use super::{Error, Farewell, Followed, Held, HeldEntry, Look, Registry, RegistryStatus, Step};
-use crate::model::Holder;
+use crate::model::{Holder, Node};
 
 /// Longest time that taking everything back may take; when etcd is away the entries end with the lease.
 pub const FAREWELL: Duration = Duration::from_secs(3);
@@ -42,6 +43,8 @@ pub struct EtcdOptions {
     pub key_pem: Option<Vec<u8>>,
     /// Where the lease is remembered for the next process; nowhere when absent.
     pub state_dir: Option<PathBuf>,
+    /// The host, by which an agent that is started again knows its own keys from those of others.
+    pub node: Option<Arc<Node>>,
 }
 
 /// Prepares a registry in etcd without waiting for it; refuses options that cannot work. Call it within a tokio runtime.
@@ -52,6 +55,8 @@ pub fn connect(options: EtcdOptions) -> Result<Arc<dyn Registry>, Error> {
         client: Client::new(&options, &endpoints)?,
         ttl: options.ttl,
         state_dir: options.state_dir,
+        node: options.node,
+        contested: watch::Sender::default(),
         state: Mutex::default(),
         lease: watch::Sender::new(Lease::None),
         dropped: dropped.clone(),
@@ -69,6 +74,9 @@ pub(super) struct Inner {
     pub(super) client: Client,
     pub(super) ttl: Duration,
     pub(super) state_dir: Option<PathBuf>,
+    pub(super) node: Option<Arc<Node>>,
+    /// What is left to other hosts, in words.
+    pub(super) contested: watch::Sender<BTreeMap<String, String>>,
     /// What is believed to be held; locked for the whole of an operation, so that they do not cross.
     pub(super) state: Mutex<State>,
     pub(super) lease: watch::Sender<Lease>,
@@ -83,6 +91,8 @@ pub(super) struct State {
     pub(super) own: BTreeMap<String, Arc<str>>,
     /// Together with other hosts.
     pub(super) shared: BTreeMap<String, Shared>,
+    /// Left to other hosts while they hold it.
+    pub(super) contested: BTreeMap<String, Contested>,
 }
 
 #[async_trait::async_trait]
@@ -127,7 +137,7 @@ impl Registry for Etcd {
     }
 
     fn status(&self) -> RegistryStatus {
-        self.inner.client.status()
+        RegistryStatus { contested: self.inner.contested.borrow().clone(), ..self.inner.client.status() }
     }
 }
 
@@ -135,7 +145,14 @@ impl State {
     fn held(&self) -> Held {
         let own = self.own.iter().map(|(key, value)| (key, value, Holder::Host));
         let shared = self.shared.iter().map(|(key, shared)| (key, &shared.value, Holder::All));
-        Held(own.chain(shared).map(|(key, value, holder)| (key.clone(), entry(value, holder))).collect())
+        // Contested entries are watched by the registry itself, so that they are not put again at every turn.
+        let contested = self.contested.iter().map(|(key, contested)| (key, &contested.value, Holder::Host));
+        Held(
+            own.chain(shared)
+                .chain(contested)
+                .map(|(key, value, holder)| (key.clone(), entry(value, holder)))
+                .collect(),
+        )
     }
 }
 
@@ -163,7 +180,8 @@ impl Inner {
             state.own.remove(key);
         }
         state.own.extend(known);
-        self.check_shared(state, id).await
+        self.check_shared(state, id).await?;
+        self.check_contested(state, id).await
     }
 
     /// Ends the tasks, and takes everything back or gives the next process all the time there is.
@@ -178,6 +196,8 @@ impl Inner {
         self.forget().await;
         let mut state = self.state.lock().await;
         state.own.clear();
+        state.contested.clear();
+        self.show_contested(&state);
         while let Some(key) = state.shared.keys().next().cloned() {
             self.release(&mut state, id, &key).await?;
         }

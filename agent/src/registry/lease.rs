@@ -43,6 +43,7 @@ impl Inner {
     /// Resumes the lease of the last process while it lives, or grants a new one, and keeps it alive from now on.
     pub(super) async fn open(self: &Arc<Self>, state: &mut State) -> Result<i64, Error> {
         *state = State::default();
+        self.show_contested(state);
         let id = if let Some((id, own)) = self.resume().await? {
             info!(lease = format_args!("{id:x}"), entries = own.len(), "resumed the lease of the last process");
             state.own = own;

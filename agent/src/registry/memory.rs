@@ -80,7 +80,7 @@ impl Registry for Memory {
     }
 
     fn status(&self) -> RegistryStatus {
-        RegistryStatus { description: "memory (this host only)".into(), connected: true, error: None }
+        RegistryStatus { description: "memory (this host only)".into(), connected: true, ..RegistryStatus::default() }
     }
 }
 
@@ -89,7 +89,9 @@ impl Content {
         let mut changes: BTreeMap<&str, Option<Arc<str>>> = BTreeMap::new();
         for step in steps {
             let entry = match step {
-                Step::Put { value, .. } => Some(HeldEntry { value: value.clone(), holder: Holder::Host }),
+                Step::Put { value, .. } | Step::Note { value, .. } => {
+                    Some(HeldEntry { value: value.clone(), holder: Holder::Host })
+                }
                 Step::Share { value, .. } => Some(HeldEntry { value: value.clone(), holder: Holder::All }),
                 Step::Delete { .. } | Step::Release { .. } => None,
             };

@@ -108,7 +108,7 @@ struct Neighbours {
     others: bool,
 }
 
-/// Keeps the shared entries there: renews their leases and puts back what is gone.
+/// Keeps the shared entries there: renews their leases and puts back what is gone; takes over what others leave.
 pub(super) async fn keep(inner: Arc<Inner>, lease: i64) {
     let mut backoff = Backoff::new(inner.interval() / 16, inner.interval());
     let mut pause = inner.interval();
@@ -118,6 +118,9 @@ pub(super) async fn keep(inner: Arc<Inner>, lease: i64) {
         let mut kept = inner.keep_shared_alive(&state).await;
         if kept.is_ok() {
             kept = inner.check_shared(&mut state, lease).await;
+        }
+        if kept.is_ok() {
+            kept = inner.check_contested(&mut state, lease).await;
         }
         pause = inner.interval();
         match kept {
@@ -263,7 +266,8 @@ impl Inner {
 }
 
 impl Shared {
-    fn lease(&self) -> Option<i64> {
+    /// The lease that keeps it there.
+    pub(super) fn lease(&self) -> Option<i64> {
         match self.hold {
             Hold::Lease(lease) => Some(lease),
             Hold::Permanent | Hold::Contested(_) => None,
@@ -272,7 +276,7 @@ impl Shared {
 }
 
 /// Holds when nobody has written the key since.
-fn unchanged(kv: &KeyValue) -> Compare {
+pub(super) fn unchanged(kv: &KeyValue) -> Compare {
     Compare::mod_revision(kv.key(), CompareOp::Equal, kv.mod_revision())
 }
 

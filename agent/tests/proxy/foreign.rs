@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use waypost::proxy::{Place, Proxy, Reload, Signal, Verdict};
+use waypost::proxy::{Call, Place, Proxy, Reload, ReloadStatus, Signal, Verdict};
 
 use super::site::{Site, alive, kill, reload, state, until};
 
@@ -101,6 +103,58 @@ async fn a_reload_command_is_tried_again_until_it_succeeds() {
     proxy.stop().await;
     let calls = fs::read_to_string(site.path("calls")).unwrap();
     assert!(calls.lines().count() >= 2 && calls.lines().all(|line| line == site.dir.path().to_str().unwrap()));
+}
+
+#[tokio::test]
+async fn a_reload_command_that_fails_five_times_is_done_by_the_sixth_although_nobody_asks_again() {
+    let site = Site::new();
+    let script = site.script("reload", "echo call >> \"$1/calls\"; [ \"$(wc -l < \"$1/calls\")\" -gt 5 ]");
+    let proxy = site.proxy(Reload::Command(words(&["sh", &script, "{dir}"])));
+    let status = reload(&proxy).await;
+    assert_eq!((status.wanted, status.reloads, status.last_error), (1, 1, None));
+    proxy.stop().await;
+    assert_eq!(fs::read_to_string(site.path("calls")).unwrap().lines().count(), 6);
+}
+
+#[tokio::test]
+async fn a_reload_command_that_hangs_is_killed_and_tried_again() {
+    let site = Site::new();
+    let script = site.script("reload", "[ -e \"$1/again\" ] && exit 0; touch \"$1/again\"; sleep 600");
+    let method = Reload::Command(words(&["sh", &script, "{dir}"]));
+    let options = waypost::proxy::ProxyOptions { timeout: Duration::from_millis(500), ..site.options(Some(method)) };
+    let proxy = Proxy::new(options, CancellationToken::new());
+    proxy.request_reload();
+    let status = state(&proxy, "a failure", |status| status.last_error.is_some()).await;
+    assert!(status.last_error.unwrap().contains("did not end within 500ms"));
+    state(&proxy, "a success", |status| status.done == 1).await;
+    proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_has_a_time_limit_and_is_made_again() {
+    let site = Site::new();
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let call = Call::new(move || {
+        let count = counted.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            match count {
+                0 => std::future::pending().await,
+                1 => Err(anyhow::anyhow!("it is away").into()),
+                _ => Ok(()),
+            }
+        })
+    });
+    let method = Some(Reload::Call(call));
+    let options = waypost::proxy::ProxyOptions { timeout: Duration::from_millis(300), ..site.options(method) };
+    let proxy = Proxy::new(options, CancellationToken::new());
+    proxy.request_reload();
+    let failed = |text: &'static str| move |status: &ReloadStatus| status.last_error.as_deref() == Some(text);
+    state(&proxy, "its limit", failed("the reload did not end within 300ms")).await;
+    state(&proxy, "its failure", failed("it is away")).await;
+    let status = state(&proxy, "its success", |status| status.done == 1).await;
+    assert_eq!((status.reloads, calls.load(Ordering::SeqCst)), (1, 3));
+    proxy.stop().await;
 }
 
 #[tokio::test]

@@ -83,6 +83,26 @@ async fn a_proxy_that_dies_is_started_again() {
 }
 
 #[tokio::test]
+async fn reloads_that_come_too_fast_wait_and_none_is_lost() {
+    let site = Site::new();
+    let options = site.options(Some(supervise(&["haproxy", "-Ws", "-f", "{dir}/haproxy.cfg"])));
+    let least = Duration::from_secs(1);
+    let proxy = Proxy::new(ProxyOptions { min_interval: least, ..options }, CancellationToken::new());
+    site.configure("one", "");
+    let begin = tokio::time::Instant::now();
+    reload(&proxy).await;
+    for word in ["two", "three", "four"] {
+        site.configure(word, "");
+        proxy.request_reload();
+    }
+    let status = state(&proxy, "the last request", |status| status.done == 4).await;
+    assert_eq!((status.reloads, status.last_error), (2, None), "they are one reload");
+    assert!(begin.elapsed() >= least, "after {:?}", begin.elapsed());
+    until("the last answer", || site.answers("four")).await;
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn a_master_that_does_not_notify_is_told_by_its_workers() {
     let site = Site::new();
     let proxy = site.proxy(supervise(&["haproxy", "-W", "-f", "{dir}/haproxy.cfg"]));

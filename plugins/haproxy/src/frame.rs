@@ -2,9 +2,10 @@
 
 use waypost_plugin_sdk::Part;
 
-use crate::names::{DEFAULTS, STATISTICS};
+use crate::members;
+use crate::names::{DEFAULTS, SLOT, STATISTICS};
 use crate::settings::{Line, Routing, Settings};
-use crate::{ROUTES, configuration};
+use crate::{ROUTES, SPARES, configuration};
 
 /// The frame of all files.
 pub(crate) fn parts(settings: &Settings) -> Vec<Part> {
@@ -19,6 +20,9 @@ pub(crate) fn parts(settings: &Settings) -> Vec<Part> {
         // Keys of routes start with a letter, a digit, `*` or `_`, so this comes first; HAProxy wants the file to exist.
         parts.push(Part { path: ROUTES.to_owned(), key: "#".to_owned(), text: MAP_HEAD.to_owned() });
     }
+    if settings.spares() > 0 {
+        parts.push(Part { path: SPARES.to_owned(), key: "#".to_owned(), text: SPARES_HEAD.to_owned() });
+    }
     parts
 }
 
@@ -29,6 +33,8 @@ const STATISTICS_PAGE: &str = "    option idle-close-on-response
 ";
 
 const MAP_HEAD: &str = "# Domain and path of http requests, and the backend they go to. Written by Waypost.\n";
+
+const SPARES_HEAD: &str = "# Services that live in a prepared backend until the next reload: filled over the control socket, always empty here.\n";
 
 /// With `default-path config` the map is found beside the configuration, wherever both stand.
 fn global(settings: &Settings) -> String {
@@ -45,26 +51,37 @@ fn global(settings: &Settings) -> String {
     format!("# Written by Waypost: changes made here are lost.\nglobal\n{own}{}", lines(&settings.global_lines))
 }
 
-/// The section has a name because HAProxy 3.4 makes backends at run time from a named one only.
+/// The section has a name because HAProxy 3.4 makes backends at run time from a named one only. Redispatch at the first
+/// retry hides a server that has just died.
 fn defaults(settings: &Settings) -> String {
     let Settings { balance, defaults_lines, .. } = settings;
-    let head = format!("\ndefaults {DEFAULTS}\n    mode http\n    log global\n    balance {balance}\n");
-    format!("{head}{DEFAULTS_LINES}{}", lines(defaults_lines))
+    format!(
+        "\ndefaults {DEFAULTS}\n    mode http\n    log global\n    balance {balance}\n    retries 3\n    option redispatch 1\n    \
+         default-server {DEFAULT_SERVER}\n{TIMEOUTS}{}",
+        lines(defaults_lines)
+    )
 }
 
-/// Redispatch at the first retry hides a server that has just died. A container that listens only after its first
-/// check would wait for three more at 2 s each (5.7 s on HAProxy 2.6); the shorter intervals make that 0.7 s. A connection that both sides use as a tunnel
-/// (websocket, database) may rest longer than a request.
-const DEFAULTS_LINES: &str = "    retries 3
-    option redispatch 1
-    default-server fastinter 200ms downinter 500ms
-    timeout connect 5s
+/// What every server has. A container that listens only after its first check would wait for three more at 2 s each
+/// (5.7 s on HAProxy 2.6); the shorter intervals make that 0.7 s.
+pub(crate) const DEFAULT_SERVER: &str = "fastinter 200ms downinter 500ms";
+
+/// A connection that both sides use as a tunnel (websocket, database) may rest longer than a request.
+const TIMEOUTS: &str = "    timeout connect 5s
     timeout client 1m
     timeout server 1m
     timeout tunnel 1h
     timeout http-request 10s
     timeout http-keep-alive 1m
 ";
+
+/// Prepared servers of a section; their address is set when they are used.
+pub(crate) fn slots(settings: &Settings) -> String {
+    match settings.slots {
+        0 => String::new(),
+        count => format!("    server-template {SLOT} 1-{count} 127.0.0.1:1{} disabled\n", members::check(settings)),
+    }
+}
 
 /// What the operator adds to a section.
 pub(crate) fn lines(lines: &[Line]) -> String {

@@ -6,7 +6,7 @@ use waypost_plugin_sdk::{Instance, Part, Service, attributes};
 
 use crate::frame;
 use crate::members::Server;
-use crate::names::{self, HTTP_FRONTEND};
+use crate::names::{self, HTTP_FRONTEND, SPARE};
 use crate::settings::{Routing, Settings};
 use crate::{ROUTES, configuration, section};
 
@@ -20,6 +20,13 @@ pub(crate) struct Route {
     domain: String,
     /// Without a final `/`; empty for all paths.
     path: String,
+}
+
+impl Route {
+    /// Its key in the map.
+    pub(crate) fn key(&self) -> String {
+        format!("{}{}/", self.domain, self.path)
+    }
 }
 
 /// The routes that an instance asks for; none when it names no domain and the service's name is none either.
@@ -47,20 +54,24 @@ pub(crate) fn routes(settings: &Settings, service: &Service, instance: &Instance
     Ok(domains.iter().flat_map(|domain| paths.iter().map(move |path| route(domain, path))).collect())
 }
 
-/// The section, the shared front end, and the claims to domains and paths.
+/// An http service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Http {
+    pub(crate) servers: Vec<Server>,
+    /// The routes that any of its instances asks for; at least one.
+    pub(crate) routes: BTreeSet<Route>,
+}
+
+/// Puts the routes of all servers together.
 ///
 /// # Errors
 /// There is no front end, or no domain that leads to the service.
-pub(crate) fn parts(
-    settings: &Settings,
-    service: &Service,
-    name: &str,
-    servers: &[(Server, Vec<Route>)],
-) -> Result<Vec<Part>, String> {
-    let Some(bind) = settings.http_bind.get() else {
+pub(crate) fn read(settings: &Settings, servers: Vec<(Server, Vec<Route>)>) -> Result<Http, String> {
+    if settings.http_bind.get().is_none() {
         return Err("it speaks http, and the setting `http-bind` is \"off\"".to_owned());
-    };
-    let routes: BTreeSet<&Route> = servers.iter().flat_map(|(_, routes)| routes).collect();
+    }
+    let (servers, routes): (Vec<Server>, Vec<Vec<Route>>) = servers.into_iter().unzip();
+    let routes: BTreeSet<Route> = routes.into_iter().flatten().collect();
     if routes.is_empty() {
         return Err(
             "it speaks http, but no instance has the attribute domain, and the service's name is no domain name \
@@ -68,26 +79,38 @@ pub(crate) fn parts(
                 .to_owned(),
         );
     }
-    let lines: String = servers.iter().map(|(server, _)| server.line.as_str()).collect();
-    let addresses: Vec<String> = bind.0.iter().map(ToString::to_string).collect();
+    Ok(Http { servers, routes })
+}
+
+/// The section, the shared front end, and the claims to domains and paths.
+pub(crate) fn parts(settings: &Settings, service: &Service, name: &str, Http { servers, routes }: &Http) -> Vec<Part> {
+    let lines: String = servers.iter().map(|server| server.line(settings)).collect();
+    let bind = settings.http_bind.get().map(|bind| bind.0.as_slice()).unwrap_or_default();
+    let addresses: Vec<String> = bind.iter().map(ToString::to_string).collect();
     let added = frame::lines(&settings.http_lines);
     let mut head = format!("\nfrontend {HTTP_FRONTEND}\n    bind {}\n{FRONTEND_OPTIONS}{added}", addresses.join(","));
-    let mut parts = vec![section(service, name, "backend", &format!("    log global\n{lines}"))];
+    let slots = frame::slots(settings);
+    let mut parts = vec![section(service, name, "backend", &format!("    log global\n{lines}{slots}"))];
     match settings.routing {
         Routing::Map => {
             head += MAP_LOOKUP;
-            parts.extend(routes.into_iter().map(|route| map_entry(route, name)));
+            if settings.spares() > 0 {
+                head += SPARES_LOOKUP;
+                parts.push(configuration("45 spares", spares(settings)));
+            }
+            head += MAP_USE;
+            parts.extend(routes.iter().map(|route| map_entry(route, name)));
         }
         Routing::Acl => {
             parts.extend(routes.iter().map(|route| acl(&route.domain)));
-            parts.extend(routes.into_iter().map(|route| use_backend(route, name)));
+            parts.extend(routes.iter().map(|route| use_backend(route, name)));
         }
     }
     parts.push(configuration("40 http", head));
     parts.sort_by(|a, b| (&a.path, &a.key).cmp(&(&b.path, &b.key)));
     // An acl stands once, however many paths its domain has.
     parts.dedup();
-    Ok(parts)
+    parts
 }
 
 /// Without the first, every reload resets the idle connections of clients.
@@ -99,12 +122,21 @@ const MAP_LOOKUP: &str = "    http-request set-var(txn.path) path
     http-request set-var(txn.backend) req.hdr(host),field(1,:),lower,concat(,txn.path,/),map_beg(routes.map)
     http-request set-var(txn.backend) req.hdr(host),field(1,:),lower,regsub(^[^.]*,*),concat(,txn.path,/),map_beg(routes.map) \
      if !{ var(txn.backend) -m found }
-    use_backend %[var(txn.backend)]
 ";
+/// A service that came since the last reload lives in a prepared backend. What is not in this map stays as it is.
+const SPARES_LOOKUP: &str = "    http-request set-var(txn.backend) var(txn.backend),map(spares.map)\n";
+const MAP_USE: &str = "    use_backend %[var(txn.backend)]\n";
+
+/// Empty backends for services that come later.
+fn spares(settings: &Settings) -> String {
+    let mut text = "\n# For services that come before the next reload\n".to_owned();
+    text.extend((1..=settings.spares()).flat_map(|number| ["backend ".to_owned(), format!("{SPARE}{number}\n")]));
+    text
+}
 
 /// A line of the map, keyed by what it claims.
 fn map_entry(route: &Route, name: &str) -> Part {
-    let key = format!("{}{}/", route.domain, route.path);
+    let key = route.key();
     Part { path: ROUTES.to_owned(), text: format!("{key} {name}\n"), key }
 }
 

@@ -9,22 +9,27 @@
 
 mod frame;
 mod http;
+mod live;
 mod members;
 pub mod names;
 pub mod settings;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
-use waypost_plugin_sdk::{Node, Part, Plugin, PluginError, Service, log, refuse, show};
+use waypost_plugin_sdk::{Node, Part, Plugin, PluginError, Service, log, show};
 
-use members::Members;
+pub use live::{questions, update};
 pub use settings::Settings;
+use wanted::{Kind, Wanted};
 
 /// The configuration, in the operator's directory.
 pub const CONFIGURATION: &str = "haproxy.cfg";
 /// Domain and path to section, beside the configuration; HAProxy's control socket knows it by this name too.
 pub const ROUTES: &str = "routes.map";
+/// Section to the prepared backend that it lives in until the next reload; known to the control socket like `ROUTES`.
+pub const SPARES: &str = "spares.map";
 
 /// The plugin.
 pub struct Haproxy;
@@ -50,20 +55,16 @@ pub fn frame(settings: &Settings, _node: &Node) -> Result<Vec<Part>, PluginError
 /// `invalid-input` when HAProxy cannot carry the service: its name, a missing or taken port, a missing domain. A bad
 /// instance is logged and left out.
 pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Vec<Part>, PluginError> {
-    let members = members::select(settings, service);
-    if matches!(members, Members::None) {
-        return Ok(Vec::new());
-    }
-    let name = match names::proxy(&service.name) {
-        Ok(name) => name,
-        Err(reason) => return refuse(format!("service {}: {reason}", show(&service.name))),
+    let mut leave_out = |id: &str, reason: &str| {
+        log::warn(&format!("service {} instance {} is left out: {reason}", show(&service.name), show(id)));
     };
-    let parts = match members {
-        Members::Http(servers) => http::parts(settings, service, &name, &servers),
-        Members::Tcp(servers) => tcp::parts(settings, service, &name, &servers),
-        Members::None => Ok(Vec::new()),
-    };
-    parts.or_else(|reason| refuse(format!("service {}: {reason}", show(&service.name))))
+    let wanted = wanted::read(settings, service, &mut leave_out)?;
+    Ok(wanted
+        .map(|Wanted { name, kind }| match kind {
+            Kind::Http(http) => http::parts(settings, service, &name, &http),
+            Kind::Tcp(tcp) => tcp::parts(settings, service, &name, &tcp),
+        })
+        .unwrap_or_default())
 }
 
 /// A part of the configuration.
@@ -78,9 +79,4 @@ fn section(service: &Service, name: &str, head: &str, lines: &str) -> Part {
     configuration(format!("60 {name}"), format!("\n{origin}{head} {name}\n{lines}"))
 }
 
-/// Says that an instance is left out, and why.
-fn leave_out(service: &Service, id: &str, reason: &str) {
-    log::warn(&format!("service {} instance {} is left out: {reason}", show(&service.name), show(id)));
-}
-
-waypost_plugin_sdk::output!(Haproxy, frame, render);
+waypost_plugin_sdk::live_output!(Haproxy, frame, render, questions, update);

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use waypost_plugin_sdk::{Instance, Readiness, Service, Transport, attributes, show};
 
 use crate::http::{self, Route};
+use crate::names::Endpoint;
 use crate::settings::Settings;
-use crate::{leave_out, names, tcp};
+use crate::{names, tcp};
 
 /// Highest weight of a server in HAProxy.
 const WEIGHT_LIMIT: u16 = 256;
@@ -27,17 +28,44 @@ enum Facts {
     Tcp(Option<u16>),
 }
 
-/// A server line.
+/// An instance as a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Server {
-    /// The instance's id, for messages.
+    /// The instance's id, which is the server's name as well.
     pub(crate) id: String,
-    /// The line.
-    pub(crate) line: String,
+    /// Where it listens.
+    pub(crate) endpoint: Endpoint,
+    /// Its share; HAProxy's own when absent.
+    pub(crate) weight: Option<u16>,
 }
 
-/// Leaves out what HAProxy cannot carry. The first good instance by id says what the service speaks, so that one
-/// that differs changes nothing for the others unless it comes first.
-pub(crate) fn select(settings: &Settings, service: &Service) -> Members {
+impl Server {
+    /// Its line in a section.
+    pub(crate) fn line(&self, settings: &Settings) -> String {
+        let weight = self.weight.map(|weight| format!(" weight {weight}")).unwrap_or_default();
+        // A name that nobody knows takes its server down instead of making the whole file invalid.
+        let lookup = match (self.endpoint.is_name, &settings.resolvers) {
+            (true, Some(resolvers)) => format!(" resolvers {} init-addr last,libc,none", resolvers.0),
+            (true, None) => " init-addr last,libc,none".to_owned(),
+            (false, _) => String::new(),
+        };
+        format!("    server {} {}{}{weight}{lookup}\n", self.id, self.endpoint, check(settings))
+    }
+}
+
+/// How HAProxy checks a server, with a blank before it; empty when it does not.
+pub(crate) fn check(settings: &Settings) -> String {
+    let Settings { check, check_interval, check_rise, check_fall, .. } = settings;
+    if *check {
+        format!(" check inter {} rise {check_rise} fall {check_fall}", check_interval.0)
+    } else {
+        String::new()
+    }
+}
+
+/// Leaves out what HAProxy cannot carry, and names it to `leave_out`. The first good instance by id says what the
+/// service speaks, so that one that differs changes nothing for the others unless it comes first.
+pub(crate) fn select(settings: &Settings, service: &Service, leave_out: &mut dyn FnMut(&str, &str)) -> Members {
     let mut members = Members::None;
     let mut ids = BTreeSet::new();
     for instance in &service.instances {
@@ -45,12 +73,12 @@ pub(crate) fn select(settings: &Settings, service: &Service) -> Members {
             Ok(Some(found)) => found,
             Ok(None) => continue,
             Err(reason) => {
-                leave_out(service, &instance.id, &reason);
+                leave_out(&instance.id, &reason);
                 continue;
             }
         };
         if !ids.insert(&instance.id) {
-            leave_out(service, &instance.id, "an instance before it has the same id");
+            leave_out(&instance.id, "an instance before it has the same id");
             continue;
         }
         match (&mut members, facts) {
@@ -59,10 +87,10 @@ pub(crate) fn select(settings: &Settings, service: &Service) -> Members {
             (Members::Http(servers), Facts::Http(routes)) => servers.push((server, routes)),
             (Members::Tcp(servers), Facts::Tcp(port)) => servers.push((server, port)),
             (Members::Http(_), Facts::Tcp(_)) => {
-                leave_out(service, &instance.id, "its protocol is tcp, the service's first instance speaks http");
+                leave_out(&instance.id, "its protocol is tcp, the service's first instance speaks http");
             }
             (Members::Tcp(_), Facts::Http(_)) => {
-                leave_out(service, &instance.id, "its protocol is http, the service's first instance speaks tcp");
+                leave_out(&instance.id, "its protocol is http, the service's first instance speaks tcp");
             }
         }
     }
@@ -80,33 +108,19 @@ fn read(settings: &Settings, service: &Service, instance: &Instance) -> Result<O
         Some("udp") => return Ok(None),
         Some(other) => return Err(format!("its protocol is {}, expected http, tcp or udp", show(other))),
     };
-    Ok(Some((server(settings, instance)?, facts)))
+    Ok(Some((server(instance)?, facts)))
 }
 
 /// `weight 0` keeps what is open and takes nothing new.
-fn server(settings: &Settings, instance: &Instance) -> Result<Server, String> {
-    let name = names::server(&instance.id)?;
+fn server(instance: &Instance) -> Result<Server, String> {
+    let id = names::server(&instance.id)?.to_owned();
     let endpoint = names::endpoint(&instance.address, instance.port)?;
-    let Settings { check_interval, check_rise, check_fall, .. } = settings;
-    let check = if settings.check {
-        format!(" check inter {} rise {check_rise} fall {check_fall}", check_interval.0)
-    } else {
-        String::new()
-    };
     let weight = match (instance.readiness, instance.weight) {
         (_, Some(weight)) if weight > WEIGHT_LIMIT => {
             return Err(format!("its weight is {weight}, HAProxy takes 0 to {WEIGHT_LIMIT}"));
         }
-        (Readiness::Draining, _) => " weight 0".to_owned(),
-        (Readiness::Ready, Some(weight)) => format!(" weight {weight}"),
-        (Readiness::Ready, None) => String::new(),
+        (Readiness::Draining, _) => Some(0),
+        (Readiness::Ready, weight) => weight,
     };
-    // A name that nobody knows takes its server down instead of making the whole file invalid.
-    let lookup = match (endpoint.is_name, &settings.resolvers) {
-        (true, Some(resolvers)) => format!(" resolvers {} init-addr last,libc,none", resolvers.0),
-        (true, None) => " init-addr last,libc,none".to_owned(),
-        (false, _) => String::new(),
-    };
-    let line = format!("    server {name} {}{check}{weight}{lookup}\n", endpoint.text);
-    Ok(Server { id: instance.id.clone(), line })
+    Ok(Server { id, endpoint, weight })
 }

@@ -1,5 +1,6 @@
 //! What HAProxy takes as a name, a domain, a path and an address; nothing else gets into a file.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use waypost_plugin_sdk::show;
@@ -17,6 +18,10 @@ pub const HTTP_FRONTEND: &str = "http-in";
 pub const STATISTICS: &str = "waypost-stats";
 /// The `defaults` section.
 pub const DEFAULTS: &str = "waypost";
+/// How the names of prepared backends begin; a number follows.
+pub const SPARE: &str = "waypost-spare-";
+/// How the names of prepared servers begin; a number follows.
+pub const SLOT: &str = "waypost-slot-";
 
 /// What `invalid_char()` of HAProxy lets pass.
 fn is_name(text: &str) -> bool {
@@ -32,7 +37,7 @@ pub fn proxy(service: &str) -> Result<String, String> {
     if !is_name(&name) {
         return Err("HAProxy takes names of A-Z a-z 0-9 _ : . - (and `/`, written as `_`)".to_owned());
     }
-    if name == HTTP_FRONTEND || name == STATISTICS {
+    if name == HTTP_FRONTEND || name == STATISTICS || name.starts_with(SPARE) {
         return Err(format!("the name {name} belongs to a section of Waypost's own"));
     }
     Ok(name)
@@ -43,7 +48,14 @@ pub fn proxy(service: &str) -> Result<String, String> {
 /// # Errors
 /// Says what HAProxy does not take.
 pub fn server(id: &str) -> Result<&str, String> {
-    if is_name(id) { Ok(id) } else { Err("HAProxy takes ids of A-Z a-z 0-9 _ : . -".to_owned()) }
+    if !is_name(id) {
+        return Err("HAProxy takes ids of A-Z a-z 0-9 _ : . -".to_owned());
+    }
+    if id.starts_with(SLOT) {
+        Err(format!("ids that begin with {SLOT} belong to Waypost's own servers"))
+    } else {
+        Ok(id)
+    }
 }
 
 /// A domain in lower case; `*.` may stand for exactly one label.
@@ -86,16 +98,28 @@ pub fn path(text: &str) -> Result<&str, String> {
     }
 }
 
-/// Where a server listens, as HAProxy writes it.
+/// Where a server listens; shown as HAProxy writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Address and port.
-    pub text: String,
-    /// Whether the address is a host name, which HAProxy has to look up.
+    /// An IP address, or a host name, which HAProxy has to look up.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Whether the host is a name.
     pub is_name: bool,
 }
 
-/// An address and a port; IPv6 addresses in brackets.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// An address and a port.
 ///
 /// # Errors
 /// Says what was found and what is expected.
@@ -107,9 +131,8 @@ pub fn endpoint(address: &str, port: u16) -> Result<Endpoint, String> {
         Ok(ip) if ip.is_unspecified() => {
             Err(format!("its address {ip} is nobody's; HAProxy takes it for the address that the client asked for"))
         }
-        Ok(IpAddr::V4(ip)) => Ok(Endpoint { text: format!("{ip}:{port}"), is_name: false }),
-        Ok(IpAddr::V6(ip)) => Ok(Endpoint { text: format!("[{ip}]:{port}"), is_name: false }),
-        Err(_) if is_host(address) => Ok(Endpoint { text: format!("{address}:{port}"), is_name: true }),
+        Ok(ip) => Ok(Endpoint { host: ip.to_string(), port, is_name: false }),
+        Err(_) if is_host(address) => Ok(Endpoint { host: address.to_owned(), port, is_name: true }),
         Err(_) => Err(format!("its address {} is neither an IP address nor a host name", show(address))),
     }
 }

@@ -12,6 +12,9 @@ pub use bind::{Bind, Binds, Host, Hosts};
 /// Longest time HAProxy can count, in milliseconds: its timers are signed 32-bit numbers.
 const TIME_LIMIT: u64 = i32::MAX as u64;
 
+/// Most prepared backends, and servers of a section; each takes memory in HAProxy (servers some 8 KB).
+const PREPARED_LIMIT: u16 = 1000;
+
 /// Settings of this plugin; the README lists them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -42,6 +45,12 @@ pub struct Settings {
     pub check_fall: u16,
     /// Name of a `resolvers` section that follows the addresses of host names; looked up at start only when absent.
     pub resolvers: Option<Word>,
+    /// Backends prepared for http services that come between two reloads.
+    pub spare_backends: u16,
+    /// Servers prepared in every section, for a HAProxy that cannot add servers.
+    pub slots: u16,
+    /// Whether HAProxy 3.4 and later makes backends at run time.
+    pub dynamic_backends: bool,
     /// Lines added to `global`.
     pub global_lines: Vec<Line>,
     /// Lines added to `defaults`; a later line replaces an earlier one.
@@ -67,10 +76,21 @@ impl Default for Settings {
             check_rise: 3,
             check_fall: 2,
             resolvers: None,
+            spare_backends: 32,
+            slots: 0,
+            dynamic_backends: false,
             global_lines: Vec::new(),
             defaults_lines: Vec::new(),
             http_lines: Vec::new(),
         }
+    }
+}
+
+impl Settings {
+    /// How many backends are prepared: what is not spoken to, or has no map, needs none.
+    pub fn spares(&self) -> u16 {
+        let wanted = self.socket.is_some() && self.routing == Routing::Map && self.http_bind.get().is_some();
+        if wanted { self.spare_backends } else { 0 }
     }
 }
 
@@ -82,6 +102,11 @@ impl settings::Settings for Settings {
         for (key, number) in [("check-rise", self.check_rise), ("check-fall", self.check_fall)] {
             if number == 0 {
                 return Err(format!("{key}: found 0, expected 1 or more"));
+            }
+        }
+        for (key, number) in [("spare-backends", self.spare_backends), ("slots", self.slots)] {
+            if number > PREPARED_LIMIT {
+                return Err(format!("{key}: found {number}, expected at most {PREPARED_LIMIT}"));
             }
         }
         if self.maxconn == Some(0) {

@@ -4,7 +4,7 @@ use waypost_plugin_sdk::{Instance, Part, Service, attributes, show};
 
 use crate::members::Server;
 use crate::settings::{Bind, Settings};
-use crate::{configuration, leave_out, names, section};
+use crate::{configuration, frame, names, section};
 
 /// The port an instance names for its consumers; none when it leaves that to its peers.
 ///
@@ -18,16 +18,23 @@ pub(crate) fn listen_port(instance: &Instance) -> Result<Option<u16>, String> {
     }
 }
 
-/// The section, and the claim to its port.
+/// A tcp service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tcp {
+    pub(crate) servers: Vec<Server>,
+    /// Where consumers connect.
+    pub(crate) port: u16,
+}
+
+/// The first port that a server names decides; servers that name another are left out.
 ///
 /// # Errors
 /// The port is missing, or taken by a section of Waypost's own.
-pub(crate) fn parts(
+pub(crate) fn read(
     settings: &Settings,
-    service: &Service,
-    name: &str,
-    servers: &[(Server, Option<u16>)],
-) -> Result<Vec<Part>, String> {
+    mut servers: Vec<(Server, Option<u16>)>,
+    leave_out: &mut dyn FnMut(&str, &str),
+) -> Result<Tcp, String> {
     let Some(port) = servers.iter().find_map(|(_, port)| *port) else {
         return Err(
             "it speaks tcp, but no instance has the attribute listen-port, the port its consumers connect to; \
@@ -35,24 +42,30 @@ pub(crate) fn parts(
                 .to_owned(),
         );
     };
-    let binds: Vec<Bind> = settings.tcp_bind.0.iter().map(|&host| Bind { host, port }).collect();
-    refuse_own(settings, &binds)?;
+    refuse_own(settings, &binds(settings, port))?;
+    servers.retain(|(server, other)| {
+        let Some(other) = other.filter(|other| *other != port) else { return true };
+        leave_out(&server.id, &format!("its listen-port is {other}, the service's first instance says {port}"));
+        false
+    });
+    Ok(Tcp { servers: servers.into_iter().map(|(server, _)| server).collect(), port })
+}
 
-    let addresses: Vec<String> = binds.iter().map(Bind::to_string).collect();
+/// The section, and the claim to its port.
+pub(crate) fn parts(settings: &Settings, service: &Service, name: &str, Tcp { servers, port }: &Tcp) -> Vec<Part> {
+    let addresses: Vec<String> = binds(settings, *port).iter().map(Bind::to_string).collect();
     let mut lines = format!("    bind {}\n    mode tcp\n", addresses.join(","));
-    for (server, other) in servers {
-        if let Some(other) = other.filter(|other| *other != port) {
-            let reason = format!("its listen-port is {other}, the service's first instance says {port}");
-            leave_out(service, &server.id, &reason);
-            continue;
-        }
-        lines += &server.line;
-    }
-    Ok(vec![
+    lines.extend(servers.iter().map(|server| server.line(settings)));
+    lines += &frame::slots(settings);
+    vec![
         configuration("50 ports", "\n# Ports of tcp services\n"),
         configuration(format!("51 port {port:05}"), format!("# {port} {name}\n")),
         section(service, name, "listen", &lines),
-    ])
+    ]
+}
+
+fn binds(settings: &Settings, port: u16) -> Vec<Bind> {
+    settings.tcp_bind.0.iter().map(|&host| Bind { host, port }).collect()
 }
 
 /// HAProxy would take the port twice without a word and hand it some connections for each.

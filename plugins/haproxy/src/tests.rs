@@ -1,6 +1,6 @@
 mod accepted;
 mod articles;
-mod random;
+pub(crate) mod random;
 mod refused;
 mod shapes;
 mod sharing;
@@ -13,15 +13,15 @@ use waypost_plugin_sdk::{
 
 use crate::{Haproxy, Settings, frame, render};
 
-fn settings(json: &str) -> Settings {
+pub(crate) fn settings(json: &str) -> Settings {
     settings::parse(json).unwrap()
 }
 
-fn node() -> Node {
+pub(crate) fn node() -> Node {
     Node { name: "web-1".into(), address: "10.0.0.5".into(), attributes: Vec::new() }
 }
 
-fn instance(id: &str, address: &str, port: u16, facts: &[(&str, &str)]) -> Instance {
+pub(crate) fn instance(id: &str, address: &str, port: u16, facts: &[(&str, &str)]) -> Instance {
     Instance {
         service: String::new(),
         id: id.into(),
@@ -34,7 +34,7 @@ fn instance(id: &str, address: &str, port: u16, facts: &[(&str, &str)]) -> Insta
     }
 }
 
-fn service(name: &str, instances: &[Instance]) -> Service {
+pub(crate) fn service(name: &str, instances: &[Instance]) -> Service {
     let mut instances = instances.to_vec();
     for instance in &mut instances {
         instance.service = name.into();

@@ -90,6 +90,51 @@ fn mode_and_owner_of_the_old_file_are_kept() {
 }
 
 #[test]
+fn mode_and_owner_are_as_the_operator_wants_them() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a");
+    write(&Directory::open(root.path()).unwrap(), &[("a", "1\n")]);
+    let root_user = rustix::process::geteuid().is_root();
+    let group = if root_user { 4321 } else { rustix::process::getegid().as_raw() };
+    let access = Access { mode: Some(0o600), user: None, group: Some(group) };
+    let directory = Directory::open(root.path()).unwrap().with_access(access);
+    assert_eq!(write(&directory, &[("a", "1\n")]), ["a"], "also where the text is the same");
+    let found = fs::metadata(&path).unwrap();
+    assert_eq!((found.mode() & 0o777, found.gid()), (0o600, group));
+    assert!(write(&directory, &[("a", "1\n")]).is_empty());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(write(&directory, &[("a", "1\n"), ("sites/b", "1\n")]), ["a", "sites/b"]);
+    assert_eq!(fs::metadata(root.path().join("sites/b")).unwrap().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn files_that_cannot_be_side_by_side_are_named() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = Directory::open(root.path()).unwrap();
+    let error = directory.stage(&set(&[("sites/foo", ""), ("sites/foo/bar/x", "")])).unwrap_err();
+    assert_eq!(error.culprits(), ["sites/foo/bar/x", "sites/foo"]);
+    assert!(chain(error).contains("sites/foo is to be a file"));
+    let long = "x".repeat(300);
+    let error = directory.stage(&set(&[("a", ""), (&long, "")])).unwrap_err();
+    assert_eq!(error.culprits(), [long]);
+    assert!(chain(error).contains("give it a shorter name"));
+    fs::create_dir_all(root.path().join("a/full")).unwrap();
+    assert_eq!(directory.stage(&set(&[("a", "")])).unwrap_err().culprits(), ["a"]);
+    assert_eq!(names(root.path()), ["a"]);
+}
+
+#[test]
+fn a_file_follows_a_directory_that_is_empty_by_now() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = Directory::open(root.path()).unwrap();
+    write(&directory, &[("a/b", "1\n")]);
+    assert_eq!(directory.stage(&set(&[("a", "2\n")])).unwrap_err().culprits(), ["a"]);
+    write(&directory, &[("c", "1\n")]);
+    assert_eq!(write(&directory, &[("a", "2\n"), ("c", "1\n")]), ["a"]);
+    assert_eq!(read(root.path(), "a"), "2\n");
+}
+
+#[test]
 fn files_of_an_earlier_set_go_and_the_operators_stay() {
     let root = tempfile::tempdir().unwrap();
     let directory = Directory::open(root.path()).unwrap();
@@ -125,7 +170,7 @@ fn wrong_paths_are_refused_by_name() {
         let error = directory.stage(&set(&[(path, "")])).unwrap_err();
         assert!(chain(error).contains("relative path without `..`"), "{path:?}");
     }
-    fs::create_dir(root.path().join("a")).unwrap();
+    fs::create_dir_all(root.path().join("a/full")).unwrap();
     let error = directory.stage(&set(&[("a", "")])).unwrap_err();
     assert_eq!(error.path(), root.path().join("a"));
     assert!(chain(error).contains("move that directory away"));
@@ -175,8 +220,39 @@ fn a_file_that_is_a_mount_of_its_own_is_written_in_place() {
     let (target, source) = (root.path().join("a"), elsewhere.path().join("source"));
     fs::write(&target, "").unwrap();
     fs::write(&source, "a longer old text\n").unwrap();
+    let inode = fs::metadata(&source).unwrap().ino();
+    let Some(_mount) = Mount::new(&["--bind", source.to_str().unwrap()], &target) else { return };
+    let access = Access { mode: Some(0o640), ..Access::default() };
+    let directory = Directory::open(root.path()).unwrap().with_access(access);
+    for text in ["new\n", "newer, and longer than what was there at first\n"] {
+        assert_eq!(write(&directory, &[("a", text)]), ["a"]);
+        let found = fs::metadata(&source).unwrap();
+        assert_eq!((fs::read_to_string(&source).unwrap().as_str(), found.ino()), (text, inode));
+        assert_eq!(found.mode() & 0o777, 0o640);
+        assert!(directory.stage(&set(&[("a", text)])).unwrap().is_none());
+    }
+    // It cannot be removed either.
+    assert_eq!(write(&directory, &[("b", "1\n")]), ["b", "a"]);
+    assert_eq!(fs::read_to_string(&source).unwrap(), "");
+    assert!(directory.stage(&set(&[("b", "1\n")])).unwrap().is_none());
+}
+
+#[test]
+fn a_mounted_file_keeps_its_text_when_its_disk_is_full() {
+    let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let Some(_disk) = Mount::new(&["-t", "tmpfs", "-o", "size=64k", "none"], elsewhere.path()) else { return };
+    let (target, source) = (root.path().join("a"), elsewhere.path().join("source"));
+    fs::write(&target, "").unwrap();
+    fs::write(&source, "old\n").unwrap();
     let Some(_mount) = Mount::new(&["--bind", source.to_str().unwrap()], &target) else { return };
     let directory = Directory::open(root.path()).unwrap();
+    let large = "x".repeat(100 << 10);
+    let staged = directory.stage(&set(&[("a", &large)])).unwrap().unwrap();
+    let text = chain(staged.commit().unwrap_err());
+    assert!(text.contains("free space on its file system"), "{text}");
+    assert_eq!(fs::read_to_string(&source).unwrap(), "old\n");
+    // What was asked for in vain is free again.
+    fs::write(elsewhere.path().join("other"), "x".repeat(50 << 10)).unwrap();
     assert_eq!(write(&directory, &[("a", "new\n")]), ["a"]);
     assert_eq!(fs::read_to_string(&source).unwrap(), "new\n");
 }

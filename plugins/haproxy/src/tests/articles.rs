@@ -86,12 +86,13 @@ fn whole_files() {
     let operator = settings(
         r#"{"socket": "/run/haproxy.sock", "maxconn": 5000, "hard-stop-after": "10m", "stats-bind": "127.0.0.1:1936",
             "global-lines": ["log stdout format raw local0"], "defaults-lines": ["option dontlognull"], "http-lines": ["option httplog"],
-            "http-bind": "*:80,[::]:80", "balance": "leastconn"}"#,
+            "http-bind": "*:80,[::]:80", "balance": "leastconn", "spare-backends": 2, "slots": 3}"#,
     );
     let (files, held_back) = compose(&operator, &services);
     assert_eq!(held_back, Vec::<String>::new());
     assert_eq!(files["haproxy.cfg"], include_str!("expected.cfg"));
     assert_eq!(files["routes.map"], include_str!("expected.map"));
+    assert!(files["spares.map"].lines().all(|line| line.starts_with('#')));
 }
 
 #[test]

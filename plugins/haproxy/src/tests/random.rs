@@ -133,7 +133,7 @@ fn instance() -> impl Strategy<Value = Instance> {
 }
 
 /// Up to twenty services; names, ports and domains repeat often.
-pub(super) fn catalog() -> impl Strategy<Value = Vec<Service>> {
+pub(crate) fn catalog() -> impl Strategy<Value = Vec<Service>> {
     let service = (text(NAMES), vec(instance(), 0..6)).prop_map(|(name, mut instances)| {
         instances.sort_by(|a, b| a.id.cmp(&b.id));
         for instance in &mut instances {
@@ -149,12 +149,13 @@ pub(super) fn catalog() -> impl Strategy<Value = Vec<Service>> {
 }
 
 /// Every form of routing, with and without what can be switched off.
-pub(super) fn settings() -> impl Strategy<Value = Settings> {
+pub(crate) fn settings() -> impl Strategy<Value = Settings> {
     let forms = [
         "{}",
         r#"{"routing": "acl"}"#,
         r#"{"check": false, "balance": "leastconn", "tcp-bind": "127.0.0.1,::1", "http-bind": "127.0.0.1:80"}"#,
         r#"{"socket": "/run/haproxy.sock", "stats-bind": "off", "hard-stop-after": "off", "maxconn": 100}"#,
+        r#"{"socket": "/run/haproxy.sock", "spare-backends": 12, "slots": 2, "global-lines": ["log 127.0.0.1:514 local0"]}"#,
         r#"{"routing": "acl", "http-bind": "off", "balance": "random", "resolvers": "default"}"#,
         r#"{"global-lines": ["log 127.0.0.1:514 local0"], "defaults-lines": ["timeout client 2m"], "http-lines": ["option httplog"]}"#,
     ];

@@ -82,8 +82,8 @@ fn good_names() {
     assert_eq!(names::domain("my_shop").unwrap(), "my_shop");
     assert_eq!(names::path("/").unwrap(), "");
     assert_eq!(names::path("/v1.0/~me/").unwrap(), "/v1.0/~me");
-    assert_eq!(names::endpoint("::ffff:10.0.0.1", 80).unwrap().text, "[::ffff:10.0.0.1]:80");
-    assert_eq!(names::endpoint("db_1.internal", 80).unwrap().text, "db_1.internal:80");
+    assert_eq!(names::endpoint("::ffff:10.0.0.1", 80).unwrap().to_string(), "[::ffff:10.0.0.1]:80");
+    assert_eq!(names::endpoint("db_1.internal", 80).unwrap().to_string(), "db_1.internal:80");
 }
 
 #[test]

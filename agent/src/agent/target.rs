@@ -1,0 +1,52 @@
+//! Where an output's files go, under which name the output is known, and how its proxy is spoken to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::config;
+use crate::discover::LiveOptions;
+use crate::model::Node;
+use crate::output::write::{Access, Directory};
+use crate::plugin::Plugin;
+use crate::proxy::Socket;
+
+/// How long one line to a proxy's control socket may take.
+const SOCKET_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Mode and owner of an output's files, with names looked up.
+///
+/// # Errors
+/// When the user or group is not known on this host.
+pub fn access(output: &config::Output) -> Result<Access> {
+    let owner = output.owner.as_ref();
+    let (user, group) = (owner.and_then(|owner| owner.user.as_deref()), owner.and_then(|owner| owner.group.as_deref()));
+    Access::resolve(output.mode.map(|mode| mode.0), user, group).context("owner")
+}
+
+/// The directory of `output[index]`.
+pub(super) fn directory(output: &config::Output, index: usize) -> Result<Directory> {
+    let opened = Directory::open(&output.directory)
+        .with_context(|| format!("output[{index}]: directory {} cannot be used", output.directory.display()))?;
+    Ok(opened.with_access(access(output).with_context(|| format!("output[{index}]"))?))
+}
+
+/// The name of its plugin, with a number from the second of a kind on.
+pub(super) fn name(outputs: &[Plugin], index: usize) -> String {
+    let own = outputs[index].name();
+    let twins = outputs[..index].iter().filter(|earlier| earlier.name() == own).count();
+    if twins == 0 { own.to_owned() } else { format!("{own}-{}", twins + 1) }
+}
+
+/// How the running proxy takes changes without a reload, when it is to.
+pub(super) fn live(output: &config::Output, plugin: &Plugin, node: &Arc<Node>) -> Result<Option<LiveOptions>> {
+    let Some(live) = &output.live else { return Ok(None) };
+    ensure!(
+        plugin.description().live,
+        "live: the plugin {} does not take changes over a control socket; remove the key",
+        plugin.name()
+    );
+    let socket = Socket::new(live.socket.clone(), SOCKET_PATIENCE.min(output.timeout.0));
+    Ok(Some(LiveOptions { plugin: plugin.clone(), node: Arc::clone(node), socket, resync: live.resync.0 }))
+}

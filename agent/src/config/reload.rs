@@ -1,0 +1,99 @@
+//! How a proxy takes new files up, as the operator writes it.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::Argv;
+
+/// How a proxy takes new files up.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RawReload")]
+pub enum Reload {
+    /// A command that returns 0 when it is done.
+    Command(Argv),
+    /// A signal to the process whose id a file holds.
+    PidFile(PathBuf, String),
+    /// A child of the agent: started, told by a signal, restarted when it ends.
+    Supervise(Argv, String),
+    /// A container of the engine at `docker.endpoint`, by name or id.
+    Container(String, ContainerReload),
+    /// The command `reload` at the socket of `HAProxy`'s master process (`haproxy -W -S SOCKET`).
+    MasterSocket(PathBuf),
+}
+
+/// What makes a container take new files up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainerReload {
+    /// A signal to its first process.
+    Signal(String),
+    /// It is stopped and started.
+    Restart,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawReload {
+    command: Option<Argv>,
+    pid_file: Option<PathBuf>,
+    supervise: Option<Argv>,
+    container: Option<String>,
+    master_socket: Option<PathBuf>,
+    signal: Option<String>,
+    restart: Option<bool>,
+}
+
+/// The forms that there are.
+const FORMS: &str = "expected one of { command = [..] }, { pid-file = \"..\", signal = \"USR2\" }, \
+                     { supervise = [..], signal = \"USR2\" }, { container = \"..\", signal = \"HUP\" }, \
+                     { container = \"..\", restart = true } or { master-socket = \"..\" }";
+
+impl TryFrom<RawReload> for Reload {
+    type Error = String;
+
+    fn try_from(raw: RawReload) -> Result<Self, String> {
+        let RawReload { command, pid_file, supervise, container, master_socket, signal, restart } = raw;
+        let ways =
+            [command.is_some(), pid_file.is_some(), supervise.is_some(), container.is_some(), master_socket.is_some()];
+        if ways.into_iter().filter(|way| *way).count() != 1 || (restart.is_some() && container.is_none()) {
+            return Err(FORMS.to_owned());
+        }
+        if signal.is_some() && (command.is_some() || master_socket.is_some()) {
+            return Err(format!("found a signal where none is sent, {FORMS}"));
+        }
+        let signal = signal.map(|name| signal_name(&name)).transpose()?;
+        let or_usr2 = |signal: Option<String>| signal.unwrap_or_else(|| "USR2".to_owned());
+        match (command, pid_file, supervise, container, master_socket) {
+            (Some(command), ..) => Ok(Reload::Command(command)),
+            (_, Some(path), ..) => Ok(Reload::PidFile(path, or_usr2(signal))),
+            (_, _, Some(command), ..) => Ok(Reload::Supervise(command, or_usr2(signal))),
+            (_, _, _, Some(name), _) => in_container(name, signal, restart == Some(true)),
+            (.., Some(path)) if path.is_absolute() => Ok(Reload::MasterSocket(path)),
+            (.., Some(path)) => Err(format!("found master-socket \"{}\", expected an absolute path", path.display())),
+            _ => Err(FORMS.to_owned()),
+        }
+    }
+}
+
+fn in_container(name: String, signal: Option<String>, restart: bool) -> Result<Reload, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(good) {
+        return Err(format!("found container {name:?}, expected a container's name or id, like \"haproxy\""));
+    }
+    match (signal, restart) {
+        (Some(signal), false) => Ok(Reload::Container(name, ContainerReload::Signal(signal))),
+        (None, true) => Ok(Reload::Container(name, ContainerReload::Restart)),
+        _ => {
+            Err("expected beside container either signal = \"HUP\" (or \"USR1\", \"USR2\") or restart = true"
+                .to_owned())
+        }
+    }
+}
+
+fn signal_name(name: &str) -> Result<String, String> {
+    let short = name.strip_prefix("SIG").unwrap_or(name);
+    if ["HUP", "USR1", "USR2"].contains(&short) {
+        return Ok(short.to_owned());
+    }
+    Err(format!("found signal {name:?}, expected \"HUP\", \"USR1\" or \"USR2\""))
+}

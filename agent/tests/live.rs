@@ -1,0 +1,12 @@
+//! A running `HAProxy` that follows the catalog over its control socket.
+
+#![allow(unreachable_pub, missing_docs)]
+
+#[cfg(test)]
+mod live {
+    mod changes;
+    mod joins;
+    mod relay;
+    mod running;
+    mod site;
+}

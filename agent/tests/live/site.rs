@@ -1,0 +1,231 @@
+//! The right loop with a supervised `HAProxy`, fed by hand; all goes when it is dropped.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use waypost::discover::{self, Inputs, LiveOptions, Pace, Reading, Target};
+use waypost::layout::{Decoder, Layout};
+use waypost::model::{Attributes, Entries, Node};
+use waypost::output::write::Directory;
+use waypost::output::{Filter, Output, Selection, Wants};
+use waypost::plugin::{Host, Limits, Plugin, Source};
+use waypost::proxy::{Proxy, ProxyOptions, Reload, Signal, Socket};
+use waypost::status::{OutputState, Status};
+
+/// Longest that a test waits for anything.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+/// What a test offers of one instance, by service and id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    pub port: u16,
+    pub weight: Option<u16>,
+    pub draining: bool,
+    /// The domain of an http service, or the port of a tcp service.
+    pub leads: Result<String, u16>,
+}
+
+/// An http instance on a port of this machine.
+pub fn http(port: u16, domain: &str) -> Offer {
+    Offer { port, weight: None, draining: false, leads: Ok(domain.to_owned()) }
+}
+
+pub type Offers = BTreeMap<(String, String), Offer>;
+
+pub struct Site {
+    pub dir: tempfile::TempDir,
+    pub port: u16,
+    pub status: Status,
+    entries: watch::Sender<Option<Entries>>,
+    _wants: watch::Sender<Wants>,
+    stop: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
+    _host: Host,
+}
+
+/// A free port of this machine.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+async fn plugin(host: &Host, name: &str, settings: serde_json::Value) -> Plugin {
+    host.load(Source::Shipped(name), &settings).await.unwrap()
+}
+
+impl Site {
+    /// `socket` names the control socket that the agent uses, which `relay` may stand before.
+    pub async fn start(socket: &str, resync: Duration, settings: serde_json::Value) -> Self {
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
+        let host = Host::new(Limits::default(), Some(cache)).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (port, status, stop) = (free_port(), Status::new("n"), CancellationToken::new());
+        let node = Arc::new(Node { name: "n".into(), address: "127.0.0.1".into(), attributes: Attributes::new() });
+        let mut all = serde_json::json!({
+            "http-bind": format!("127.0.0.1:{port}"), "stats-bind": "off", "tcp-bind": "127.0.0.1",
+            "socket": dir.path().join("haproxy.sock"),
+        });
+        all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let haproxy = plugin(&host, "haproxy", all).await;
+        let json = plugin(&host, "json", serde_json::json!({})).await;
+        let (entries, followed) = watch::channel(None);
+        let (wants, wanted) = watch::channel(Wants::new());
+        let (catalog, services) = watch::channel(None);
+        let decoder = Decoder::new(Layout::new(json).await.unwrap(), status.clone());
+        let output = Output::new("haproxy", haproxy.clone(), node.clone(), status.clone());
+        let socket = Socket::new(dir.path().join(socket), Duration::from_secs(2));
+        let live = LiveOptions { plugin: haproxy, node, socket, resync };
+        let inputs = Inputs { services, wants: wanted, selection: Selection::new(Filter::default()) };
+        let pace = Pace { min: Duration::from_millis(50), max: Duration::from_millis(500) };
+        let target = target(dir.path(), live);
+        let tasks = vec![
+            tokio::spawn(discover::serve(output, inputs, target, pace, status.clone(), stop.clone())),
+            tokio::spawn(discover::follow(
+                vec![Reading { entries: followed, decoder, doubt: None }],
+                catalog,
+                status.clone(),
+                stop.clone(),
+            )),
+        ];
+        Site { dir, port, status, entries, _wants: wants, stop, tasks, _host: host }
+    }
+
+    /// Makes these the entries of the registry.
+    pub fn offer(&self, offers: &Offers) {
+        let entries = offers.iter().map(|((service, id), offer)| {
+            let attributes = match &offer.leads {
+                Ok(domain) => serde_json::json!({ "protocol": "http", "domain": domain }),
+                Err(port) => serde_json::json!({ "protocol": "tcp", "listen-port": port.to_string() }),
+            };
+            let value = serde_json::json!({
+                "address": "127.0.0.1", "port": offer.port, "transport": "tcp", "weight": offer.weight,
+                "readiness": if offer.draining { "draining" } else { "ready" }, "attributes": attributes,
+            });
+            (Arc::from(format!("/waypost/services/{service}/{id}")), Arc::from(value.to_string()))
+        });
+        self.entries.send_replace(Some(entries.collect()));
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn file(&self) -> String {
+        fs::read_to_string(self.path("out/haproxy.cfg")).unwrap_or_default()
+    }
+
+    /// Body of the answer to a request for `domain`, or its status.
+    pub fn get(&self, domain: &str) -> String {
+        let asked = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+            stream.set_read_timeout(Some(DEADLINE))?;
+            stream.write_all(format!("GET / HTTP/1.1\r\nHost: {domain}\r\nConnection: close\r\n\r\n").as_bytes())?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let Ok(text) = asked() else { return "no answer".to_owned() };
+        match text.strip_prefix("HTTP/1.1 200") {
+            Some(rest) => rest.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned(),
+            None => text.split(' ').nth(1).unwrap_or("nothing").to_owned(),
+        }
+    }
+
+    /// The set of answers to twenty requests.
+    pub fn answers(&self, domain: &str) -> Vec<String> {
+        let mut seen: Vec<String> = (0..20).map(|_| self.get(domain)).collect();
+        seen.sort();
+        seen.dedup();
+        seen
+    }
+
+    pub fn output(&self) -> OutputState {
+        self.status.report().outputs.get("haproxy").cloned().unwrap_or_default()
+    }
+
+    /// Instances that the catalog has.
+    pub fn instances(&self) -> usize {
+        self.status.report().services.iter().map(|service| service.instances.len()).sum()
+    }
+
+    pub fn problems(&self) -> BTreeMap<String, String> {
+        self.status.report().problems.into_iter().map(|problem| (problem.unit, problem.text)).collect()
+    }
+
+    pub async fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
+        let reached = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(5));
+            while !is() {
+                ticks.tick().await;
+            }
+        };
+        let report = || format!("{what}; {:?}, problems {:?}\n{}", self.output(), self.problems(), self.file());
+        assert!(tokio::time::timeout(DEADLINE, reached).await.is_ok(), "not in time: {}", report());
+    }
+
+    pub async fn end(mut self) {
+        self.stop.cancel();
+        for task in std::mem::take(&mut self.tasks) {
+            task.await.unwrap().unwrap();
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let noted = fs::read_to_string(self.path("out/.waypost-haproxy.pid")).unwrap_or_default();
+        if let Some(master) = noted.lines().next() {
+            std::process::Command::new("kill").args(["-KILL", "--", &format!("-{master}")]).status().ok();
+        }
+    }
+}
+
+fn target(root: &Path, live: LiveOptions) -> Target {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let options = ProxyOptions {
+        bind_check: true,
+        dir: root.join("out"),
+        check: Some(words(&["haproxy", "-c", "-f", "{dir}/haproxy.cfg"])),
+        reload: Some(Reload::Supervise {
+            command: words(&["haproxy", "-Ws", "-f", "{dir}/haproxy.cfg"]),
+            signal: Signal::Usr2,
+        }),
+        timeout: Duration::from_secs(10),
+        min_interval: Duration::from_millis(200),
+        name: "haproxy".to_owned(),
+    };
+    Target {
+        name: "haproxy".to_owned(),
+        directory: Directory::open(root.join("out")).unwrap(),
+        proxy: Proxy::new(options, CancellationToken::new()),
+        live: Some(live),
+        leave: Arc::default(),
+    }
+}
+
+/// An http server on a port of this machine that answers `word`, until the test ends.
+pub async fn server(word: &str) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, word) = (listener.local_addr().unwrap().port(), word.to_owned());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let word = word.clone();
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    let answer =
+                        format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{word}", word.len());
+                    _ = stream.write_all(answer.as_bytes()).await;
+                }
+            });
+        }
+    });
+    port
+}

@@ -1,0 +1,143 @@
+//! Reloads by the socket of `HAProxy`'s master process.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use waypost::proxy::{Proxy, ProxyOptions, Reload};
+
+use super::site::{Site, kill, reload, state, until};
+
+struct Master(Child);
+
+impl Master {
+    /// A master with a socket, as Debian's unit runs it.
+    async fn start(site: &Site, word: &str) -> Self {
+        let mut command = Command::new("haproxy");
+        command.args(["-W", "-f"]).arg(site.path("haproxy.cfg")).arg("-S").arg(socket(site));
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        until("the first answer", || site.answers(word)).await;
+        Master(child)
+    }
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        kill("-TERM", &self.0.id().to_string());
+        self.0.wait().ok();
+    }
+}
+
+fn socket(site: &Site) -> PathBuf {
+    site.path("master.sock")
+}
+
+fn proxy(site: &Site, limit: Duration) -> Proxy {
+    let options = site.options(Some(Reload::MasterSocket(socket(site))));
+    Proxy::new(ProxyOptions { timeout: limit, ..options }, CancellationToken::new())
+}
+
+#[tokio::test]
+async fn a_reload_is_confirmed_and_a_refusal_told() {
+    let site = Site::new();
+    let proxy = proxy(&site, Duration::from_secs(10));
+    site.configure("one", "");
+    proxy.request_reload();
+    let status = state(&proxy, "a failure", |status| status.last_error.is_some()).await;
+    let error = status.last_error.unwrap();
+    assert!(error.contains("does HAProxy run, with -W and -S?"), "{error}");
+    let master = Master::start(&site, "one").await;
+    state(&proxy, "the repeated reload", |status| status.done == 1).await;
+
+    for round in 0..10 {
+        let word = format!("round-{round}");
+        site.configure(&word, "");
+        reload(&proxy).await;
+        // The old worker may take connections until it has seen that it was replaced.
+        until("the new answer", || site.answers(&word)).await;
+    }
+    site.configure("bad", "garbage");
+    proxy.request_reload();
+    let status = state(&proxy, "a failure", |status| status.last_error.is_some()).await;
+    let error = status.last_error.unwrap();
+    assert!(error.contains("the proxy refused the new files and goes on with the old ones"), "{error}");
+    assert!(site.answers("round-9"));
+    site.configure("good", "");
+    state(&proxy, "the repeated reload", |status| status.done == status.wanted).await;
+    until("the new answer", || site.answers("good")).await;
+
+    // A master that is started again has counted no reloads.
+    drop(master);
+    site.configure("fresh", "");
+    let _master = Master::start(&site, "fresh").await;
+    site.configure("last", "");
+    reload(&proxy).await;
+    until("the new answer", || site.answers("last")).await;
+    proxy.stop().await;
+}
+
+/// What a master that answers as 2.7 and later do is asked, and says.
+fn answering(listener: &UnixListener, answers: &[(&str, &str)]) {
+    for (expected, answer) in answers {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut asked = String::new();
+        // The end of the question is the end of what is sent.
+        stream.read_to_string(&mut asked).unwrap();
+        assert_eq!(asked, format!("{expected}\n"));
+        stream.write_all(answer.as_bytes()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_answer_of_a_newer_master_is_taken_with_its_words() {
+    let site = Site::new();
+    let listener = UnixListener::bind(socket(&site)).unwrap();
+    let list = "1 master 0 [failed: 0] 0d 3.0\n# workers\n2 worker 0 0d 3.0\n";
+    let refusal = "Success=0\n--\n[NOTICE] (1) : haproxy version is 3.0\n[ALERT] (1) : config : unknown keyword\n\n";
+    let script = [("show proc", list), ("reload", refusal), ("show proc", list), ("reload", "Success=1\n--\n\n")];
+    let master = std::thread::spawn(move || answering(&listener, &script));
+    let proxy = proxy(&site, Duration::from_secs(10));
+    proxy.request_reload();
+    let status = state(&proxy, "a failure", |status| status.last_error.is_some()).await;
+    let error = status.last_error.unwrap();
+    assert!(error.ends_with("the old ones: [ALERT] (1) : config : unknown keyword"), "{error}");
+    state(&proxy, "the repeated reload", |status| status.done == 1).await;
+    proxy.stop().await;
+    master.join().unwrap();
+}
+
+#[tokio::test]
+async fn no_second_reload_is_asked_for_before_the_first_is_confirmed() {
+    let site = Site::new();
+    let listener = UnixListener::bind(socket(&site)).unwrap();
+    let list = |reloads: u32, worker: u32| format!("1 master {reloads} [failed: 0] 0d 2.6\n2 worker {worker} 0d 2.6\n");
+    let (before, midway, after) = (list(0, 0), list(1, 1), list(1, 0));
+    let master = std::thread::spawn(move || {
+        answering(&listener, &[("show proc", &before), ("reload", "")]);
+        // It reloads for longer than the time limit, whatever it is asked.
+        let (mut looks, mut said) = (0, midway.clone());
+        loop {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = String::new();
+            stream.read_to_string(&mut asked).unwrap();
+            if asked == "reload\n" {
+                return looks;
+            }
+            looks += 1;
+            if looks > 40 {
+                said.clone_from(&after);
+            }
+            stream.write_all(said.as_bytes()).unwrap();
+        }
+    });
+    let proxy = proxy(&site, Duration::from_millis(600));
+    proxy.request_reload();
+    let status = state(&proxy, "a failure", |status| status.last_error.is_some()).await;
+    assert!(status.last_error.unwrap().contains("did not confirm the reload within 600ms"));
+    let looks = tokio::task::spawn_blocking(|| master.join().unwrap()).await.unwrap();
+    assert!(looks > 40, "asked for a second reload after {looks} looks at the first");
+    proxy.stop().await;
+}

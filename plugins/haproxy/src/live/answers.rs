@@ -1,0 +1,255 @@
+//! What HAProxy answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use waypost_plugin_sdk::show;
+
+use super::ask::{self, Ask};
+
+/// What is known of the running process.
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    /// Major and minor version; 0.0 for one that does not know the question.
+    pub(super) version: (u32, u32),
+    /// Service's section to prepared backend; none without such a map.
+    pub(super) claims: Option<BTreeMap<String, String>>,
+    sections: BTreeMap<String, Servers>,
+    listening: BTreeSet<String>,
+    routes: BTreeMap<String, String>,
+    /// Whether it has the map of routes.
+    pub(super) has_routes: bool,
+}
+
+/// Servers of a section, by name.
+pub(super) type Servers = BTreeMap<String, Running>;
+
+/// A server as it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Running {
+    /// None while a host name is not known.
+    pub(super) address: Option<IpAddr>,
+    /// The host name it was configured with.
+    pub(super) host: Option<String>,
+    pub(super) port: u16,
+    /// Administrative states, `SRV_ADMF_*` of HAProxy.
+    pub(super) admin: u32,
+    pub(super) weight: u16,
+    /// States of its check, `CHK_ST_*` of HAProxy.
+    pub(super) check: u32,
+    /// Whether connections are open to it, in use or idle.
+    pub(super) busy: bool,
+}
+
+impl Running {
+    /// Whether it was put into maintenance: no connections, no checks.
+    pub(super) fn is_out(&self) -> bool {
+        self.admin & FORCED_MAINTENANCE != 0
+    }
+
+    /// Whether somebody put it into maintenance or drain mode.
+    pub(super) fn is_forced(&self) -> bool {
+        self.admin & (FORCED_MAINTENANCE | FORCED_DRAIN) != 0
+    }
+
+    pub(super) fn has_check(&self) -> bool {
+        self.check & CHECK_CONFIGURED != 0
+    }
+
+    pub(super) fn is_checked(&self) -> bool {
+        self.check & CHECK_ENABLED != 0
+    }
+}
+
+const FORCED_MAINTENANCE: u32 = 0x01;
+const FORCED_DRAIN: u32 = 0x08;
+const CHECK_CONFIGURED: u32 = 0x02;
+const CHECK_ENABLED: u32 = 0x04;
+
+impl Process {
+    /// Reads the answers to `asks`, one for each line.
+    ///
+    /// # Errors
+    /// Says what is no answer of HAProxy's.
+    pub(super) fn read(asks: &[Ask], answers: &[String]) -> Result<Self, String> {
+        let lines = ask::lines(asks);
+        if lines.len() != answers.len() {
+            return Err(format!("{} answers to {} questions", answers.len(), lines.len()));
+        }
+        let mut process = Process { has_routes: true, ..Process::default() };
+        for (asks, answer) in lines.into_iter().zip(answers) {
+            let texts = split(answer);
+            if texts.len() != asks.len() {
+                let (found, wanted) = (texts.len(), asks.len());
+                return Err(format!("HAProxy answered {found} of {wanted} questions, at last {}", show(last(answer))));
+            }
+            for (ask, text) in asks.iter().zip(texts) {
+                process.take(ask, text).map_err(|found| format!("HAProxy answered {} to {ask:?}", show(&found)))?;
+            }
+        }
+        Ok(process)
+    }
+
+    /// The error is what was found.
+    fn take(&mut self, ask: &Ask, text: &str) -> Result<(), String> {
+        match ask {
+            Ask::Version => self.version = version(text),
+            Ask::Claims => self.claims = if is_unknown_map(text) { None } else { Some(claims(text)?) },
+            Ask::Servers(section) => {
+                if !is_missing(text) {
+                    self.sections.insert(section.clone(), servers(section, text)?);
+                }
+            }
+            Ask::Connections(section) => {
+                if let Some(servers) = self.sections.get_mut(section) {
+                    connections(servers, text)?;
+                }
+            }
+            Ask::Listener(section) => {
+                let is_open = |row: &str| row.starts_with(&format!("{section},FRONTEND,")) && !row.contains(",STOP,");
+                if text.lines().any(is_open) {
+                    self.listening.insert(section.clone());
+                }
+            }
+            Ask::Route(_) if is_unknown_map(text) => self.has_routes = false,
+            Ask::Route(key) => {
+                if let Some(value) = route(key, text)? {
+                    self.routes.insert(key.clone(), value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The servers of a section; none when there is no such section.
+    pub(super) fn section(&self, name: &str) -> Option<&Servers> {
+        self.sections.get(name)
+    }
+
+    /// Whether a section takes connections of its own.
+    pub(super) fn listens(&self, name: &str) -> bool {
+        self.listening.contains(name)
+    }
+
+    /// Where a key of the map leads to.
+    pub(super) fn route(&self, key: &str) -> Option<&str> {
+        self.routes.get(key).map(String::as_str)
+    }
+
+    /// The prepared backend that a service lives in.
+    pub(super) fn claim(&self, name: &str) -> Option<&str> {
+        self.claims.as_ref()?.get(name).map(String::as_str)
+    }
+}
+
+/// Each answer ends in an empty line.
+fn split(answer: &str) -> Vec<&str> {
+    let mut texts = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    for line in answer.split_inclusive('\n') {
+        if line == "\n" {
+            texts.push(&answer[start..at]);
+            start = at + line.len();
+        }
+        at += line.len();
+    }
+    texts
+}
+
+fn last(answer: &str) -> &str {
+    answer.lines().rfind(|line| !line.is_empty()).unwrap_or_default()
+}
+
+fn is_missing(text: &str) -> bool {
+    text.starts_with("Can't find backend")
+}
+
+fn is_unknown_map(text: &str) -> bool {
+    text.starts_with("Unknown map")
+}
+
+fn version(text: &str) -> (u32, u32) {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => (0, 0),
+    }
+}
+
+/// `0x55bde7575480 shop waypost-spare-1`; the first of equal keys counts.
+fn claims(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut claims = BTreeMap::new();
+    for line in text.lines() {
+        let [_, service, spare] = line.split(' ').collect::<Vec<_>>()[..] else { return Err(line.to_owned()) };
+        claims.entry(service.to_owned()).or_insert_with(|| spare.to_owned());
+    }
+    Ok(claims)
+}
+
+/// `type=beg, …, found=yes, idx=tree, key="shop.example/", value="shop", …`; the key is the longest that starts the one asked for.
+fn route(key: &str, text: &str) -> Result<Option<String>, String> {
+    let field = |name: &str| text.split_once(name)?.1.split_once('"').map(|(value, _)| value);
+    match (field("key=\""), field("value=\"")) {
+        (Some(found), Some(value)) => Ok((found == key).then(|| value.to_owned())),
+        (None, None) if text.contains("found=no") => Ok(None),
+        _ => Err(text.to_owned()),
+    }
+}
+
+/// A table: the header gives the places of the columns.
+fn servers(section: &str, text: &str) -> Result<Servers, String> {
+    let (columns, rows) = table(text, ["be_name", "srv_name", "srv_addr", "srv_port", "srv_fqdn"])?;
+    let (more, _) = table(text, ["srv_admin_state", "srv_uweight", "srv_check_state", "srv_name", "be_name"])?;
+    let mut servers = Servers::new();
+    for row in rows {
+        let cells: Vec<&str> = row.split(' ').collect();
+        let odd = || row.to_owned();
+        let cell = |column: usize| cells.get(column).copied().ok_or_else(odd);
+        let number = |column| cell(column)?.parse::<u32>().map_err(|_| odd());
+        let narrow = |column| u16::try_from(number(column)?).map_err(|_| odd());
+        let [backend, name, address, port, host] = columns;
+        if cell(backend)? != section {
+            return Err(odd());
+        }
+        let running = Running {
+            address: cell(address)?.parse().ok(),
+            host: Some(cell(host)?).filter(|host| *host != "-").map(str::to_owned),
+            port: narrow(port)?,
+            admin: number(more[0])?,
+            weight: narrow(more[1])?,
+            check: number(more[2])?,
+            busy: false,
+        };
+        servers.insert(cell(name)?.to_owned(), running);
+    }
+    Ok(servers)
+}
+
+fn connections(servers: &mut Servers, text: &str) -> Result<(), String> {
+    let ([name, used, idle], rows) = table(text, ["bkname/svname", "used_cur", "idle_cur"])?;
+    for row in rows {
+        let cells: Vec<&str> = row.split(' ').collect();
+        let (Some(name), Some(used), Some(idle)) = (cells.get(name), cells.get(used), cells.get(idle)) else {
+            return Err(row.to_owned());
+        };
+        let server = name.split_once('/').and_then(|(_, server)| servers.get_mut(server));
+        if let Some(server) = server {
+            server.busy = *used != "0" || *idle != "0";
+        }
+    }
+    Ok(())
+}
+
+/// The places of the named columns, and the rows below the header, which begins with `# `.
+fn table<'a, const N: usize>(
+    text: &'a str,
+    names: [&str; N],
+) -> Result<([usize; N], impl Iterator<Item = &'a str> + use<'a, N>), String> {
+    let mut lines = text.lines();
+    let header = lines.find_map(|line| line.strip_prefix("# ")).ok_or_else(|| text.to_owned())?;
+    let mut places = [0; N];
+    for (place, name) in places.iter_mut().zip(names) {
+        *place = header.split(' ').position(|column| column == name).ok_or_else(|| header.to_owned())?;
+    }
+    Ok((places, lines))
+}

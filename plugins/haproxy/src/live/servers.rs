@@ -1,0 +1,180 @@
+//! The servers of one section.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::answers::{Running, Servers};
+use crate::frame::DEFAULT_SERVER;
+use crate::members::{self, Server};
+use crate::names::{Endpoint, SLOT};
+use crate::settings::Settings;
+
+/// What can be said about servers: that depends on the process and on what the operator added.
+pub(super) struct Abilities {
+    /// Whether servers can be added and deleted (HAProxy 2.6).
+    pub(super) is_dynamic: bool,
+    /// Whether backends can be added (HAProxy 3.4), and the operator wants that.
+    pub(super) adds_backends: bool,
+    /// What a server of the file has by `default-server` and by its line, with a blank before each word.
+    words: String,
+    /// Whether these words ask for checks.
+    is_checked: bool,
+    /// The weight of a server that names none.
+    weight: u16,
+}
+
+/// Algorithms of HAProxy that take servers and weights at run time.
+const DYNAMIC: [&str; 4] = ["roundrobin", "leastconn", "random", "first"];
+
+impl Abilities {
+    /// `add server` does not see `default-server`, so its words are given as well.
+    ///
+    /// # Errors
+    /// The operator's lines have what cannot be said over the socket.
+    pub(super) fn of(settings: &Settings, version: (u32, u32)) -> Result<Self, String> {
+        let mut words = format!(" {DEFAULT_SERVER}");
+        for line in &settings.defaults_lines {
+            let mut parts = line.0.split_whitespace();
+            match parts.next() {
+                Some("balance" | "hash-type") if !parts.next().is_some_and(is_dynamic) => {
+                    return Err(format!("with {:?}, servers cannot come and go at run time", line.0));
+                }
+                Some("default-server") => {
+                    for word in parts {
+                        if !word.bytes().all(is_plain) || matches!(word, "disabled" | "enabled" | "init-addr") {
+                            return Err(format!("{:?} cannot be said to a running HAProxy", line.0));
+                        }
+                        words = format!("{words} {word}");
+                    }
+                }
+                _ => {}
+            }
+        }
+        words += &members::check(settings);
+        let last = |names: [&str; 2]| words.split(' ').rfind(|word| names.contains(word));
+        let weight = words.rsplit_once(" weight ").map(|(_, rest)| rest.split(' ').next().unwrap_or_default());
+        Ok(Abilities {
+            is_dynamic: version >= (2, 6),
+            adds_backends: version >= (3, 4) && settings.dynamic_backends,
+            is_checked: last(["check", "no-check"]) == Some("check"),
+            weight: weight.and_then(|weight| weight.parse().ok()).unwrap_or(1),
+            words,
+        })
+    }
+}
+
+fn is_dynamic(algorithm: &str) -> bool {
+    DYNAMIC.contains(&algorithm.split('(').next().unwrap_or_default()) || algorithm == "consistent"
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._:/=+@,()%-".contains(&byte)
+}
+
+/// What to say, in groups that belong on one line.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Steps {
+    /// Goes first, so that an address is free before another server takes it.
+    pub(super) leave: Vec<String>,
+    pub(super) join: Vec<String>,
+}
+
+/// Compares the servers of `section` with those that are wanted. `leaving` are the ids that were there before.
+///
+/// # Errors
+/// Says what cannot be done at run time.
+pub(super) fn steps(
+    abilities: &Abilities,
+    section: &str,
+    wanted: &[Server],
+    running: &Servers,
+    leaving: &BTreeSet<&str>,
+) -> Result<Steps, String> {
+    let ids: BTreeSet<&str> = wanted.iter().map(|server| server.id.as_str()).collect();
+    let mut steps = Steps::default();
+    for (name, server) in running.iter().filter(|(name, _)| !ids.contains(name.as_str()) && !name.starts_with(SLOT)) {
+        steps.leave.extend(remove(abilities, &format!("{section}/{name}"), server, leaving.contains(name.as_str())));
+    }
+    let mut slots: Vec<(&String, &Running)> = running.iter().filter(|(name, _)| name.starts_with(SLOT)).collect();
+    for server in wanted {
+        let full = format!("{section}/{}", server.id);
+        match running.get(&server.id) {
+            Some(running) => steps.join.extend(adjust(abilities, &full, server, running)?),
+            None if server.endpoint.is_name => {
+                return Err(format!("the host name {} has to be looked up", server.endpoint.host));
+            }
+            None if abilities.is_dynamic => steps.join.push(add(abilities, &full, server)),
+            None => {
+                let slot = slot(&mut slots, server).ok_or("it cannot add servers, and no slot is free")?;
+                steps.join.extend(adjust(abilities, &format!("{section}/{}", slot.0), server, slot.1)?);
+            }
+        }
+    }
+    let used = slots.into_iter().filter(|(_, slot)| !slot.is_out());
+    steps.leave.extend(used.map(|(name, _)| format!("set server {section}/{name} state maint")));
+    Ok(steps)
+}
+
+/// Maintenance ends new connections and checks at once. A server with open connections cannot be deleted: it stays in
+/// maintenance, which is as good, and is deleted with a later change, when none is open.
+fn remove(abilities: &Abilities, full: &str, server: &Running, is_leaving: bool) -> Option<String> {
+    match (server.is_out(), abilities.is_dynamic) {
+        (false, true) => Some(format!("set server {full} state maint; del server {full}")),
+        (false, false) => Some(format!("set server {full} state maint")),
+        (true, true) if !is_leaving && !server.busy => Some(format!("del server {full}")),
+        (true, _) => None,
+    }
+}
+
+/// It is added in maintenance and without checks.
+fn add(abilities: &Abilities, full: &str, server: &Server) -> String {
+    let weight = server.weight.map(|weight| format!(" weight {weight}")).unwrap_or_default();
+    let health = if abilities.is_checked { format!("enable health {full}; ") } else { String::new() };
+    let Abilities { words, .. } = abilities;
+    format!("add server {full} {}{words}{weight}; {health}enable server {full}", server.endpoint)
+}
+
+/// A server that stands for the instance already, or else one that is free; it is taken out of `slots`.
+fn slot<'a>(slots: &mut Vec<(&'a String, &'a Running)>, server: &Server) -> Option<(&'a String, &'a Running)> {
+    let same = slots.iter().position(|(_, slot)| !slot.is_out() && is_at(slot, server));
+    let index = same.or_else(|| slots.iter().position(|(_, slot)| slot.is_out()))?;
+    Some(slots.remove(index))
+}
+
+fn is_at(running: &Running, server: &Server) -> bool {
+    running.address == server.endpoint.host.parse::<IpAddr>().ok() && running.port == server.endpoint.port
+}
+
+/// What is different about a server that is there.
+fn adjust(abilities: &Abilities, full: &str, server: &Server, running: &Running) -> Result<Option<String>, String> {
+    let endpoint = &server.endpoint;
+    let host = endpoint.is_name.then_some(&endpoint.host);
+    if running.host.as_ref() != host || running.has_check() != abilities.is_checked {
+        if endpoint.is_name || !abilities.is_dynamic || (running.is_out() && running.busy) {
+            return Err(format!("the server {full} has to be made anew"));
+        }
+        let add = add(abilities, full, server);
+        return Ok(Some(format!("set server {full} state maint; del server {full}; {add}")));
+    }
+    let mut said = Vec::new();
+    let has_moved = if endpoint.is_name { running.port != endpoint.port } else { !is_at(running, server) };
+    if has_moved && endpoint.is_name {
+        return Err(format!("the port of the host name {} changed", endpoint.host));
+    }
+    if has_moved {
+        // What its checks found at the old address must not count at the new one: out of maintenance it starts as up.
+        let Endpoint { host, port, .. } = endpoint;
+        said.push(format!("set server {full} state maint; set server {full} addr {host} port {port}"));
+    }
+    let weight = server.weight.unwrap_or(abilities.weight);
+    if running.weight != weight {
+        said.push(format!("set server {full} weight {weight}"));
+    }
+    if abilities.is_checked && !running.is_checked() {
+        said.push(format!("enable health {full}"));
+    }
+    if has_moved || running.is_forced() {
+        said.push(format!("set server {full} state ready"));
+    }
+    Ok((!said.is_empty()).then(|| said.join("; ")))
+}

@@ -1,0 +1,94 @@
+//! Answers that HAProxy does not give, and values that containers should not.
+
+use proptest::prelude::*;
+
+use super::{CONNECTIONS, FOUND, HEADER, ROUTE, answer, http, live, same, shop};
+use crate::live::{questions, update};
+use crate::tests::node;
+use crate::tests::random::{catalog, settings};
+use waypost_plugin_sdk::{Change, Reaction};
+
+#[test]
+fn an_answer_that_is_cut_off_is_refused() {
+    let changes = [same(shop(&[http("a", "10.0.0.1", 8080)]))];
+    let rows = super::rows("shop", &[("a", "10.0.0.1", 0, 1, 6, "-", 8080)]);
+    let said = [
+        ("show servers state shop", rows.as_str()),
+        ("show servers conn shop", CONNECTIONS),
+        ("show map spares.map", "0x1 other waypost-spare-2\n"),
+        (ROUTE, FOUND),
+    ];
+    let questions = questions(&live(), &changes).unwrap();
+    assert_eq!(questions.len(), 1);
+    let whole = answer(&questions[0], &said);
+    let ask = |text: &str| update(&live(), &node(), &changes, &[text.to_owned()]);
+    assert_eq!(ask(&whole), Ok(Reaction::Commands(Vec::new())));
+    for length in 0..whole.len() {
+        assert!(ask(&whole[..length]).is_err(), "{length}");
+    }
+    assert!(update(&live(), &node(), &changes, &[]).is_err());
+    for odd in ["Permission denied\n", "", "x\n", HEADER.strip_prefix("1\n").unwrap(), "6 shop 1\n"] {
+        let said = [("show servers state shop", odd)];
+        let found = ask(&answer(&questions[0], &said));
+        assert!(odd.contains("be_name") || found.is_err(), "{odd}: {found:?}");
+    }
+}
+
+/// Words of every command; a word is what stands between blanks.
+fn is_known(command: &str) -> bool {
+    let plain =
+        |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:.-/*~[]".contains(&b));
+    let words: Vec<&str> = command.split(' ').collect();
+    let known = match words[..] {
+        ["show", "version"] | ["show", "map", "spares.map"] => true,
+        ["show", "servers", "state" | "conn", _] | ["show", "stat", _, "1", "-1"] => true,
+        ["get" | "del", "map", "routes.map", _] | ["add" | "set", "map", "routes.map", _, _] => true,
+        ["add", "map", "spares.map", _, _] | ["del", "map", "spares.map", _] => true,
+        ["add", "server", _, ..] => words.len() <= 24,
+        ["enable", "server" | "health", _] | ["del", "server", _] => true,
+        ["set", "server", _, "state", "maint" | "ready"] | ["set", "server", _, "weight", _] => true,
+        ["set", "server", _, "addr", _, "port", _] => true,
+        _ => false,
+    };
+    known && words.iter().all(plain)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_line_but_the_known_ones(settings in settings(), before in catalog(), after in catalog()) {
+        let names = before.iter().chain(&after).map(|service| service.name.clone());
+        for name in names {
+            let find = |services: &[waypost_plugin_sdk::Service]| services.iter().find(|s| s.name == name).cloned();
+            let changes = [Change { before: find(&before), after: find(&after) }];
+            let Ok(questions) = questions(&settings, &changes) else { continue };
+            let section = name.replace('/', "_");
+            let here = [
+                (format!("show servers state {section}"), HEADER),
+                (format!("show servers conn {section}"), CONNECTIONS),
+            ];
+            let here: Vec<(&str, &str)> = here.iter().map(|(command, text)| (command.as_str(), *text)).collect();
+            let answers: Vec<String> = questions.iter().map(|line| answer(line, &here)).collect();
+            let reaction = update(&settings, &node(), &changes, &answers).unwrap();
+            let said = match reaction {
+                Reaction::Commands(lines) | Reaction::CommandsAndReload(lines) => lines,
+                Reaction::Reload => Vec::new(),
+            };
+            for line in questions.iter().chain(&said) {
+                prop_assert!(line.len() <= 4096);
+                for command in line.split("; ") {
+                    prop_assert!(is_known(command), "{command:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_answer_makes_it_panic(text in "(1\n|# |be_name |srv_name |[a-z0-9.=\" -]{0,20}|\n){0,30}", whole in any::<String>()) {
+        let changes = [same(shop(&[http("a", "10.0.0.1", 8080)]))];
+        for answer in [text, whole] {
+            drop(update(&live(), &node(), &changes, &[answer]));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! A real HAProxy, from files as the agent writes them, and its control socket.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use tempfile::TempDir;
+use waypost_plugin_haproxy::{Settings, frame, render};
+use waypost_plugin_sdk::{Node, Part, Service, settings};
+
+/// The catalog, by name.
+pub(crate) type Catalog = BTreeMap<String, Service>;
+
+pub(crate) fn node() -> Node {
+    waypost_plugin_sdk::sample::node()
+}
+
+/// A process, which ends with this value.
+pub(crate) struct Haproxy {
+    pub(crate) settings: Settings,
+    /// Where it listens for http.
+    pub(crate) http: String,
+    /// What it says of its version; the truth when absent.
+    pub(crate) version: Option<&'static str>,
+    dir: TempDir,
+    child: Option<Child>,
+}
+
+impl Haproxy {
+    /// Starts from the files of `catalog`, listening on `host`; `more` are settings in JSON, each with a comma behind it.
+    pub(crate) fn start(host: &str, more: &str, catalog: &Catalog) -> Haproxy {
+        let dir = tempfile::tempdir().unwrap();
+        let http = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().to_string();
+        let socket = dir.path().join("haproxy.sock").display().to_string();
+        let json = format!(
+            r#"{{{more} "socket": "{socket}", "stats-bind": "off", "http-bind": "{http}", "tcp-bind": "{host}"}}"#
+        );
+        let settings = settings::parse(&json).unwrap();
+        let mut haproxy = Haproxy { settings, http, version: None, dir, child: None };
+        haproxy.restart(catalog);
+        haproxy
+    }
+
+    /// The files, and a new process in place of the old one.
+    pub(crate) fn restart(&mut self, catalog: &Catalog) {
+        self.stop();
+        for (name, text) in compose(&self.settings, catalog).0 {
+            fs::write(self.dir.path().join(name), text).unwrap();
+        }
+        let configuration = self.dir.path().join("haproxy.cfg");
+        let mut command = Command::new("haproxy");
+        command.args(["-db", "-f"]).arg(&configuration).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("this test runs HAProxy: install 2.6 or later (apt-get install haproxy)");
+        self.child = Some(child);
+        wait("HAProxy answers on its socket", || UnixStream::connect(self.socket()).is_ok());
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            drop(fs::remove_file(self.socket()));
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("haproxy.sock")
+    }
+
+    /// One line on a connection of its own, as the agent sends it.
+    pub(crate) fn ask(&self, line: &str) -> String {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        stream.write_all(format!("{line}\n").as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        match self.version {
+            Some(version) if line.starts_with("show version") => {
+                answer.split_once('\n').map(|(_, rest)| format!("{version}\n{rest}")).unwrap()
+            }
+            _ => answer,
+        }
+    }
+
+    /// What decides on traffic, by service and server: address, port, weight, administrative state, state of its check.
+    pub(crate) fn servers(&self, catalog: &Catalog) -> BTreeMap<(String, String), [String; 5]> {
+        let spares = self.map("spares.map");
+        let mut servers = BTreeMap::new();
+        for service in catalog.values() {
+            let name = service.name.replace('/', "_");
+            let section = spares.get(&name).unwrap_or(&name);
+            for row in self.ask(&format!("show servers state {section}")).lines().skip(2) {
+                let cells: Vec<&str> = row.split(' ').collect();
+                if cells.len() > 20 {
+                    // A check that runs at this moment has one bit more.
+                    let check = (cells[13].parse::<u32>().unwrap() & 6).to_string();
+                    let facts = [cells[4], cells[18], cells[7], cells[6], &check].map(str::to_owned);
+                    servers.insert((name.clone(), cells[3].to_owned()), facts);
+                }
+            }
+        }
+        servers
+    }
+
+    /// A map: key and value.
+    pub(crate) fn map(&self, file: &str) -> BTreeMap<String, String> {
+        let answer = self.ask(&format!("show map {file}"));
+        let entry = |line: &str| {
+            let mut words = line.split(' ').skip(1).map(str::to_owned);
+            Some((words.next()?, words.next()?))
+        };
+        answer.lines().filter_map(entry).collect()
+    }
+}
+
+impl Drop for Haproxy {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The files, and the services that are in them: one that wants what another has is held back.
+pub(crate) fn compose(settings: &Settings, catalog: &Catalog) -> (BTreeMap<String, String>, Catalog) {
+    let mut parts: BTreeMap<(String, String), String> = BTreeMap::new();
+    let mut accepted = Catalog::new();
+    let keyed = |part: Part| ((part.path, part.key), part.text);
+    parts.extend(frame(settings, &node()).unwrap().into_iter().map(keyed));
+    for (name, service) in catalog {
+        let Ok(own) = render(settings, &node(), service) else { continue };
+        let own: Vec<_> = own.into_iter().map(keyed).collect();
+        if own.iter().all(|(key, text)| parts.get(key).is_none_or(|taken| taken == text)) {
+            parts.extend(own);
+            accepted.insert(name.clone(), service.clone());
+        }
+    }
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
+    for ((path, _), text) in parts {
+        files.entry(path).or_default().push_str(&text);
+    }
+    (files, accepted)
+}
+
+/// Polls until it holds; fails after ten seconds with what was waited for.
+pub(crate) fn wait(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(10), "waited ten seconds: {what}");
+        thread::yield_now();
+    }
+}

@@ -1,0 +1,295 @@
+//! What clients see, and what others do on the socket.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+use waypost_plugin_sdk::{Change, Instance, Readiness, Service, Transport, attributes};
+
+use crate::agent::{Tally, all, changes, settle};
+use crate::haproxy::{Catalog, Haproxy, wait};
+
+/// A server that answers every request with `name`; the end of an answer to `/wait` comes with a request for `/go`.
+fn backend(name: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || serve(&stream.unwrap(), name, &gate));
+        }
+    });
+    address
+}
+
+fn serve(mut stream: &TcpStream, name: &str, (gate, opened): &(Mutex<bool>, Condvar)) -> Option<()> {
+    let request = head(stream)?;
+    let length = name.len();
+    stream.write_all(format!("HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes()).ok()?;
+    if request.contains("/go") {
+        *gate.lock().unwrap() = true;
+        opened.notify_all();
+    }
+    if request.contains("/wait") {
+        drop(opened.wait_while(gate.lock().unwrap(), |open| !*open).unwrap());
+    }
+    stream.write_all(name.as_bytes()).ok()
+}
+
+/// All lines up to the empty one; nothing more is taken from the stream.
+fn head(mut stream: &TcpStream) -> Option<String> {
+    let mut head = String::new();
+    let mut byte = [0];
+    while !head.ends_with("\r\n\r\n") {
+        stream.read_exact(&mut byte).ok()?;
+        head.push(char::from(byte[0]));
+    }
+    Some(head)
+}
+
+/// Status and body.
+fn get(haproxy: &Haproxy, host: &str, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(&haproxy.http).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();
+    (status, answer.rsplit("\r\n\r\n").next().unwrap_or_default().to_owned())
+}
+
+/// The names that answer ten requests.
+fn answering(haproxy: &Haproxy, host: &str) -> Vec<String> {
+    let mut names: Vec<String> = (0..10).map(|_| get(haproxy, host, "/").1).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn instance(id: &str, address: SocketAddr, facts: &[(&str, &str)]) -> Instance {
+    Instance {
+        service: String::new(),
+        id: id.to_owned(),
+        address: address.ip().to_string(),
+        port: address.port(),
+        transport: Transport::Tcp,
+        readiness: Readiness::Ready,
+        weight: None,
+        attributes: attributes::sorted(facts.iter().copied()),
+    }
+}
+
+fn http(id: &str, address: SocketAddr, domain: &str) -> Instance {
+    instance(id, address, &[("protocol", "http"), ("domain", domain)])
+}
+
+fn catalog(services: &[(&str, &[Instance])]) -> Catalog {
+    let service = |(name, instances): &(&str, &[Instance])| {
+        ((*name).to_owned(), Service { name: (*name).to_owned(), instances: instances.to_vec() })
+    };
+    services.iter().map(service).collect()
+}
+
+/// Settles from one catalog to the next, without a reload.
+fn follow(haproxy: &Haproxy, before: &Catalog, after: &Catalog) -> Tally {
+    let tally = settle(haproxy, &changes(haproxy, before, after), &mut || false);
+    assert!(!tally.reload, "{tally:?}");
+    tally
+}
+
+#[test]
+fn the_first_instance_of_a_new_service_needs_no_reload() {
+    let web = [http("w", backend("web"), "web.example")];
+    let (one, two) = (http("a", backend("one"), "shop.example"), http("b", backend("two"), "shop.example"));
+    let start = catalog(&[("web", &web)]);
+    let first = catalog(&[("web", &web), ("shop", &[one.clone()])]);
+    let both = catalog(&[("web", &web), ("shop", &[one.clone(), two.clone()])]);
+    let second = catalog(&[("web", &web), ("shop", &[two])]);
+    let mut haproxy = Haproxy::start("127.0.0.1", "", &start);
+    assert_eq!(get(&haproxy, "shop.example", "/").0, "503");
+
+    let tally = follow(&haproxy, &start, &first);
+    assert_eq!((tally.rounds, tally.questions, tally.commands), (2, 2, 1), "one line each time");
+    assert_eq!(answering(&haproxy, "shop.example"), ["one"]);
+    assert_eq!(haproxy.map("routes.map")["shop.example/"], "shop");
+    follow(&haproxy, &first, &both);
+    assert_eq!(answering(&haproxy, "shop.example"), ["one", "two"]);
+    follow(&haproxy, &both, &second);
+    assert_eq!(answering(&haproxy, "shop.example"), ["two"]);
+    assert_eq!(haproxy.map("spares.map").len(), 1);
+
+    haproxy.restart(&second);
+    assert_eq!(haproxy.map("spares.map").len(), 0, "its own section has it now");
+    assert_eq!(settle(&haproxy, &all(&haproxy, &second), &mut || false).commands, 0);
+    assert_eq!(answering(&haproxy, "shop.example"), ["two"]);
+    follow(&haproxy, &second, &start);
+    assert_eq!(get(&haproxy, "shop.example", "/").0, "503");
+}
+
+#[test]
+fn prepared_backends_are_given_back_and_run_out() {
+    let address: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let names: Vec<String> = (1..=5).map(|number| format!("s{number}.example")).collect();
+    let some = |count: usize| {
+        let mut all = catalog(&[("web", &[http("w", address, "web.example")])]);
+        for name in &names[..count] {
+            all.extend(catalog(&[(name, &[http("a", address, name)])]));
+        }
+        all
+    };
+    let haproxy = Haproxy::start("127.0.0.1", r#""spare-backends": 4,"#, &some(0));
+    for _ in 0..3 {
+        assert!(!follow(&haproxy, &some(0), &some(2)).reload_soon);
+        assert_eq!(haproxy.map("spares.map").len(), 2);
+        follow(&haproxy, &some(2), &some(0));
+        assert_eq!(haproxy.map("spares.map").len(), 0);
+    }
+    follow(&haproxy, &some(0), &some(2));
+    assert!(follow(&haproxy, &some(2), &some(4)).reload_soon, "less than half of them is free");
+    assert!(settle(&haproxy, &changes(&haproxy, &some(4), &some(5)), &mut || false).reload, "none is free");
+}
+
+#[test]
+fn a_server_drains_changes_its_weight_and_moves() {
+    let (one, two) = (http("a", backend("one"), "shop.example"), http("b", backend("two"), "shop.example"));
+    let start = catalog(&[("shop", &[one.clone(), two.clone()])]);
+    let haproxy = Haproxy::start("127.0.0.1", "", &start);
+    let mut leaving = one.clone();
+    leaving.readiness = Readiness::Draining;
+    let drained = catalog(&[("shop", &[leaving, two.clone()])]);
+    follow(&haproxy, &start, &drained);
+    assert_eq!(answering(&haproxy, "shop.example"), ["two"]);
+    follow(&haproxy, &drained, &start);
+    assert_eq!(answering(&haproxy, "shop.example"), ["one", "two"]);
+
+    let mut heavy = one.clone();
+    heavy.weight = Some(9);
+    let moved = http("b", backend("three"), "shop.example");
+    let next = catalog(&[("shop", &[heavy, moved])]);
+    follow(&haproxy, &start, &next);
+    let answers: Vec<String> = (0..20).map(|_| get(&haproxy, "shop.example", "/").1).collect();
+    assert!(answers.iter().filter(|name| *name == "one").count() > 15, "{answers:?}");
+    assert_eq!(answering(&haproxy, "shop.example"), ["one", "three"]);
+}
+
+#[test]
+fn a_server_that_leaves_finishes_what_is_open() {
+    let (one, two) = (http("a", backend("one"), "shop.example"), http("b", backend("two"), "shop.example"));
+    let start = catalog(&[("shop", &[one.clone()])]);
+    let next = catalog(&[("shop", &[two.clone()])]);
+    let haproxy = Haproxy::start("127.0.0.1", "", &start);
+    let mut client = TcpStream::connect(&haproxy.http).unwrap();
+    client.write_all(b"GET /wait HTTP/1.0\r\nHost: shop.example\r\n\r\n").unwrap();
+    assert!(head(&client).unwrap().contains("200"));
+    let tally = follow(&haproxy, &start, &next);
+    assert_eq!(tally.rounds, 2, "a server with connections is settled");
+    assert_eq!(haproxy.servers(&next).len(), 2, "and waits in maintenance");
+    assert_eq!(answering(&haproxy, "shop.example"), ["two"]);
+    assert_eq!(settle(&haproxy, &all(&haproxy, &next), &mut || false).commands, 0, "it is not touched again");
+    TcpStream::connect((one.address.as_str(), one.port)).unwrap().write_all(b"GET /go HTTP/1.0\r\n\r\n").unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "one", "the download is whole");
+    wait("the server is deleted when it is asked about next", || {
+        assert!(!settle(&haproxy, &all(&haproxy, &next), &mut || false).reload);
+        haproxy.servers(&next).len() == 1
+    });
+}
+
+#[test]
+fn a_tcp_service_leaves_and_comes_back() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let facts = [("protocol", "tcp"), ("listen-port", port.as_str())];
+    let one = instance("a", backend("one"), &facts);
+    let two = instance("b", backend("two"), &facts);
+    let start = catalog(&[("db", &[one.clone()])]);
+    let both = catalog(&[("db", &[one, two])]);
+    let haproxy = Haproxy::start("127.0.0.1", "", &start);
+    let names = || {
+        let ask = |_| {
+            let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).ok()?;
+            stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            answer.rsplit("\r\n\r\n").next().map(str::to_owned)
+        };
+        let mut names: Vec<String> = (0..4).filter_map(ask).collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    assert_eq!(names(), ["one"]);
+    follow(&haproxy, &start, &both);
+    assert_eq!(names(), ["one", "two"]);
+    let tally = follow(&haproxy, &both, &Catalog::new());
+    assert!(tally.reload_soon, "the port is still open");
+    assert_eq!(names(), [""]);
+    assert!(settle(&haproxy, &changes(&haproxy, &Catalog::new(), &start), &mut || false).reload);
+}
+
+#[test]
+fn a_hand_on_the_socket_heals() {
+    let (one, two) = (http("a", backend("one"), "shop.example"), http("b", backend("two"), "shop.example"));
+    let start = catalog(&[("shop", &[one.clone()]), ("web", &[two.clone()])]);
+    let haproxy = Haproxy::start("127.0.0.1", "", &catalog(&[("shop", &[one])]));
+    // `web` has the domain that `shop` has, so the files have `shop` only.
+    let before = (haproxy.servers(&start), haproxy.map("routes.map"));
+    for command in [
+        "set server shop/a state maint",
+        "set server shop/a state drain",
+        "set server shop/a weight 3",
+        "set server shop/a addr 127.0.0.7 port 1",
+        "disable health shop/a",
+        "disable server shop/a; del server shop/a",
+        "add server shop/x 127.0.0.1:1; enable server shop/x",
+        "del map routes.map shop.example/",
+        "clear map routes.map",
+    ] {
+        haproxy.ask(command);
+        assert_ne!((haproxy.servers(&start), haproxy.map("routes.map")), before, "{command}");
+        assert!(!settle(&haproxy, &all(&haproxy, &start), &mut || false).reload, "{command}");
+        assert_eq!((haproxy.servers(&start), haproxy.map("routes.map")), before, "{command}");
+        assert_eq!(answering(&haproxy, "shop.example"), ["one"], "{command}");
+    }
+    haproxy.ask("set map routes.map shop.example/ elsewhere");
+    assert!(settle(&haproxy, &all(&haproxy, &start), &mut || false).reload, "what leads elsewhere may be another's");
+}
+
+#[test]
+fn a_domain_moves_between_two_services() {
+    let (one, two) = (http("a", backend("one"), "shop.example"), http("b", backend("two"), "new.example"));
+    let start = catalog(&[("shop", &[one.clone()]), ("web", &[two.clone()])]);
+    let swapped = catalog(&[
+        ("shop", &[http("a", format!("{}:{}", one.address, one.port).parse().unwrap(), "new.example")]),
+        ("web", &[http("b", format!("{}:{}", two.address, two.port).parse().unwrap(), "shop.example")]),
+    ]);
+    let haproxy = Haproxy::start("127.0.0.1", "", &start);
+    follow(&haproxy, &start, &swapped);
+    assert_eq!(answering(&haproxy, "shop.example"), ["two"]);
+    assert_eq!(answering(&haproxy, "new.example"), ["one"]);
+    let alone = Change { before: swapped.get("web").cloned(), after: start.get("web").cloned() };
+    assert!(settle(&haproxy, &[alone], &mut || false).reload, "shop still has new.example");
+}
+
+/// As HAProxy 2.4 and 2.5 are spoken to, which add servers only in an experimental mode.
+#[test]
+fn prepared_servers_take_instances_where_none_can_be_added() {
+    let (one, two) = (http("a", backend("one"), "shop.example"), http("b", backend("two"), "shop.example"));
+    let start = catalog(&[("shop", &[one.clone()])]);
+    let both = catalog(&[("shop", &[one, two.clone()])]);
+    let second = catalog(&[("shop", &[two.clone()])]);
+    let more = [http("c", backend("three"), "shop.example"), http("d", backend("four"), "shop.example")];
+    let three = catalog(&[("shop", &[two.clone(), more[0].clone()])]);
+    let four = catalog(&[("shop", &[two, more[0].clone(), more[1].clone()])]);
+    let mut haproxy = Haproxy::start("127.0.0.1", r#""slots": 2,"#, &start);
+    haproxy.version = Some("2.4.22");
+    follow(&haproxy, &start, &both);
+    assert_eq!(answering(&haproxy, "shop.example"), ["one", "two"]);
+    follow(&haproxy, &both, &second);
+    assert_eq!(answering(&haproxy, "shop.example"), ["two"]);
+    follow(&haproxy, &second, &three);
+    assert_eq!(answering(&haproxy, "shop.example"), ["three", "two"]);
+    assert_eq!(settle(&haproxy, &all(&haproxy, &three), &mut || false).commands, 0);
+    assert!(settle(&haproxy, &changes(&haproxy, &three, &four), &mut || false).reload, "no slot is left");
+}

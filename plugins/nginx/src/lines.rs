@@ -1,0 +1,25 @@
+//! Lines of a block: ours, and those the operator adds.
+
+use crate::settings::{Bind, Line};
+
+/// Our lines, then the operator's. A directive that the operator gives too is left to the operator, because nginx
+/// takes most of them once; a header is known by its name.
+pub(crate) fn merged<'a>(indent: &str, ours: impl IntoIterator<Item = &'a str>, theirs: &'a [Line]) -> String {
+    let replaced = |line: &str| theirs.iter().any(|their| names(&their.0) == names(line));
+    let kept = ours.into_iter().filter(|line| !replaced(line));
+    kept.chain(theirs.iter().map(|line| line.0.as_str())).flat_map(|line| [indent, line, "\n"]).collect()
+}
+
+/// Where a server listens; `options` begin with a space.
+pub(crate) fn listen(binds: &[Bind], options: &str) -> String {
+    let lines: Vec<String> = binds.iter().map(|bind| format!("    listen {bind}{options};\n")).collect();
+    lines.concat()
+}
+
+/// What a line sets: its directive, and of a header the name.
+fn names(line: &str) -> (&str, Option<String>) {
+    let mut words = line.split_whitespace();
+    let directive = words.next().unwrap_or_default();
+    let header = words.next().filter(|_| directive == "proxy_set_header").map(str::to_ascii_lowercase);
+    (directive, header)
+}

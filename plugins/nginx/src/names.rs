@@ -1,0 +1,105 @@
+//! What nginx takes as a name, a domain, a path and an address; nothing else gets into a file.
+
+use std::net::IpAddr;
+
+use waypost_plugin_sdk::{check, show};
+
+/// Longest path of a location, in bytes: nginx before 1.23.4 keeps the length of a location, with a `/` after the
+/// path, in one byte.
+pub(crate) const PATH_LIMIT: usize = 254;
+/// Longest domain that fits into a bucket of nginx's table of names as it is by default (64 bytes, of which 16 are
+/// pointers and 2 the length).
+const TABLE_LIMIT: usize = 46;
+
+/// The name of a service's upstream, without what goes before it: the service's name in lower case, because nginx does not
+/// tell `A` from `a`, with `/` and `:` written as `_`.
+///
+/// # Errors
+/// Says what nginx does not take.
+pub fn upstream(service: &str) -> Result<String, String> {
+    let name = service.to_ascii_lowercase().replace(['/', ':'], "_");
+    if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-')) {
+        Ok(name)
+    } else {
+        Err("nginx takes names of A-Z a-z 0-9 _ . - (and `/` and `:`, written as `_`)".to_owned())
+    }
+}
+
+/// A domain in lower case; `*.` may stand for exactly one label.
+///
+/// # Errors
+/// Says what was found and what is expected.
+pub fn domain(text: &str) -> Result<String, String> {
+    if check::is_domain(text) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(format!("domain {} is no domain name such as web.example.com or *.example.com", show(text)))
+    }
+}
+
+/// A domain as `server_name` has it. `*.` of nginx's own would take any number of labels, and a long name would need a larger
+/// table than an `http` block of the operator's may have: both are written as regular expressions, which nginx asks
+/// last.
+pub(crate) fn server_name(domain: &str) -> String {
+    let quoted = |text: &str| text.replace('.', "\\.");
+    match domain.strip_prefix("*.") {
+        Some(rest) => format!("~^[^.]+\\.{}$", quoted(rest)),
+        None if domain.len() > TABLE_LIMIT => format!("~^{}$", quoted(domain)),
+        None => domain.to_owned(),
+    }
+}
+
+/// A path without its last `/`, so that `/` is empty and `/api/` is `/api`.
+///
+/// # Errors
+/// Says what was found and what is expected.
+pub fn path(text: &str) -> Result<&str, String> {
+    let bare = text.strip_suffix('/').unwrap_or(text);
+    let segment = |s: &str| {
+        !matches!(s, "" | "." | "..")
+            && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'))
+    };
+    match bare.strip_prefix('/') {
+        None if text == "/" => Ok(bare),
+        Some(segments) if bare.len() <= PATH_LIMIT && segments.split('/').all(segment) => Ok(bare),
+        _ => Err(format!(
+            "path {} is no path such as /api of letters, digits and - . _ ~, of at most {PATH_LIMIT} bytes",
+            show(text)
+        )),
+    }
+}
+
+/// An address and a port as nginx writes them; IPv6 addresses in brackets.
+///
+/// # Errors
+/// Says what was found and what is expected; a host name only passes where `host_names` are taken.
+pub fn endpoint(address: &str, port: u16, host_names: bool) -> Result<String, String> {
+    if port == 0 {
+        return Err("its port is 0, expected 1 to 65535".to_owned());
+    }
+    match address.parse::<IpAddr>() {
+        Ok(ip) if ip.is_unspecified() => Err(format!("its address {ip} is nobody's")),
+        Ok(IpAddr::V4(ip)) => Ok(format!("{ip}:{port}")),
+        Ok(IpAddr::V6(ip)) => Ok(format!("[{ip}]:{port}")),
+        Err(_) if !is_host(address) => {
+            Err(format!("its address {} is neither an IP address nor a host name", show(address)))
+        }
+        Err(_) if !host_names => Err(format!(
+            "its address {} is a host name, which nginx would look up at every start and refuse all files when nobody \
+             knows it; register IP addresses, or set `host-names`",
+            show(address)
+        )),
+        Err(_) => Ok(format!("{address}:{port}")),
+    }
+}
+
+/// Digits alone would be read as an old form of IPv4 address.
+fn is_host(text: &str) -> bool {
+    check::is_host(text) && text.rsplit('.').next().is_some_and(|last| last.bytes().any(|b| b.is_ascii_alphabetic()))
+}
+
+/// An instance's id as a comment, where it is plain enough for one.
+pub(crate) fn comment(id: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'.' | b'-');
+    if !id.is_empty() && id.bytes().all(plain) { format!(" # {id}") } else { String::new() }
+}

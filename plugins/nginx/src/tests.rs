@@ -1,0 +1,116 @@
+mod accepted;
+mod nginx;
+mod random;
+mod refused;
+mod served;
+mod shapes;
+mod sharing;
+mod texts;
+
+use std::collections::BTreeMap;
+
+use waypost_plugin_sdk::{
+    Instance, Node, Part, Plugin, PluginError, Readiness, Service, Transport, attributes, settings,
+};
+
+use crate::{Nginx, Settings, frame, render};
+
+/// Debian's stream module.
+const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+fn settings(json: &str) -> Settings {
+    settings::parse(json).unwrap()
+}
+
+/// These settings, with streams.
+fn with_streams(more: &str) -> Settings {
+    settings(&format!(r#"{{"stream": "{MODULE}"{more}}}"#))
+}
+
+fn node() -> Node {
+    Node { name: "web-1".into(), address: "10.0.0.5".into(), attributes: Vec::new() }
+}
+
+fn instance(id: &str, address: &str, port: u16, facts: &[(&str, &str)]) -> Instance {
+    Instance {
+        service: String::new(),
+        id: id.into(),
+        address: address.into(),
+        port,
+        transport: Transport::Tcp,
+        readiness: Readiness::Ready,
+        weight: None,
+        attributes: attributes::sorted(facts.iter().copied()),
+    }
+}
+
+fn draining(mut instance: Instance) -> Instance {
+    instance.readiness = Readiness::Draining;
+    instance
+}
+
+fn over_udp(mut instance: Instance) -> Instance {
+    instance.transport = Transport::Udp;
+    instance
+}
+
+fn service(name: &str, instances: &[Instance]) -> Service {
+    let mut instances = instances.to_vec();
+    for instance in &mut instances {
+        instance.service = name.into();
+    }
+    Service { name: name.into(), instances }
+}
+
+/// The whole files, as the agent composes them, and the services that were held back.
+fn compose(settings: &Settings, services: &[Service]) -> (BTreeMap<String, String>, Vec<String>) {
+    let mut parts: BTreeMap<(String, String), String> = BTreeMap::new();
+    let mut held_back = Vec::new();
+    let mut services: Vec<&Service> = services.iter().collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    let keyed = |part: Part| ((part.path, part.key), part.text);
+    parts.extend(frame(settings, &node()).unwrap().into_iter().map(keyed));
+    for service in services {
+        let Ok(own) = render(settings, &node(), service) else { continue };
+        let own: Vec<_> = own.into_iter().map(keyed).collect();
+        if own.iter().any(|(key, text)| parts.get(key).is_some_and(|taken| taken != text)) {
+            held_back.push(service.name.clone());
+        } else {
+            parts.extend(own);
+        }
+    }
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
+    for ((path, _), text) in parts {
+        files.entry(path).or_default().push_str(&text);
+    }
+    (files, held_back)
+}
+
+/// The text of one service's parts in one file.
+fn text(settings: &Settings, service: &Service, path: &str) -> String {
+    let mut parts = render(settings, &node(), service).unwrap();
+    parts.sort_by(|a, b| a.key.cmp(&b.key));
+    parts.into_iter().filter(|part| part.path == path).map(|part| part.text).collect()
+}
+
+fn refusal(settings: &Settings, service: &Service) -> String {
+    match render(settings, &node(), service) {
+        Err(PluginError::InvalidInput(text)) => text,
+        other => panic!("expected a refusal, found {other:?}"),
+    }
+}
+
+#[test]
+fn the_schema_names_all_settings_and_their_defaults() {
+    let schema: serde_json::Value = serde_json::from_str(<Nginx as Plugin>::SCHEMA).unwrap();
+    let properties = schema["properties"].as_object().unwrap();
+    let defaults: serde_json::Map<String, serde_json::Value> =
+        properties.iter().filter_map(|(key, property)| Some((key.clone(), property.get("default")?.clone()))).collect();
+    let read = settings(&serde_json::Value::Object(defaults).to_string());
+    assert_eq!(format!("{read:?}"), format!("{:?}", Settings::default()));
+
+    let Err(PluginError::InvalidSettings(all)) = settings::parse::<Settings>(r#"{"x": 1}"#) else { panic!() };
+    let named: Vec<&str> = all.split('`').skip(3).step_by(2).collect();
+    assert_eq!(named.len(), properties.len(), "{all}");
+    assert!(named.iter().all(|name| properties.contains_key(*name)), "{all}");
+}

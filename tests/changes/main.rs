@@ -1,0 +1,100 @@
+//! How long a change in the registry takes until a running `HAProxy` has it, live and by reload, in fleets of different
+//! sizes; what it costs the agent; and the same commands sent by hand.
+//!
+//! ```text
+//! cargo build --release && cargo run --release -p waypost-tests --bin change-to-effect
+//! ```
+//!
+//! Runs as root (it makes namespaces) and needs what `tests/run` installs. One host has etcd, an agent that only
+//! discovers, and the `HAProxy` that it supervises, without checks of servers that are not there. A change is one
+//! more instance of a service; it has taken effect when the control socket shows its server.
+
+#![allow(clippy::disallowed_methods)] // it measures wall time, and lets the files follow before it measures the next
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+use harness::{Agent, Etcd, Host, Lab, agent_section, etcd_section, haproxy_section};
+
+mod drive;
+
+/// Measures change to effect in fleets of different sizes.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    role: Option<Role>,
+    /// Instances in the fleet, of 17 in each service
+    #[arg(long, value_delimiter = ',', default_value = "10,1000,10000,172000")]
+    sizes: Vec<usize>,
+    /// Changes at each size
+    #[arg(long, default_value_t = 50)]
+    changes: usize,
+    /// Only what goes live
+    #[arg(long)]
+    only_live: bool,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Fills etcd and changes it, on the host; started by this one
+    #[command(hide = true)]
+    Drive(drive::Options),
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(Role::Drive(options)) = &arguments.role {
+        return tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(drive::run(options));
+    }
+    println!(
+        "{:>9} {:>7} {:>10} {:>10} {:>10} {:>12} {:>12} {:>9}",
+        "instances", "way", "p50", "p99", "max", "agent's CPU", "by hand p50", "hand p99"
+    );
+    for size in &arguments.sizes {
+        for live in [true, false] {
+            if live || !arguments.only_live {
+                println!("{:>9} {}", size, measure(*size, arguments.changes, live)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn measure(size: usize, changes: usize, live: bool) -> Result<String> {
+    let lab = Lab::new();
+    let host = lab.hub();
+    let etcd = lab.etcd();
+    drive(host, &etcd, &["--fill", &size.to_string()])?;
+    let mut agent = Agent::start(host, "agent", &configuration(host, &etcd, live));
+    agent.logs(&["taken up its files"]);
+    let arguments =
+        ["--changes", &changes.to_string(), "--agent", &agent.id().to_string(), "--size", &size.to_string()];
+    let measured = drive(host, &etcd, &arguments)?;
+    agent.lives();
+    agent.stop();
+    Ok(format!("{:>7} {measured}", if live { "live" } else { "reload" }))
+}
+
+fn configuration(host: &Host, etcd: &Etcd<'_>, live: bool) -> String {
+    let socket = host.dir().join("haproxy.sock");
+    let how = if live { format!("live = {{ socket = \"{}\" }}\n", socket.display()) } else { String::new() };
+    let settings =
+        format!("settings = {{ socket = \"{}\", check = false, http-bind = \"*:8080\" }}\n", socket.display());
+    let agent = agent_section(host) + "register = false\n";
+    [&agent, &etcd_section(etcd, "15s"), &haproxy_section(host), "timeout = \"2m\"\n", &how, &settings].concat()
+}
+
+/// Runs this program again, where etcd and the agent are.
+fn drive(host: &Host, etcd: &Etcd<'_>, arguments: &[&str]) -> Result<String> {
+    let mut command = host.command(std::env::current_exe()?);
+    command.arg("drive").args(["--etcd", &etcd.url()]).arg("--socket").arg(host.dir().join("haproxy.sock"));
+    let done = command.args(arguments).stdin(Stdio::null()).output().context("it runs again")?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    Ok(String::from_utf8_lossy(&done.stdout).trim_end().to_owned())
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
