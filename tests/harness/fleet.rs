@@ -28,6 +28,8 @@ pub struct Fleet {
     /// Each service began with so many.
     each: usize,
     leaving: Vec<Leaving>,
+    /// What tcp services are served by; it never changes.
+    steady: Server,
     random: u64,
     started: u64,
     /// The longest that a server had to wait until the proxy no longer knew it.
@@ -52,8 +54,10 @@ impl Fleet {
         let inside = Inside::of(host);
         let url = etcd.url();
         let client = inside.run(async move { Client::connect([url], None).await.expect("etcd answers") });
+        let steady = Server::start(&inside, host.address(), "steady");
         let mut fleet = Fleet {
             inside,
+            steady,
             client,
             address: host.address(),
             services: BTreeMap::new(),
@@ -94,9 +98,9 @@ impl Fleet {
 
     /// Gives the tcp service `name` the port `listen`, on which the proxy has to begin to listen.
     pub fn serve_port(&mut self, name: &str, listen: u16) {
-        let (id, port) = ("one".to_owned(), self.any_port());
         let attributes = json!({"protocol": "tcp", "listen-port": listen.to_string()});
-        self.put(name, &id, &json!({"address": self.address, "port": port, "attributes": attributes}));
+        let port = self.steady.port();
+        self.put(name, "one", &json!({"address": self.address, "port": port, "attributes": attributes}));
     }
 
     /// Stops the servers that have left, had their time, and are no longer in the proxy's `files`; says how many wait.
@@ -125,11 +129,12 @@ impl Fleet {
         Ok(())
     }
 
-    /// The ports at the host's address that stand in `files`.
+    /// The ports of http servers that stand in `files`.
     fn named_in(&self, files: &str) -> BTreeSet<u16> {
         let address = format!("{}:", self.address);
         let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
-        files.split(&address).skip(1).filter_map(|rest| digits(rest).parse().ok()).collect()
+        let ports = files.split(&address).skip(1).filter_map(|rest| digits(rest).parse().ok());
+        ports.filter(|port| *port != self.steady.port()).collect()
     }
 
     /// The longest that a server had to go on after it was taken from the registry, at least the grace of two seconds.
@@ -187,10 +192,6 @@ impl Fleet {
     fn put(&mut self, service: &str, id: &str, value: &Value) {
         let (mut client, key, value) = (self.client.clone(), key(service, id), value.to_string());
         self.inside.run(async move { client.put(key, value, None).await.expect("etcd takes it") });
-    }
-
-    fn any_port(&self) -> u16 {
-        self.services.values().flat_map(BTreeMap::values).next().expect("a server").server.port()
     }
 
     fn chance(&mut self, of: usize) -> usize {

@@ -31,6 +31,10 @@ pub fn haproxy_section(host: &Host) -> String {
     )
 }
 
+/// A setting of [`haproxy_section`]: `HAProxy` tells of every request that did not go well, in the agent's log.
+pub(crate) const TELLS: &str = "global-lines = [\"log stdout format raw local0\"], \
+                                defaults-lines = [\"option httplog\", \"option dontlog-normal\"]";
+
 /// An `[[output]]` of the plugin `nginx`, checked and supervised by the agent, with streams; further keys of its settings may
 /// follow.
 pub fn nginx_section(host: &Host) -> String {

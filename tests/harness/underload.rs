@@ -81,17 +81,20 @@ impl Row {
 
 /// A table for people.
 pub fn table(rows: &[Row]) -> String {
-    let heads =
-        ["part", "steps", "reloads", "time", "requests", "lost", "failed", "reset", "refused", "late", "astray"];
+    let heads = [
+        "part", "steps", "reloads", "time", "requests", "lost", "failed", "reset", "refused", "late", "astray",
+        "repeated",
+    ];
     let mut text = String::new();
     _ = write!(text, "{:<34}", heads[0]);
     heads[1..].iter().for_each(|head| _ = write!(text, "{head:>10}"));
     for Row { what, steps, reloads, time, tally, .. } in rows {
         let reloads = reloads.map_or("-".to_owned(), |count| count.to_string());
         _ = write!(text, "\n{what:<34}{steps:>10}{reloads:>10}{:>9.1}s", time.as_secs_f64());
-        let counts =
-            [tally.sent(), tally.lost(), tally.failed, tally.reset, tally.refused, tally.timed_out, tally.astray];
-        counts.iter().for_each(|count| _ = write!(text, "{count:>10}"));
+        let Tally { failed, reset, refused, timed_out, astray, repeated, .. } = *tally;
+        [tally.sent(), tally.lost(), failed, reset, refused, timed_out, astray, repeated]
+            .iter()
+            .for_each(|count| _ = write!(text, "{count:>10}"));
     }
     text
 }

@@ -49,7 +49,10 @@ impl Client {
                 self.kept = (stays && self.keep).then_some(stream);
                 (outcome, false)
             }
-            Err(broken) => (Outcome::Reset(broken.said), used && broken.repeatable),
+            Err(broken) => {
+                let which = if used { "kept" } else { "new" };
+                (Outcome::Reset(format!("{which} connection, {}", broken.said)), used && broken.repeatable)
+            }
         }
     }
 

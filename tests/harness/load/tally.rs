@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -80,7 +80,8 @@ impl Tally {
         *number += 1;
         let good = matches!(outcome, Outcome::Answered(body) if right(domain, body));
         if !good && self.losses.len() < SAMPLES {
-            self.losses.push(format!("{domain} after {time:.1?}: {outcome:?}"));
+            let now = humantime::format_rfc3339_millis(SystemTime::now());
+            self.losses.push(format!("{now} {domain} after {time:.1?}: {outcome:?}"));
         }
     }
 

@@ -4,6 +4,7 @@ use anyhow::ensure;
 use tokio::time::Instant;
 
 use super::{Course, Row};
+use crate::sections::TELLS;
 use crate::{
     Agent, Container, Engine, Lab, Load, LoadOptions, SOON, agent_section, docker_section, eventually, haproxy_section,
 };
@@ -20,7 +21,8 @@ pub fn containers(course: &Course) -> Row {
     let lab = Lab::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
-    let text = [&agent_section(&host), &docker_section(&engine), &haproxy_section(&host)].map(String::as_str).concat();
+    let settings = format!("settings = {{ {TELLS} }}\n");
+    let text = [agent_section(&host), docker_section(&engine), haproxy_section(&host), settings].concat();
     let mut agent = Agent::start(&host, "agent", &text);
     let labels = ["--label", "waypost.service=web", "--label", "waypost.domain=web.example"];
     let start = || engine.run(&[&["--publish", "8000", "--env", LINGER], &labels[..], &["whoami"]].concat());

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Course, Row};
 use crate::agent::proxy_dir;
+use crate::sections::TELLS;
 use crate::{
     Agent, Fleet, Haproxy, Host, Lab, Load, SOON, START, Tally, agent_section, etcd_section, eventually,
     haproxy_section,
@@ -39,9 +40,13 @@ pub fn haproxy(course: &Course) -> Vec<Row> {
     if course.live {
         let socket = host.dir().join("haproxy.sock");
         let socket = socket.display();
-        _ = writeln!(output, "live = {{ socket = \"{socket}\" }}\nsettings = {{ socket = \"{socket}\" }}");
+        _ = writeln!(output, "live = {{ socket = \"{socket}\" }}\nsettings = {{ socket = \"{socket}\", {TELLS} }}");
+    } else {
+        _ = writeln!(output, "settings = {{ {TELLS} }}");
     }
-    let text = [&agent_section(&host), "register = false\n", &etcd_section(&etcd, "15s"), &output].concat();
+    // No agent stands for the fleet's servers, so that many which leave within a short time would be doubted.
+    let alone = "register = false\n[discover]\ndoubt = false\n";
+    let text = [&agent_section(&host), alone, &etcd_section(&etcd, "15s"), &output].concat();
     let agent = Agent::start(&host, "agent", &text);
     let mut site = Site { course, lab: &lab, host: &host, agent, fleet };
     for domain in site.fleet.domains() {
@@ -125,10 +130,7 @@ impl<'a> Site<'a> {
     }
 
     fn files(&self) -> String {
-        // What the forced service names is a server of another one.
-        let text = self.agent.proxy_file("haproxy.cfg");
-        let http = text.find("\nbackend ").unwrap_or(0);
-        text[http..].to_owned()
+        self.agent.proxy_file("haproxy.cfg")
     }
 
     fn reload_count(&self) -> u64 {

@@ -15,8 +15,9 @@ use crate::proxy::process::Process;
 const SILENT: Duration = Duration::from_secs(2);
 /// A process without workers that did not end for this long after a signal has taken it.
 const SETTLED: Duration = Duration::from_millis(200);
-/// A signal that nothing answers for this long was lost; the master of `HAProxy` answers within milliseconds.
-const LOST: Duration = Duration::from_secs(2);
+/// A signal that nothing answers for this long was lost; the master of `HAProxy` answers within milliseconds, before it
+/// reads its files. Longer than a container's last seconds would be too long: its requests fail meanwhile.
+const LOST: Duration = Duration::from_millis(300);
 
 /// The process.
 pub(super) struct Running {
