@@ -31,8 +31,8 @@ impl Proxy {
         match self {
             Proxy::Haproxy => haproxy_section(host),
             Proxy::Live => {
-                let socket = host.dir().join("haproxy.sock");
-                let told = format!("live = {{ socket = {socket:?} }}\nsettings = {{ socket = {socket:?} }}\n");
+                let socket = host.dir().join("haproxy.sock").display().to_string();
+                let told = format!("live = {{ socket = \"{socket}\" }}\nsettings = {{ socket = \"{socket}\" }}\n");
                 haproxy_section(host) + &told
             }
             Proxy::Nginx => nginx_section(host),
