@@ -19,11 +19,13 @@ use crate::status::Status;
 mod doubts;
 mod live;
 mod serve;
+mod target;
 mod write;
 
 use doubts::Doubts;
 pub use live::LiveOptions;
-pub use serve::{Inputs, Pace, Target, once, serve};
+pub use serve::{Inputs, Pace, once, serve};
+pub use target::Target;
 
 /// One layout that is read: its entries and what they mean.
 pub struct Reading {

@@ -32,7 +32,7 @@ const LOOKS: u8 = 3;
 /// Time between two such looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// What [`Live`] needs of the outside.
+/// What bringing a proxy along needs of the outside.
 pub struct LiveOptions {
     /// An output that exports `live`.
     pub plugin: Plugin,

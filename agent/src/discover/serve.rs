@@ -1,7 +1,6 @@
 //! One output: changes go to the running proxy at once where it takes them, and into the files soon after.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,13 +9,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::live::{Live, LiveOptions};
+use super::live::Live;
+use super::target::Target;
 use super::write::write;
 use crate::backoff::Backoff;
 use crate::model::Services;
-use crate::output::write::Directory;
 use crate::output::{Kept, Output, Selection, Wants};
-use crate::proxy::{Proxy, ReloadStatus};
+use crate::proxy::ReloadStatus;
 use crate::status::{OutputState, Status};
 
 /// Files that the proxy does not wait for are written again only after this many times what it took the last time.
@@ -39,20 +38,6 @@ pub struct Inputs {
     pub wants: watch::Receiver<Wants>,
     /// Which services are for this output.
     pub selection: Selection,
-}
-
-/// Where [`serve`] puts what it renders.
-pub struct Target {
-    /// Name of the output in log and status.
-    pub name: String,
-    /// Directory of the files.
-    pub directory: Directory,
-    /// The process that reads them.
-    pub proxy: Proxy,
-    /// How the running process takes changes without a reload.
-    pub live: Option<LiveOptions>,
-    /// Whether a supervised proxy goes on without the agent.
-    pub leave: Arc<AtomicBool>,
 }
 
 /// Keeps one proxy in step with the catalog until `stop` fires.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use tracing::info;
 
-use super::serve::Target;
+use super::target::Target;
 use crate::output::Output;
 use crate::output::write::Staged;
 use crate::proxy::{Place, Verdict};
