@@ -70,7 +70,7 @@ pub enum Reload {
     PidFile {
         /// File whose first line is the pid.
         path: PathBuf,
-        /// Signal that makes the process reload.
+        /// Signal that makes the process reload; USR2 is not sent to an nginx, which would start a second one.
         signal: Signal,
     },
     /// Gives the command `reload` at the socket of `HAProxy`'s master process, `haproxy -W -S SOCKET`.

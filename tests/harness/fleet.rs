@@ -78,12 +78,6 @@ impl Fleet {
         self.services.keys().map(|service| domain(service)).collect()
     }
 
-    /// Address and port of every server that is registered.
-    pub fn addresses(&self) -> BTreeMap<String, Vec<String>> {
-        let of = |member: &Member| format!("{}:{}", self.address, member.server.port());
-        self.services.iter().map(|(service, all)| (service.clone(), all.values().map(of).collect())).collect()
-    }
-
     /// One change of one endpoint, by chance: an instance joins, leaves, moves to another port or gets another weight.
     pub fn change(&mut self) {
         let service = pick(&mut self.random, self.services.keys()).expect("a service").clone();

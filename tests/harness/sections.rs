@@ -41,7 +41,7 @@ pub fn nginx_section(host: &Host) -> String {
     let command = r#""nginx", "-e", "stderr", "-p", "{dir}", "-c", "{dir}/nginx.conf""#;
     format!(
         "[[output]]\nplugin = \"nginx\"\ndirectory = \"{}\"\ncheck = [{command}, \"-t\"]\n\
-         reload = {{ supervise = [{command}, \"-g\", \"daemon off;\"], signal = \"HUP\" }}\n\
+         reload = {{ supervise = [{command}, \"-g\", \"daemon off;\"] }}\n\
          [output.settings]\nstream = \"/usr/lib/nginx/modules/ngx_stream_module.so\"\n",
         proxy_dir(host).display()
     )

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::load::{LoadOptions, Tally};
+use crate::{Agent, Etcd, Host, agent_section, etcd_section};
 
 mod containers;
 mod haproxy;
@@ -16,6 +18,9 @@ mod nginx;
 pub use containers::containers;
 pub use haproxy::haproxy;
 pub use nginx::nginx;
+
+/// Ports on which the proxy begins to listen in turns, each of which needs a reload.
+const FORCED: [u16; 2] = [20_000, 20_001];
 
 /// How much of what.
 #[derive(Clone, Debug)]
@@ -52,6 +57,22 @@ impl Course {
         let options = LoadOptions::new(address.into(), domains);
         LoadOptions { keep_alive: self.keep_alive, fresh: self.fresh, rate: self.rate, ..options }
     }
+}
+
+/// The configuration of an agent that has no containers: what it routes to is registered by a fleet.
+fn alone(host: &Host, etcd: &Etcd<'_>, output: &str) -> String {
+    // No agent stands for the fleet's servers, so that many which leave within a short time would be doubted.
+    let alone = "register = false\n[discover]\ndoubt = false\n";
+    [&agent_section(host), alone, &etcd_section(etcd, "15s"), output].concat()
+}
+
+/// How often the agent's proxy has reloaded, and whether it runs what was written last.
+fn state(agent: &Agent<'_>) -> anyhow::Result<(u64, bool)> {
+    let report = agent.report()?;
+    let outputs = report["outputs"].as_object().context("no outputs")?;
+    let output = outputs.values().next().context("no output yet")?;
+    let reloads = output["reloads"].as_u64().context("no count of reloads")?;
+    Ok((reloads, output["settled"] == true))
 }
 
 /// What one part of a run came to.

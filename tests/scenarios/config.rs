@@ -69,6 +69,7 @@ fn mistakes_in_an_output_are_told_from_each_other() {
     let cases: &[(&str, &[&str])] = &[
         ("reload = { signal = \"HUP\" }", &["reload", "command", "pid-file", "supervise"]),
         ("reload = { pid-file = \"/run/p\", signal = \"KILL\" }", &["signal", "KILL", "HUP"]),
+        ("reload = { supervise = [\"nginx\"], signal = \"USR2\" }", &["reload", "USR2", "second nginx", "HUP"]),
         ("reload = { container = \"edge\" }", &["reload", "signal = \"HUP\"", "restart = true"]),
         ("reload = { master-socket = \"m.sock\" }", &["m.sock", "absolute"]),
         ("mode = \"rw\"", &["mode", "rw", "0640"]),

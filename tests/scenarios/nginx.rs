@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::ensure;
 use harness::{
-    Agent, Container, Engine, Host, Lab, SOON, agent_section, docker_section, etcd_section, eventually, nginx_section,
-    repository,
+    Agent, Container, Engine, Host, Lab, Process, SOON, agent_section, docker_section, etcd_section, eventually,
+    nginx_section, repository,
 };
 use serde_json::{Value, json};
 
@@ -141,17 +141,40 @@ fn example(host: &Host, name: &str) -> String {
         .replace("/var/log/nginx", &dir.to_string())
 }
 
+/// An nginx with the hand-written file of `examples/nginx`, as a service manager would run it.
+fn by_hand(host: &Host) -> Process {
+    let file = host.dir().join("nginx.conf");
+    std::fs::write(&file, example(host, "nginx.conf")).unwrap();
+    let mut command = host.command("nginx");
+    command.args(["-e", "stderr", "-g", "daemon off;", "-c"]).arg(&file);
+    let nginx = host.spawn("nginx", command);
+    eventually(SOON, "nginx serves what is written by hand", || answer(host, "hand-written.localhost", "/"));
+    nginx
+}
+
+#[test]
+fn an_nginx_is_never_sent_the_signal_that_starts_a_second_one() {
+    let lab = Lab::new();
+    let host = lab.host("web");
+    let engine = Engine::start(&host);
+    let nginx = by_hand(&host);
+    // USR2 is what a pid file goes by when nothing is said.
+    let output = example(&host, "waypost.toml").replace(", signal = \"HUP\"", "");
+    let text = [&agent_section(&host), &docker_section(&engine), &output[..]].concat();
+    let mut agent = Agent::start(&host, "agent", &text);
+    let line = agent.logs(&["WARN", "names process", "second nginx"]);
+    assert!(line.contains("nginx.pid") && line.contains("expected signal = \"HUP\""), "{line}");
+    let second = host.dir().join("nginx.pid.oldbin");
+    assert!(!second.exists(), "{}", nginx.log());
+    agent.lives();
+}
+
 #[test]
 fn a_hand_written_file_includes_what_the_agent_writes() {
     let lab = Lab::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
-    let file = host.dir().join("nginx.conf");
-    std::fs::write(&file, example(&host, "nginx.conf")).unwrap();
-    let mut command = host.command("nginx");
-    command.args(["-e", "stderr", "-g", "daemon off;", "-c"]).arg(&file);
-    let nginx = host.spawn("nginx", command);
-    eventually(SOON, "nginx serves what is written by hand", || answer(&host, "hand-written.localhost", "/"));
+    let nginx = by_hand(&host);
 
     let text = [&agent_section(&host), &docker_section(&engine), &example(&host, "waypost.toml")[..]].concat();
     let mut agent = Agent::start(&host, "agent", &text);
@@ -169,11 +192,11 @@ fn a_hand_written_file_includes_what_the_agent_writes() {
 
     // What nginx refuses beside files of the operator's: the old workers go on, and the agent says so.
     let broken = format!("{}\nhttp_is_here_twice on;\n", example(&host, "nginx.conf"));
-    std::fs::write(&file, broken).unwrap();
+    std::fs::write(host.dir().join("nginx.conf"), broken).unwrap();
     let api = labelled(&engine, &["waypost.service=api", "waypost.domain=api.example"], &[]);
     agent.logs(&["no new worker"]);
     assert_eq!(answer(&host, "shop.example", "/").unwrap(), shop.greeting(), "{}", nginx.log());
-    std::fs::write(&file, example(&host, "nginx.conf")).unwrap();
+    std::fs::write(host.dir().join("nginx.conf"), example(&host, "nginx.conf")).unwrap();
     answers(&host, "it is tried again until it is done", "api.example", "/", &api);
     agent.lives();
 }

@@ -1,6 +1,6 @@
 //! How a proxy takes new files up, as the operator writes it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -14,7 +14,7 @@ pub enum Reload {
     Command(Argv),
     /// A signal to the process whose id a file holds.
     PidFile(PathBuf, String),
-    /// A child of the agent: started, told by a signal, restarted when it ends.
+    /// A child of the agent: started, told by a signal (the program's own unless another is set), restarted when it ends.
     Supervise(Argv, String),
     /// A container of the engine at `docker.endpoint`, by name or id.
     Container(String, ContainerReload),
@@ -48,6 +48,11 @@ const FORMS: &str = "expected one of { command = [..] }, { pid-file = \"..\", si
                      { supervise = [..], signal = \"USR2\" }, { container = \"..\", signal = \"HUP\" }, \
                      { container = \"..\", restart = true } or { master-socket = \"..\" }";
 
+/// The signal by which the master process of `HAProxy` reloads.
+const HAPROXY: &str = "USR2";
+/// The one by which that of nginx does; by USR1 it opens its logs again, by USR2 it starts a second nginx beside itself.
+const NGINX: &str = "HUP";
+
 impl TryFrom<RawReload> for Reload {
     type Error = String;
 
@@ -62,16 +67,27 @@ impl TryFrom<RawReload> for Reload {
             return Err(format!("found a signal where none is sent, {FORMS}"));
         }
         let signal = signal.map(|name| signal_name(&name)).transpose()?;
-        let or_usr2 = |signal: Option<String>| signal.unwrap_or_else(|| "USR2".to_owned());
         match (command, pid_file, supervise, container, master_socket) {
             (Some(command), ..) => Ok(Reload::Command(command)),
-            (_, Some(path), ..) => Ok(Reload::PidFile(path, or_usr2(signal))),
-            (_, _, Some(command), ..) => Ok(Reload::Supervise(command, or_usr2(signal))),
+            (_, Some(path), ..) => Ok(Reload::PidFile(path, signal.unwrap_or_else(|| HAPROXY.to_owned()))),
+            (_, _, Some(command), ..) => supervised(command, signal),
             (_, _, _, Some(name), _) => in_container(name, signal, restart == Some(true)),
             (.., Some(path)) if path.is_absolute() => Ok(Reload::MasterSocket(path)),
             (.., Some(path)) => Err(format!("found master-socket \"{}\", expected an absolute path", path.display())),
             _ => Err(FORMS.to_owned()),
         }
+    }
+}
+
+fn supervised(command: Argv, signal: Option<String>) -> Result<Reload, String> {
+    let nginx = command.0.first().is_some_and(|program| Path::new(program).file_name() == Some("nginx".as_ref()));
+    let usual = if nginx { NGINX } else { HAPROXY };
+    match signal {
+        Some(signal) if nginx && signal != NGINX => Err(format!(
+            "found signal \"{signal}\" for nginx, which reloads by \"{NGINX}\" only (USR2 starts a second nginx), \
+             expected signal = \"{NGINX}\" or none"
+        )),
+        signal => Ok(Reload::Supervise(command, signal.unwrap_or_else(|| usual.to_owned()))),
     }
 }
 

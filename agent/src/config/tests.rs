@@ -87,6 +87,11 @@ fn a_reload_has_one_form() {
         output("{ supervise = [\"a\"], signal = \"SIGHUP\" }"),
         Ok(Reload::Supervise(argv(&["a"]), "HUP".into()))
     );
+    for (program, signal) in [("haproxy", "USR2"), ("nginx", "HUP"), ("/usr/sbin/nginx", "HUP"), ("/nginx/run", "USR2")]
+    {
+        let supervised = Reload::Supervise(argv(&[program, "-c"]), signal.into());
+        assert_eq!(output(&format!("{{ supervise = [\"{program}\", \"-c\"] }}")), Ok(supervised));
+    }
     assert_eq!(output("{ master-socket = \"/run/m.sock\" }"), Ok(Reload::MasterSocket("/run/m.sock".into())));
     let in_container = |how| Ok(Reload::Container("edge-1".into(), how));
     let told = output("{ container = \"edge-1\", signal = \"SIGHUP\" }");
@@ -98,6 +103,8 @@ fn a_reload_has_one_form() {
         ("{ container = \"edge/1\", restart = true }", "found container \"edge/1\""),
         ("{ container = \"\", restart = true }", "found container \"\""),
         ("{ pid-file = \"/run/p\", restart = true }", "expected one of"),
+        ("{ supervise = [\"/sbin/nginx\"], signal = \"SIGUSR2\" }", "found signal \"USR2\" for nginx"),
+        ("{ supervise = [\"nginx\"], signal = \"USR1\" }", "expected signal = \"HUP\" or none"),
         ("{ master-socket = \"m.sock\" }", "expected an absolute path"),
         ("{ master-socket = \"/m.sock\", signal = \"HUP\" }", "found a signal where none is sent"),
         ("{ }", "expected one of"),

@@ -89,6 +89,14 @@ pub(super) struct ByPidFile {
 impl Reloader for ByPidFile {
     async fn reload(&mut self) -> Result<(), Failure> {
         let process = named_in(&self.path)?;
+        if self.signal == Signal::Usr2 && process.is_nginx() {
+            let (path, pid) = (self.path.display(), process.pid);
+            return Err(anyhow!(
+                "the pid file {path} names process {pid}, an nginx, which starts a second nginx when it is sent USR2 \
+                 and does not reload; expected signal = \"HUP\" beside pid-file"
+            )
+            .into());
+        }
         let workers = Workers::of(process);
         process.signal(self.signal).with_context(|| format!("the pid file is {}", self.path.display()))?;
         let renewed = async {

@@ -65,7 +65,12 @@ impl Process {
     /// Whether it is a proxy that is known to put new worker processes in the place of the old ones when it
     /// reloads, so that a reload without a new one did not happen.
     pub(super) fn renews_workers(self) -> bool {
-        stat(self.pid).is_some_and(|stat| stat.name.starts_with("haproxy") || stat.name.starts_with("nginx"))
+        self.is_nginx() || stat(self.pid).is_some_and(|stat| stat.name.starts_with("haproxy"))
+    }
+
+    /// Whether it is called nginx.
+    pub(super) fn is_nginx(self) -> bool {
+        stat(self.pid).is_some_and(|stat| stat.name.starts_with("nginx"))
     }
 
     /// Waits until it ends.

@@ -8,9 +8,7 @@ use waypost_plugin_sdk::{settings, show};
 mod bind;
 
 pub use bind::{Bind, Binds, Host, Hosts};
-
-/// Longest time HAProxy can count, in milliseconds: its timers are signed 32-bit numbers.
-const TIME_LIMIT: u64 = i32::MAX as u64;
+pub use settings::{Line, Switch, Time};
 
 /// Most prepared backends, and servers of a section; each takes memory in HAProxy (servers some 8 KB).
 const PREPARED_LIMIT: u16 = 1000;
@@ -160,64 +158,6 @@ impl fmt::Display for Balance {
     }
 }
 
-/// A value, or the word `off`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String", bound = "T: TryFrom<String, Error = String>")]
-pub enum Switch<T> {
-    /// Not wanted.
-    Off,
-    /// Wanted like this.
-    On(T),
-}
-
-impl<T> Switch<T> {
-    /// The value, unless switched off.
-    pub fn get(&self) -> Option<&T> {
-        match self {
-            Switch::Off => None,
-            Switch::On(value) => Some(value),
-        }
-    }
-}
-
-impl<T: TryFrom<String, Error = String>> TryFrom<String> for Switch<T> {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text == "off" { Ok(Switch::Off) } else { T::try_from(text).map(Switch::On) }
-    }
-}
-
-/// A time as HAProxy writes it, such as `2s`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Time(pub String);
-
-impl TryFrom<String> for Time {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_lowercase());
-        let milliseconds = match &text[digits.len()..] {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => 0,
-        };
-        let time = digits.parse::<u32>().map_or(0, |number| u64::from(number) * milliseconds);
-        if !digits.starts_with('+') && (1..=TIME_LIMIT).contains(&time) {
-            Ok(Time(text))
-        } else {
-            Err(format!(
-                "found {}, expected a time of at most 24 days such as \"500ms\", \"2s\" or \"1h\"",
-                show(&text)
-            ))
-        }
-    }
-}
-
 /// One word of HAProxy's language.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -232,23 +172,6 @@ impl TryFrom<String> for Word {
             Ok(Word(text))
         } else {
             Err(format!("found {}, expected one word of letters, digits and / . _ : @ + -", show(&text)))
-        }
-    }
-}
-
-/// One line of HAProxy's language, as the operator wrote it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Line(pub String);
-
-impl TryFrom<String> for Line {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text.chars().any(char::is_control) {
-            Err(format!("found {}, expected one line without control characters", show(&text)))
-        } else {
-            Ok(Line(text))
         }
     }
 }

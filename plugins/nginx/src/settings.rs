@@ -7,7 +7,8 @@ mod bind;
 mod value;
 
 pub use bind::{Bind, Binds, Host, Hosts};
-pub use value::{Line, Size, Stream, Switch, Time};
+pub use settings::{Line, Switch, Time};
+pub use value::{Size, Stream};
 
 /// Most connections of one worker that can be set; four files for each stay below what a kernel allows by default.
 const CONNECTIONS_LIMIT: u32 = 250_000;

@@ -7,6 +7,10 @@ use serde::de::DeserializeOwned;
 
 use crate::PluginError;
 
+mod value;
+
+pub use value::{Line, Switch, Time};
+
 /// What the operator may set; derive `Deserialize` with `deny_unknown_fields`.
 pub trait Settings: DeserializeOwned + Send + Sync + 'static {
     /// Checks what the types leave open; the text names the key, what was found and what is expected.

@@ -3,19 +3,14 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use tokio::time::Instant;
 
-use super::{Course, Row};
+use super::{Course, FORCED, Row, alone, state};
 use crate::agent::proxy_dir;
 use crate::sections::TELLS;
-use crate::{
-    Agent, Fleet, Haproxy, Host, Lab, Load, SOON, START, Tally, agent_section, etcd_section, eventually,
-    haproxy_section,
-};
+use crate::{Agent, Fleet, Haproxy, Host, Lab, Load, SOON, START, Tally, eventually, haproxy_section};
 
-/// Ports on which the proxy begins to listen in turns, each of which needs a reload.
-const FORCED: [u16; 2] = [20_000, 20_001];
 /// Changes between two looks at the files.
 const LOOK: usize = 50;
 /// Between two restarts: some requests are answered.
@@ -44,10 +39,7 @@ pub fn haproxy(course: &Course) -> Vec<Row> {
     } else {
         _ = writeln!(output, "settings = {{ {TELLS} }}");
     }
-    // No agent stands for the fleet's servers, so that many which leave within a short time would be doubted.
-    let alone = "register = false\n[discover]\ndoubt = false\n";
-    let text = [&agent_section(&host), alone, &etcd_section(&etcd, "15s"), &output].concat();
-    let agent = Agent::start(&host, "agent", &text);
+    let agent = Agent::start(&host, "agent", &alone(&host, &etcd, &output));
     let mut site = Site { course, lab: &lab, host: &host, agent, fleet };
     for domain in site.fleet.domains() {
         eventually(START, "every service is routed", || host.connect(80)?.get_of(&domain, "/")?.good());
@@ -84,7 +76,7 @@ impl<'a> Site<'a> {
             let before = self.reload_count();
             self.fleet.serve_port("forced", FORCED[number % FORCED.len()]);
             eventually(SOON, "the agent has reloaded", || {
-                let (reloads, settled) = self.state()?;
+                let (reloads, settled) = state(&self.agent)?;
                 ensure!(reloads > before && settled, "{reloads} reloads after {before}, settled: {settled}");
                 Ok(())
             });
@@ -105,7 +97,7 @@ impl<'a> Site<'a> {
         }
         eventually(SOON, "the proxy's files are those of the registry, and the proxy has them", || {
             self.fleet.agrees(&self.files())?;
-            ensure!(self.state()?.1, "not settled");
+            ensure!(state(&self.agent)?.1, "not settled");
             let waiting = self.fleet.reap(&self.files());
             ensure!(waiting == 0, "{waiting} servers have to wait");
             Ok(())
@@ -134,15 +126,6 @@ impl<'a> Site<'a> {
     }
 
     fn reload_count(&self) -> u64 {
-        eventually(SOON, "the agent reports", || self.state()).0
-    }
-
-    /// Reloads so far, and whether the proxy runs what was written last.
-    fn state(&self) -> anyhow::Result<(u64, bool)> {
-        let report = self.agent.report()?;
-        let outputs = report["outputs"].as_object().context("no outputs")?;
-        let output = outputs.values().next().context("no output yet")?;
-        let reloads = output["reloads"].as_u64().context("no count of reloads")?;
-        Ok((reloads, output["settled"] == true))
+        eventually(SOON, "the agent reports", || state(&self.agent)).0
     }
 }

@@ -1,36 +1,47 @@
-//! Reloads of nginx while its servers change.
+//! Reloads of an nginx that the agent supervises while its servers change.
 
-use std::time::Duration;
-
+use anyhow::ensure;
 use tokio::time::Instant;
 
-use super::{Course, Row};
-use crate::{Fleet, Lab, Load, LoadOptions, Nginx, START, eventually};
+use super::{Course, FORCED, Row, alone, state};
+use crate::{Agent, Fleet, Lab, Load, LoadOptions, SOON, START, eventually, nginx_section};
 
-/// Between two reloads, so that they do not run into each other.
-const REST: Duration = Duration::from_millis(100);
-
-/// Reloads that each take up a change.
+/// Reloads that each take up a change, confirmed by the agent.
 pub fn nginx(course: &Course) -> Row {
     let lab = Lab::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut fleet = Fleet::start(&host, &etcd, course.services, course.instances);
-    let nginx = Nginx::start(&host, &fleet);
+    let mut agent = Agent::start(&host, "agent", &alone(&host, &etcd, &nginx_section(&host)));
     for domain in fleet.domains() {
-        eventually(START, "every service is routed", || host.connect(81)?.get_of(&domain, "/")?.good());
+        eventually(START, "every service is routed", || host.connect(80)?.get_of(&domain, "/")?.good());
     }
-    let options = course.load((host.address(), 81), fleet.domains());
+    let count = || eventually(SOON, "the agent reports", || state(&agent)).0;
+    let options = course.load((host.address(), 80), fleet.domains());
     // nginx closes the idle connections of a worker that is to end, and cannot know that a request is on its way.
     let load = Load::from(lab.hub(), LoadOptions { repeat: true, ..options });
-    let begun = Instant::now();
-    for _ in 0..course.nginx_reloads {
+    let (begun, first) = (Instant::now(), count());
+    for number in 0..course.nginx_reloads {
+        let before = count();
         fleet.change();
-        nginx.reload(&host, &fleet);
-        fleet.reap(&nginx.file());
-        fleet.wait(REST);
+        // A weight may be drawn that it was already; a port to listen on is always new.
+        fleet.serve_port("forced", FORCED[number % FORCED.len()]);
+        confirmed(&agent, &fleet, FORCED[number % FORCED.len()], before);
+        fleet.reap(&agent.proxy_file("http.conf"));
     }
-    let (time, tally) = (begun.elapsed(), load.finish());
-    let reloads = Some(course.nginx_reloads as u64);
-    Row { what: "nginx, reloads", control: false, steps: course.nginx_reloads, reloads, time, tally }
+    let (reloads, time, tally) = (count() - first, begun.elapsed(), load.finish());
+    agent.lives();
+    Row { what: "nginx, reloads", control: false, steps: course.nginx_reloads, reloads: Some(reloads), time, tally }
+}
+
+/// Waits until the files are those of the registry, and nginx has them by a reload after the first `before`.
+fn confirmed(agent: &Agent<'_>, fleet: &Fleet, port: u16, before: u64) {
+    eventually(SOON, "the agent has reloaded", || {
+        fleet.agrees(&agent.proxy_file("http.conf"))?;
+        let streams = agent.proxy_file("stream.conf");
+        ensure!(streams.contains(&format!(":{port};")), "port {port} is not served: {streams}");
+        let (reloads, settled) = state(agent)?;
+        ensure!(reloads > before && settled, "{reloads} reloads after {before}, settled: {settled}");
+        Ok(())
+    });
 }
