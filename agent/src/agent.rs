@@ -95,6 +95,10 @@ impl Plugins {
                 Kind::Output
             ),
         )?;
+        for (index, (plugin, output)) in outputs.iter().zip(&config.output).enumerate() {
+            target::fits(output, plugin)
+                .map_err(|error| BuildError::Config { key: format!("output[{index}]"), text: format!("{error:#}") })?;
+        }
         let mut prepared = Vec::new();
         for (index, (plugin, layout)) in layouts.into_iter().zip(&config.layout).enumerate() {
             let built = Layout::new(plugin).await;

@@ -231,7 +231,7 @@ pub struct Output {
 
 /// How the running proxy takes changes without a reload.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "{ socket = \"/run/waypost/haproxy.sock\" }")]
 pub struct Live {
     /// Its control socket, absolute.
     pub socket: PathBuf,

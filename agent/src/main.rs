@@ -19,9 +19,9 @@ mod cli;
 const EXAMPLES: &str = "\
 Examples:
   waypost run --config /etc/waypost/waypost.toml   keep this host registered and its proxies right
-  waypost check                                    is the configuration good, does everything answer?
+  waypost check                                    is all that is configured right, and there?
   waypost render --diff                            what would change on disk?
-  waypost render --once && exec haproxy -f ...     files first, then the proxy: the entry point of an image
+  waypost render --once && exec haproxy -f ...     files first, then the proxy
   docker inspect web | waypost render --containers -
   waypost catalog --watch                          all services of all hosts, as they change
   waypost plugin inspect ./team.wasm               what a plugin is and what it asks for
@@ -215,7 +215,10 @@ async fn run(RunArguments { config: argument, again }: RunArguments) -> Result<(
         // A proxy that the next agent would not adopt must not go on with frozen routes.
         let adopts = supervised(&built) == supervised(&config);
         (config, next) = (built, agent);
-        info!("taking the new configuration up; registrations and proxies stay meanwhile");
+        match adopts {
+            true => info!("taking the new configuration up; registrations and proxies stay meanwhile"),
+            false => info!("taking the new configuration up; registrations stay, supervised proxies are started anew"),
+        }
         ending.leave.store(true, Ordering::Release);
         ending.leave_proxies.store(adopts, Ordering::Release);
         ending.stop.cancel();

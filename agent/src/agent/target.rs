@@ -39,14 +39,23 @@ pub(super) fn name(outputs: &[Plugin], index: usize) -> String {
     if twins == 0 { own.to_owned() } else { format!("{own}-{}", twins + 1) }
 }
 
-/// How the running proxy takes changes without a reload, when it is to.
-pub(super) fn live(output: &config::Output, plugin: &Plugin, node: &Arc<Node>) -> Result<Option<LiveOptions>> {
-    let Some(live) = &output.live else { return Ok(None) };
+/// Whether the plugin can do what the output asks of it.
+///
+/// # Errors
+/// Says what it cannot do.
+pub(super) fn fits(output: &config::Output, plugin: &Plugin) -> Result<()> {
     ensure!(
-        plugin.description().live,
+        output.live.is_none() || plugin.description().live,
         "live: the plugin {} does not take changes over a control socket; remove the key",
         plugin.name()
     );
+    Ok(())
+}
+
+/// How the running proxy takes changes without a reload, when it is to.
+pub(super) fn live(output: &config::Output, plugin: &Plugin, node: &Arc<Node>) -> Result<Option<LiveOptions>> {
+    let Some(live) = &output.live else { return Ok(None) };
+    fits(output, plugin)?;
     let socket = Socket::new(live.socket.clone(), SOCKET_PATIENCE.min(output.timeout.0));
     Ok(Some(LiveOptions { plugin: plugin.clone(), node: Arc::clone(node), socket, resync: live.resync.0 }))
 }

@@ -36,10 +36,12 @@ pub(crate) async fn catalog(arguments: CatalogArguments) -> Result<(), Failure> 
         Ok(mut reports) => {
             let mut shown = None;
             while let Some(report) = reports.next().await? {
-                if shown.as_ref() != Some(&report.services) || arguments.json {
+                // What is wrong, and whether a proxy has caught up, changes without the services.
+                let seen = (report.services.clone(), report.outputs.clone(), report.problems.clone());
+                if shown.as_ref() != Some(&seen) || arguments.json {
                     show(&report, &arguments);
                 }
-                shown = Some(report.services);
+                shown = Some(seen);
             }
             if shown.is_none() {
                 return Err(anyhow!("the agent at {} ended without an answer", socket.display()).into());
@@ -106,17 +108,19 @@ fn show(report: &Report, arguments: &CatalogArguments) {
             (None, true) => paint("32", "up to date"),
             (None, false) => paint("33", "taking it up"),
         };
-        say!(
-            "\noutput {name}: {state}, {} services, {} reloads, {}",
-            output.services,
-            output.reloads,
-            output.directory
-        );
+        let live = output.live.map(|count| format!("{} live, ", counted(count, "change"))).unwrap_or_default();
+        let services = counted(output.services as u64, "service");
+        let reloads = counted(output.reloads, "reload");
+        say!("\noutput {name}: {state}, {services}, {live}{reloads}, {}", output.directory);
     }
     for problem in &report.problems {
         let text = format!("{} {}: {}", problem.place, problem.unit, problem.text);
         say!("{} {} (since {})", paint("31", "!"), printable(&text), problem.since);
     }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn rows(service: &ServiceReport) -> Vec<Vec<String>> {

@@ -1,8 +1,11 @@
 //! How the catalog is read: what is made of a sudden loss.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::Period;
 
@@ -15,8 +18,7 @@ pub struct Discover {
 }
 
 /// When instances that vanish at once are kept for a while.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(try_from = "RawDoubt")]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Doubt {
     /// Never.
     Off,
@@ -38,13 +40,6 @@ impl Default for Doubt {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected false, true or { share = 0.5, least = 10, time = \"30s\" }")]
-enum RawDoubt {
-    Switch(bool),
-    Table(Table),
-}
-
-#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
     share: Option<f64>,
@@ -52,22 +47,36 @@ struct Table {
     time: Option<Period>,
 }
 
-impl TryFrom<RawDoubt> for Doubt {
-    type Error = String;
+impl<'de> Deserialize<'de> for Doubt {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
 
-    fn try_from(raw: RawDoubt) -> Result<Self, String> {
-        let Table { share, least, time } = match raw {
-            RawDoubt::Switch(false) => return Ok(Doubt::Off),
-            RawDoubt::Switch(true) => return Ok(Doubt::default()),
-            RawDoubt::Table(table) => table,
-        };
-        let (share, least) = (share.unwrap_or(0.5), least.unwrap_or(10));
+/// Not an untagged enum, which would name neither the key nor what was found.
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Doubt;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("false, true or { share = 0.5, least = 10, time = \"30s\" }")
+    }
+
+    fn visit_bool<E: de::Error>(self, is_on: bool) -> Result<Doubt, E> {
+        Ok(if is_on { Doubt::default() } else { Doubt::Off })
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Doubt, M::Error> {
+        let table = Table::deserialize(MapAccessDeserializer::new(map))?;
+        let (share, least) = (table.share.unwrap_or(0.5), table.least.unwrap_or(10));
         if !(0.0..1.0).contains(&share) {
-            return Err(format!("found share {share}, expected a number from 0 up to, but not including, 1"));
+            let text = format_args!("found share {share}, expected a number from 0 up to, but not including, 1");
+            return Err(de::Error::custom(text));
         }
         if least == 0 {
-            return Err("found least 0, expected 1 or more".to_owned());
+            return Err(de::Error::custom("found least 0, expected 1 or more"));
         }
-        Ok(Doubt::On { share, least, time: time.map(|time| time.0) })
+        Ok(Doubt::On { share, least, time: table.time.map(|time| time.0) })
     }
 }

@@ -167,6 +167,7 @@ impl Live {
     fn brought_about(&mut self, name: Arc<str>, end: &End) {
         match end {
             End::Settled { reload_soon } => {
+                info!(service = &*name, "{}: the proxy has taken the change up without a reload", self.place);
                 self.brought += 1;
                 self.reload.is_owed |= reload_soon;
             }

@@ -15,7 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// Lines that are remembered, to be told when the process ends or refuses.
 const REMEMBERED: usize = 30;
@@ -79,7 +79,7 @@ impl Lines {
     /// Removes the pipe from the file system.
     pub(super) fn remove(self) {
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "the output pipe stays behind");
+            debug!(path = %self.path.display(), %error, "the output pipe stays behind");
         }
     }
 }
@@ -154,6 +154,10 @@ impl Reader {
         if line.is_empty() {
             return;
         }
+        // One for each section at every reload: neither the log nor what was said last is to be full of them.
+        if is_routine(line) {
+            return debug!(proxy = self.name, "{line}");
+        }
         if line.contains("[ALERT]") || line.contains("[emerg]") {
             warn!(proxy = self.name, "{line}");
         } else {
@@ -166,6 +170,13 @@ impl Reader {
             tail.lines.pop_front();
         }
     }
+}
+
+/// What HAProxy says of every section that an old worker ends, and of itself.
+fn is_routine(line: &str) -> bool {
+    (line.contains(" Proxy ") && line.contains(" stopped (cumulated conns: "))
+        || (line.starts_with("[NOTICE]")
+            && (line.contains(" haproxy version is ") || line.contains(" path to executable is ")))
 }
 
 #[cfg(test)]
@@ -189,6 +200,8 @@ mod tests {
         assert_eq!(lines.after(0).await, ["one", "two\u{fffd}", "three"]);
         let mark = lines.count();
         write("four\n");
+        assert_eq!(lines.after(mark).await, ["four"]);
+        write("[WARNING]  (7) : Proxy shop stopped (cumulated conns: FE: 0, BE: 3).\n");
         assert_eq!(lines.after(mark).await, ["four"]);
         write(&"x\n".repeat(100));
         assert_eq!(lines.after(0).await.len(), REMEMBERED);
