@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -26,11 +26,13 @@ use crate::registry::{Registry, etcd, memory};
 use crate::status::{self, Status};
 
 mod address;
+mod ending;
 mod once;
 mod readings;
 mod reload;
 mod target;
 
+pub use ending::{Ending, adopted};
 pub use once::{Rendered, render_once};
 pub use target::access;
 
@@ -195,17 +197,6 @@ pub struct Agent {
     status: Status,
 }
 
-/// How a running agent is asked to end.
-#[derive(Clone, Default)]
-pub struct Ending {
-    /// Ends the loops.
-    pub stop: CancellationToken,
-    /// Registrations stay, for the next agent to take over.
-    pub leave: Arc<AtomicBool>,
-    /// Supervised proxies stay, for the next agent to adopt.
-    pub leave_proxies: Arc<AtomicBool>,
-}
-
 impl Agent {
     /// Loads the plugins and prepares the stages; nothing is watched or written yet.
     ///
@@ -239,7 +230,6 @@ impl Agent {
         let stop = ending.stop.clone();
         if config.agent.on_stop == OnStop::Leave {
             ending.leave.store(true, Ordering::Release);
-            ending.leave_proxies.store(true, Ordering::Release);
         }
         info!(node = node.name, address = node.address, registry = registry.status().description, "waypost runs");
         status.registry(registry.status().description);
@@ -322,15 +312,17 @@ fn spawn_discover(
         bail!("no layout is read; give one of them read = true, or set agent.discover = false");
     }
     let (catalog_out, services) = watch::channel(None);
+    let names = target::names(config);
     for (index, (settings, plugin)) in config.output.iter().zip(&plugins.outputs).enumerate() {
-        let name = target::name(&plugins.outputs, index);
+        let name = names[index].clone();
+        let leave = ending.of_proxy(&name, config.agent.on_stop == OnStop::Leave);
         let patterns = settings.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
         let output = Output::new(&name, plugin.clone(), Arc::clone(node), status.clone());
         let directory = target::directory(settings, index)?;
         // The proxy is stopped by its output's loop, after that loop's last turn.
         let proxy = Proxy::new(proxy_options(config, settings, &name)?, CancellationToken::new());
         let live = target::live(settings, plugin, node).with_context(|| format!("output[{index}]"))?;
-        let target = Target { name, directory, proxy, live, leave: Arc::clone(&ending.leave_proxies) };
+        let target = Target { name, directory, proxy, live, leave };
         let selection = Selection::new(Filter { patterns });
         let inputs = Inputs { services: services.clone(), wants: wants.clone(), selection };
         let pace = Pace { min: settings.debounce.min.0, max: settings.debounce.max.0 };

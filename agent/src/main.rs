@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 use waypost::agent::{self, Agent, BuildError, Ending};
-use waypost::config::{Config, ConfigError, Reload};
+use waypost::config::{Config, ConfigError};
 
 mod cli;
 
@@ -212,26 +212,20 @@ async fn run(RunArguments { config: argument, again }: RunArguments) -> Result<(
                 },
             }
         };
-        // A proxy that the next agent would not adopt must not go on with frozen routes.
-        let adopts = supervised(&built) == supervised(&config);
+        let (adopted, anew) = agent::adopted(&config, &built);
         (config, next) = (built, agent);
-        match adopts {
-            true => info!("taking the new configuration up; registrations and proxies stay meanwhile"),
-            false => info!("taking the new configuration up; registrations stay, supervised proxies are started anew"),
-        }
+        info!(
+            ?adopted,
+            ?anew,
+            "taking the new configuration up; registrations stay meanwhile, and proxies that are adopted"
+        );
         ending.leave.store(true, Ordering::Release);
-        ending.leave_proxies.store(adopts, Ordering::Release);
+        ending.leave_proxies(&adopted);
         ending.stop.cancel();
         if let Err(error) = running.await.context("the agent panicked")? {
             error!(error = %format_args!("{error:#}"), "the agent of the old configuration did not end in order");
         }
     }
-}
-
-/// Where proxies are run as children, and how.
-fn supervised(config: &Config) -> Vec<(&Path, &Reload)> {
-    let outputs = config.output.iter().map(|output| (output.directory.as_path(), output.reload.as_ref()));
-    outputs.filter_map(|(directory, reload)| Some((directory, reload?))).collect()
 }
 
 /// Becomes the same program anew, which finds its plugins compiled: compiling takes more than twice the memory that an

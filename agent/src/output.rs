@@ -273,7 +273,8 @@ impl Output {
                 self.set(&name, parts);
             }
             Err(text) => {
-                self.status.problem(&self.place, &name, format!("it stays as it was: {text}"));
+                let how = if self.files.parts(&name).is_empty() { "it is left out" } else { "it stays as it was" };
+                self.status.problem(&self.place, &name, format!("{how}: {text}"));
                 self.refused.insert(name);
             }
         }

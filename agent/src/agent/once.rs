@@ -74,7 +74,7 @@ async fn output(
     services: &Services,
     wants: &Wants,
 ) -> Result<Rendered> {
-    let (settings, name) = (&config.output[index], target::name(&plugins.outputs, index));
+    let (settings, name) = (&config.output[index], target::names(config).swap_remove(index));
     let patterns = settings.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
     let plugin = plugins.outputs[index].clone();
     let output = Output::new(&name, plugin, Arc::clone(node), status.clone());

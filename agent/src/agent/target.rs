@@ -1,5 +1,6 @@
 //! Where an output's files go, under which name the output is known, and how its proxy is spoken to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,11 +33,16 @@ pub(super) fn directory(output: &config::Output, index: usize) -> Result<Directo
     Ok(opened.with_access(access(output).with_context(|| format!("output[{index}]"))?))
 }
 
-/// The name of its plugin, with a number from the second of a kind on.
-pub(super) fn name(outputs: &[Plugin], index: usize) -> String {
-    let own = outputs[index].name();
-    let twins = outputs[..index].iter().filter(|earlier| earlier.name() == own).count();
-    if twins == 0 { own.to_owned() } else { format!("{own}-{}", twins + 1) }
+/// The names of all outputs: each that of its plugin, with a number from the second of a kind on.
+pub(super) fn names(config: &config::Config) -> Vec<String> {
+    let mut twins = BTreeMap::<String, usize>::new();
+    let named = config.output.iter().map(|output| {
+        let own = output.stage.source.name();
+        let number = twins.entry(own.clone()).or_default();
+        *number += 1;
+        if *number == 1 { own } else { format!("{own}-{number}") }
+    });
+    named.collect()
 }
 
 /// Whether the plugin can do what the output asks of it.

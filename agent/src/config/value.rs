@@ -158,6 +158,18 @@ pub enum Source {
     File(PathBuf, Option<String>),
 }
 
+impl Source {
+    /// The name that the plugin is known by.
+    pub fn name(&self) -> String {
+        match self {
+            Source::Shipped(name) => name.clone(),
+            Source::File(path, _) => {
+                path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into_owned())
+            }
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawStage {

@@ -42,6 +42,8 @@ pub(super) struct Loader {
     limits: Limits,
     cache: Option<PathBuf>,
     parallel: usize,
+    /// One for each processor: compiling takes much memory.
+    compiling: Semaphore,
     /// Plugins that were compiled here and are compiled for the next start.
     compiled: AtomicUsize,
 }
@@ -72,13 +74,25 @@ impl Loader {
                 false
             }
         });
-        Ok(Loader { engine, linker, clock, limits, cache, parallel, compiled: AtomicUsize::new(0) })
+        Ok(Loader {
+            engine,
+            linker,
+            clock,
+            limits,
+            cache,
+            parallel,
+            compiling: Semaphore::new(parallel),
+            compiled: AtomicUsize::new(0),
+        })
     }
 
     /// Compiles (or finds compiled), links, describes and configures a plugin.
     pub(super) async fn load(&self, name: &str, bytes: &[u8], settings: &serde_json::Value) -> Result<Loaded> {
         let digest = digest(bytes);
-        let component = self.compile(bytes, &digest)?;
+        let turn = self.compiling.acquire().await.context("no more plugins are loaded")?;
+        // A thread that compiles must not keep the answer of another plugin waiting, whose time is running.
+        let component = tokio::task::block_in_place(|| self.compile(bytes, &digest))?;
+        drop(turn);
         let exported = exported(&component, &self.engine);
         let pre = self.link(&component)?;
         let indices = indices(&pre, &exported)?;

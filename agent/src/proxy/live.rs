@@ -72,7 +72,9 @@ impl Socket {
     }
 
     async fn converse(&self, line: &str) -> Result<String> {
-        let mut stream = UnixStream::connect(&self.path).await.context("nobody answers; is the proxy running?")?;
+        let mut stream = UnixStream::connect(&self.path)
+            .await
+            .context("nobody answers; is the proxy running, and does its configuration have this socket?")?;
         stream.write_all(format!("{line}\n").as_bytes()).await.context("cannot be written to")?;
         stream.shutdown().await.context("cannot be written to")?;
         let mut answer = Vec::new();
@@ -110,7 +112,7 @@ mod tests {
         let path = directory.path().join("socket");
         let socket = Socket::new(path.clone(), Duration::from_secs(2));
         let said = |result: Result<String>| format!("{:#}", result.unwrap_err());
-        assert!(said(socket.say("show info").await).contains("is the proxy running?"));
+        assert!(said(socket.say("show info").await).contains("is the proxy running, and"));
         let _listener = tokio::net::UnixListener::bind(&path).unwrap();
         assert!(said(socket.say("show info").await).contains("no answer within 2s"));
         assert!(said(socket.say("show\ninfo").await).contains("expected one line"));

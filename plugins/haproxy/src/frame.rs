@@ -52,11 +52,12 @@ fn global(settings: &Settings) -> String {
 }
 
 /// The section has a name because HAProxy 3.4 makes backends at run time from a named one only. Redispatch at the first
-/// retry hides a server that has just died.
+/// retry hides a server that has just died; Docker's proxy still takes connections of a container that has, and closes
+/// them without an answer.
 fn defaults(settings: &Settings) -> String {
     let Settings { balance, defaults_lines, .. } = settings;
     format!(
-        "\ndefaults {DEFAULTS}\n    mode http\n    log global\n    balance {balance}\n    retries 3\n    option redispatch 1\n    \
+        "\ndefaults {DEFAULTS}\n    mode http\n    log global\n    balance {balance}\n    retries 3\n    option redispatch 1\n    retry-on conn-failure empty-response\n    \
          default-server {DEFAULT_SERVER}\n{TIMEOUTS}{}",
         lines(defaults_lines)
     )

@@ -113,8 +113,12 @@ pub(crate) fn parts(settings: &Settings, service: &Service, name: &str, Http { s
     parts
 }
 
-/// Without the first, every reload resets the idle connections of clients.
-const FRONTEND_OPTIONS: &str = "    option idle-close-on-response\n    option forwardfor\n";
+/// Without the first, every reload resets the idle connections of clients. The last one lets only requests be sent again
+/// to another server that change nothing (RFC 9110, 9.2.1).
+const FRONTEND_OPTIONS: &str = "    option idle-close-on-response
+    option forwardfor
+    http-request disable-l7-retry unless METH_GET
+";
 
 /// The key is `domain/path/`, what is looked up ends in `/` as well, and the longest key that starts it wins: `/api`
 /// takes `/api` and `/api/x` but not `/apix`. The second look, with the first label as `*`, is for unknown domains only.

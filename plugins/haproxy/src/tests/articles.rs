@@ -38,6 +38,7 @@ frontend http-in
     bind *:80
     option idle-close-on-response
     option forwardfor
+    http-request disable-l7-retry unless METH_GET
     acl ghost.example.web.dev.app1.internal hdr_dom(host) -i ghost.example.web.dev.app1.internal
     use_backend ghost.example.web.dev.app1.internal if ghost.example.web.dev.app1.internal
 
