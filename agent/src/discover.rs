@@ -20,12 +20,14 @@ mod doubts;
 mod live;
 mod serve;
 mod target;
+mod view;
 mod write;
 
 use doubts::Doubts;
 pub use live::LiveOptions;
-pub use serve::{Inputs, Pace, once, serve};
+pub use serve::{Pace, once, serve};
 pub use target::Target;
+pub use view::Inputs;
 
 /// One layout that is read: its entries and what they mean.
 pub struct Reading {

@@ -92,11 +92,16 @@ impl Register {
                 () = tokio::time::sleep_until(wake_at) => {}
             }
         }
+        self.end(&*registry).await
+    }
+
+    /// Takes what is registered back, or leaves it to the next agent.
+    async fn end(&self, registry: &dyn Registry) -> Result<()> {
         let leave = self.leave.load(Ordering::Acquire);
         let farewell = if leave { Farewell::Leave } else { Farewell::Withdraw };
         let ended = tokio::time::timeout(FAREWELL, async {
             if !leave {
-                self.take_leave(&*registry).await;
+                self.take_leave(registry).await;
             }
             registry.withdraw(farewell).await
         });
