@@ -64,9 +64,9 @@ pub async fn serve(
     }
     let Target { proxy, leave, .. } = writer.target;
     if leave.load(Ordering::Acquire) {
-        proxy.leave().await
+        proxy.leave().await;
     } else {
-        proxy.stop().await
+        proxy.stop().await;
     }
     Ok(())
 }
