@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
@@ -200,7 +201,7 @@ async fn run(RunArguments { config: argument, again }: RunArguments) -> Result<(
                     ending.stop.cancel();
                     tokio::select! {
                         ended = &mut running => return Ok(ended.context("the agent panicked")??),
-                        () = stop.asked() => return Err(anyhow!("asked twice to stop: ended at once").into()),
+                        () = stop.asked_again() => return Err(anyhow!("asked twice to stop: ended at once").into()),
                     }
                 }
                 _ = hangup.recv() => match reread(&argument, &config).await {
@@ -269,7 +270,20 @@ impl Signals {
     }
 }
 
+/// Signals within this time of the first mean the same: a shell and its `timeout` both send theirs.
+const SAME: Duration = Duration::from_secs(1);
+
 impl StopSignals {
+    async fn asked_again(&mut self) {
+        _ = tokio::time::timeout(SAME, async {
+            loop {
+                self.asked().await;
+            }
+        })
+        .await;
+        self.asked().await;
+    }
+
     async fn asked(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

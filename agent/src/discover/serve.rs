@@ -133,7 +133,7 @@ impl Writer {
         let (reload, state) = (view.reloads.borrow().clone(), &mut self.state);
         state.services = self.output.services();
         state.reloads = reload.reloads;
-        state.settled = reload.done == reload.wanted && state.error.is_none();
+        state.settled = self.begun && reload.done == reload.wanted && state.error.is_none();
         state.live = view.live.as_ref().map(Live::brought);
         match reload.last_error {
             Some(text) => self.status.problem(&self.place, "reload", text),
