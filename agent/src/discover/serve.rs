@@ -110,7 +110,8 @@ impl Writer {
                 self.state.error = None;
                 self.status.resolved(&self.place, "files");
                 let owed = if view.live.is_some() { owed } else { changed };
-                if owed || !std::mem::replace(&mut self.begun, true) {
+                let is_first = !std::mem::replace(&mut self.begun, true);
+                if owed || is_first {
                     self.target.proxy.request_reload();
                 }
                 view.written(self.output.kept()).await;
