@@ -30,6 +30,12 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until the end of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often each endpoint is tried on average before a call fails: the library may choose a dead one several times in a
+/// row.
+const TRIES: usize = 3;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// A connection to an etcd cluster, made when it is first needed and again whenever it broke.
 pub(super) struct Client {
     description: String,
@@ -122,7 +128,9 @@ impl Client {
             attempt += 1;
             match timeout(ANSWER_TIMEOUT, request()).await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) if attempt <= self.endpoints && is_connection(&error) => {}
+                Ok(Err(error)) if attempt <= self.endpoints * TRIES && is_connection(&error) => {
+                    tokio::time::sleep(PAUSE).await;
+                }
                 // The library renews an expired token, but not one from before users or roles were changed.
                 Ok(Err(error)) if attempt == 1 && self.user.is_some() && is_token(&reason(&error)) => {
                     self.etcd.refresh_token().await.map_err(|error| self.error("sign in again", &error))?;

@@ -225,7 +225,7 @@ async fn a_dead_endpoint_beside_a_live_one_does_no_harm() {
     let mut followed = agent.follow(vec!["/s/".into()]);
     for turn in 0..20 {
         let turn = turn.to_string();
-        register(&*agent, &own(&[("/s/a", &turn)]), Look::Verify).await;
+        register_at_last(&*agent, &own(&[("/s/a", &turn)])).await;
         follows(&mut followed, &[("/s/a", &turn)]).await;
     }
 }
