@@ -18,7 +18,7 @@ use crate::docker;
 use crate::grouping::Grouping;
 use crate::layout::{Decoder, Encoder, Layout};
 use crate::model::Node;
-use crate::output::{Filter, Output, Selection, Wants};
+use crate::output::{Output, Wants};
 use crate::plugin::{Host, Kind, Limits, Plugin, Source};
 use crate::proxy::{Proxy, ProxyOptions};
 use crate::register::Register;
@@ -34,7 +34,7 @@ mod target;
 
 pub use ending::{Ending, adopted};
 pub use once::{Rendered, render_once};
-pub use target::access;
+pub use target::{access, selection};
 
 /// Name of the control socket in the state directory.
 pub const SOCKET: &str = "waypost.sock";
@@ -316,14 +316,13 @@ fn spawn_discover(
     for (index, (settings, plugin)) in config.output.iter().zip(&plugins.outputs).enumerate() {
         let name = names[index].clone();
         let leave = ending.of_proxy(&name, config.agent.on_stop == OnStop::Leave);
-        let patterns = settings.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
         let output = Output::new(&name, plugin.clone(), Arc::clone(node), status.clone());
         let directory = target::directory(settings, index)?;
         // The proxy is stopped by its output's loop, after that loop's last turn.
         let proxy = Proxy::new(proxy_options(config, settings, &name)?, CancellationToken::new());
         let live = target::live(settings, plugin, node).with_context(|| format!("output[{index}]"))?;
         let target = Target { name, directory, proxy, live, leave };
-        let selection = Selection::new(Filter { patterns });
+        let selection = target::selection(settings);
         let inputs = Inputs { services: services.clone(), wants: wants.clone(), selection };
         let pace = Pace { min: settings.debounce.min.0, max: settings.debounce.max.0 };
         loops.spawn(discover::serve(output, inputs, target, pace, status.clone(), ending.stop.clone()));

@@ -2,6 +2,16 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+/// Sleeps until then, and forever without a time.
+pub async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Delays that double from a least to a most, each shortened at random by up to a half.
 #[derive(Clone, Debug)]
 pub struct Backoff {

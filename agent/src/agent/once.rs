@@ -17,7 +17,7 @@ use crate::grouping::Grouping;
 use crate::health;
 use crate::layout::Decoder;
 use crate::model::{Containers, Entries, Node, Services};
-use crate::output::{Filter, Output, Selection, Wants};
+use crate::output::{Output, Wants};
 use crate::proxy::{Proxy, ProxyOptions};
 use crate::status::Status;
 
@@ -75,7 +75,6 @@ async fn output(
     wants: &Wants,
 ) -> Result<Rendered> {
     let (settings, name) = (&config.output[index], target::names(config).swap_remove(index));
-    let patterns = settings.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
     let plugin = plugins.outputs[index].clone();
     let output = Output::new(&name, plugin, Arc::clone(node), status.clone());
     let options = ProxyOptions { reload: None, ..proxy_options(config, settings, &name)? };
@@ -86,7 +85,7 @@ async fn output(
         live: None,
         leave: Arc::default(),
     };
-    let taken = Selection::new(Filter { patterns }).update(services, wants).clone();
+    let taken = target::selection(settings).update(services, wants).clone();
     let (services, written) = discover::once(output, &taken, target).await;
     let own = [format!("output {name}"), format!("output {name} claims")];
     let problems = status.report().problems.into_iter().filter(|problem| own.contains(&problem.place));

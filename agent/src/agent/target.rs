@@ -10,6 +10,7 @@ use crate::config;
 use crate::discover::LiveOptions;
 use crate::model::Node;
 use crate::output::write::{Access, Directory};
+use crate::output::{Filter, Selection};
 use crate::plugin::Plugin;
 use crate::proxy::Socket;
 
@@ -43,6 +44,12 @@ pub(super) fn names(config: &config::Config) -> Vec<String> {
         if *number == 1 { own } else { format!("{own}-{number}") }
     });
     named.collect()
+}
+
+/// Which services the output takes.
+pub fn selection(output: &config::Output) -> Selection {
+    let patterns = output.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
+    Selection::new(Filter { patterns })
 }
 
 /// Whether the plugin can do what the output asks of it.

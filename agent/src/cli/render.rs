@@ -11,7 +11,7 @@ use waypost::agent::{self, Plugins, Rendered};
 use waypost::config::{Config, RegistryKind};
 use waypost::grouping::Grouping;
 use waypost::model::{Entries, Services};
-use waypost::output::{Filter, Output, Selection};
+use waypost::output::Output;
 use waypost::status::Status;
 use waypost::{discover, docker, health};
 
@@ -70,9 +70,8 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     let wants = grouping.wants();
     let mut differ = false;
     for (settings, plugin) in config.output.iter().zip(&plugins.outputs) {
-        let patterns = settings.services.as_ref().map(|all| all.iter().map(|pattern| pattern.0.clone()).collect());
         let output = Output::new(plugin.name(), plugin.clone(), node.clone(), status.clone());
-        let mut selection = Selection::new(Filter { patterns });
+        let mut selection = agent::selection(settings);
         differ |= show(output, selection.update(&services, &wants), &settings.directory, arguments.diff).await;
     }
     if config.output.is_empty() {

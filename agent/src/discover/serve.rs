@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::live::Live;
 use super::target::Target;
-use super::view::{Inputs, View, sleep_until};
+use super::view::{Inputs, View};
 use super::write::write;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, sleep_until};
 use crate::model::Services;
 use crate::output::Output;
 use crate::status::{OutputState, Status};

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::live::Live;
+use crate::backoff::sleep_until;
 use crate::model::Services;
 use crate::output::{Kept, Selection, Wants};
 use crate::proxy::ReloadStatus;
@@ -118,13 +119,5 @@ impl View {
             live.written(&self.kept);
             live.bring(taken, &self.kept).await;
         }
-    }
-}
-
-/// Never without a time.
-pub(super) async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::ReloadStatus;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, sleep_until};
 
 #[cfg(test)]
 mod tests;
@@ -184,13 +184,6 @@ pub(super) async fn run(mut reloader: impl Reloader, mut line: Line) {
     let stop = *line.farewell.borrow();
     reloader.close(stop).await;
     line.publish(None);
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
-    }
 }
 
 impl Line {

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use waypost_plugin_sdk::{Instance, Readiness, Service, Transport, attributes, show};
 
 use crate::http::{self, Route};
+use crate::names;
 use crate::names::Endpoint;
 use crate::settings::Settings;
-use crate::{names, tcp};
 
 /// Highest weight of a server in HAProxy.
 const WEIGHT_LIMIT: u16 = 256;
@@ -104,7 +104,7 @@ fn read(settings: &Settings, service: &Service, instance: &Instance) -> Result<O
     }
     let facts = match attributes::get(&instance.attributes, "protocol") {
         Some("http") => Facts::Http(http::routes(settings, service, instance)?),
-        Some("tcp") | None => Facts::Tcp(tcp::listen_port(instance)?),
+        Some("tcp") | None => Facts::Tcp(attributes::listen_port(instance)?),
         Some("udp") => return Ok(None),
         Some(other) => return Err(format!("its protocol is {}, expected http, tcp or udp", show(other))),
     };

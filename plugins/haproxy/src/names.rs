@@ -3,12 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use waypost_plugin_sdk::show;
+use waypost_plugin_sdk::{check, show};
 
-/// Longest domain name, in bytes (RFC 1035).
-const DOMAIN_LIMIT: usize = 253;
-/// Longest label of a domain name, in bytes (RFC 1035).
-const LABEL_LIMIT: usize = 63;
 /// Longest path of a route, in bytes; a request line has to fit HAProxy's 16 KiB buffer.
 pub(crate) const PATH_LIMIT: usize = 1024;
 
@@ -63,22 +59,11 @@ pub fn server(id: &str) -> Result<&str, String> {
 /// # Errors
 /// Says what was found and what is expected.
 pub fn domain(text: &str) -> Result<String, String> {
-    let lower = text.to_ascii_lowercase();
-    let labels = lower.strip_prefix("*.").unwrap_or(&lower);
-    if lower.len() <= DOMAIN_LIMIT && labels.split('.').all(is_label) {
-        Ok(lower)
+    if check::is_domain(text) {
+        Ok(text.to_ascii_lowercase())
     } else {
         Err(format!("domain {} is no domain name such as web.example.com or *.example.com", show(text)))
     }
-}
-
-/// `_` is no letter of host names but common in container names, which are looked up all the same.
-fn is_label(label: &str) -> bool {
-    !label.is_empty()
-        && label.len() <= LABEL_LIMIT
-        && !label.starts_with('-')
-        && !label.ends_with('-')
-        && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 /// A path without its last `/`, so that `/` is empty and `/api/` is `/api`.
@@ -139,8 +124,7 @@ pub fn endpoint(address: &str, port: u16) -> Result<Endpoint, String> {
 
 /// A leading `_` would ask DNS for a service record, and digits alone would be read as an old form of IPv4 address.
 fn is_host(text: &str) -> bool {
-    text.len() <= DOMAIN_LIMIT
-        && text.split('.').all(is_label)
-        && !text.starts_with('_')
+    check::is_domain(text)
+        && !text.starts_with(['_', '*'])
         && text.rsplit('.').next().is_some_and(|last| last.bytes().any(|b| b.is_ascii_alphabetic()))
 }

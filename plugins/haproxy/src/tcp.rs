@@ -1,22 +1,10 @@
 //! A tcp service: a `listen` section on the port that its consumers know.
 
-use waypost_plugin_sdk::{Instance, Part, Service, attributes, show};
+use waypost_plugin_sdk::{Part, Service};
 
 use crate::members::Server;
 use crate::settings::{Bind, Settings};
 use crate::{configuration, frame, names, section};
-
-/// The port an instance names for its consumers; none when it leaves that to its peers.
-///
-/// # Errors
-/// Says what was found instead of a port.
-pub(crate) fn listen_port(instance: &Instance) -> Result<Option<u16>, String> {
-    let Some(text) = attributes::get(&instance.attributes, "listen-port") else { return Ok(None) };
-    match text.parse() {
-        Ok(port) if port > 0 && !text.starts_with('+') => Ok(Some(port)),
-        _ => Err(format!("its listen-port is {}, expected a number from 1 to 65535", show(text))),
-    }
-}
 
 /// A tcp service.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use waypost_plugin_sdk::{Instance, Readiness, Service, Transport, attributes, sh
 
 use crate::http::{self, Route};
 use crate::settings::Settings;
-use crate::{leave_out, names, stream};
+use crate::{leave_out, names};
 
 /// The instances of a service, by what they speak.
 pub(crate) struct Members {
@@ -76,8 +76,8 @@ fn read(settings: &Settings, service: &Service, instance: &Instance) -> Result<O
     let facts = match (attributes::get(&instance.attributes, "protocol"), instance.transport) {
         (_, Transport::Sctp) => return Ok(None),
         (Some("http"), Transport::Tcp) => Facts::Http(http::routes(service, instance)?),
-        (Some("tcp") | None, Transport::Tcp) => Facts::Tcp(stream::listen_port(instance)?),
-        (Some("udp"), _) | (None, Transport::Udp) => Facts::Udp(stream::listen_port(instance)?),
+        (Some("tcp") | None, Transport::Tcp) => Facts::Tcp(attributes::listen_port(instance)?),
+        (Some("udp"), _) | (None, Transport::Udp) => Facts::Udp(attributes::listen_port(instance)?),
         (Some(other @ ("http" | "tcp")), Transport::Udp) => {
             return Err(format!("its protocol is {other}, but its port takes udp"));
         }

@@ -1,6 +1,6 @@
 //! A tcp or udp service: an `upstream`, and a `server` on the port that its consumers know.
 
-use waypost_plugin_sdk::{Instance, Part, Service, attributes, check, show};
+use waypost_plugin_sdk::{Part, Service};
 
 use crate::members::Server;
 use crate::settings::{Balance, Bind, Settings, Stream};
@@ -21,18 +21,6 @@ impl Protocol {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
         }
-    }
-}
-
-/// The port an instance names for its consumers; none when it leaves that to its peers.
-///
-/// # Errors
-/// Says what was found instead of a port.
-pub(crate) fn listen_port(instance: &Instance) -> Result<Option<u16>, String> {
-    let Some(text) = attributes::get(&instance.attributes, "listen-port") else { return Ok(None) };
-    match check::parse_port(text).filter(|_| !text.starts_with('+')) {
-        Some(port) => Ok(Some(port)),
-        None => Err(format!("its listen-port is {}, expected a number from 1 to 65535", show(text))),
     }
 }
 
