@@ -18,7 +18,7 @@ use crate::docker;
 use crate::grouping::Grouping;
 use crate::layout::{Decoder, Encoder, Layout};
 use crate::model::Node;
-use crate::output::{Output, Wants};
+use crate::output::{Memory, Output, Wants};
 use crate::plugin::{Host, Kind, Limits, Plugin, Source};
 use crate::proxy::{Proxy, ProxyOptions};
 use crate::register::Register;
@@ -34,7 +34,7 @@ mod target;
 
 pub use ending::{Ending, adopted};
 pub use once::{Rendered, render_once};
-pub use target::{access, selection};
+pub use target::{access, programs, selection};
 
 /// Name of the control socket in the state directory.
 pub const SOCKET: &str = "waypost.sock";
@@ -321,7 +321,8 @@ fn spawn_discover(
         // The proxy is stopped by its output's loop, after that loop's last turn.
         let proxy = Proxy::new(proxy_options(config, settings, &name)?, CancellationToken::new());
         let live = target::live(settings, plugin, node).with_context(|| format!("output[{index}]"))?;
-        let target = Target { name, directory, proxy, live, leave };
+        let memory = Memory::new(&config.agent.state_dir, &name);
+        let target = Target { name, directory, memory, proxy, live, leave };
         let selection = target::selection(settings);
         let inputs = Inputs { services: services.clone(), wants: wants.clone(), selection };
         let pace = Pace { min: settings.debounce.min.0, max: settings.debounce.max.0 };

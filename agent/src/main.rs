@@ -245,6 +245,13 @@ async fn reread(argument: &ConfigArgument, old: &Config) -> Result<(Config, Agen
     if config.agent.state_dir != old.agent.state_dir {
         return Err(anyhow!("agent.state-dir has changed, which takes a restart").into());
     }
+    // At a start they may come later; here there is a configuration that works.
+    for (index, output) in config.output.iter().enumerate().filter(|_| config.agent.discover) {
+        for program in agent::programs(output) {
+            let wrong = |error| BuildError::Config { key: format!("output[{index}]"), text: format!("{error:#}") };
+            program.map_err(|error| argument.place(wrong(error)))?;
+        }
+    }
     let agent = Agent::build(config.clone()).await.map_err(|error| argument.place(error))?;
     Ok((config, agent))
 }

@@ -170,7 +170,7 @@ pub struct Role {
 }
 
 /// The instances of all hosts that share a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// The name.
     pub name: String,
@@ -205,7 +205,7 @@ pub struct Entry {
 pub type Entries = imbl::OrdMap<Arc<str>, Arc<str>>;
 
 /// A piece of one file, written by one service. A file is its parts, sorted by key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// File below the output's directory.
     pub path: String,

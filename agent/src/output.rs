@@ -13,10 +13,12 @@ use crate::plugin::{CallError, Plugin, batches};
 use crate::status::Status;
 
 pub mod files;
+mod memory;
 mod selection;
 pub mod write;
 
 use files::{Composed, Files};
+pub use memory::Memory;
 pub use selection::{Filter, Selection, Wants};
 
 /// Services that the files do not follow, and what the files have of them instead.

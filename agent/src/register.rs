@@ -25,6 +25,8 @@ use crate::status::Status;
 const FAREWELL: Duration = Duration::from_secs(8);
 /// Time of it for telling the others.
 const LEAVE: Duration = Duration::from_secs(3);
+/// Most keys that one line of the log names.
+const NAMED: usize = 4;
 
 /// What the loop works with.
 pub struct Register {
@@ -153,8 +155,19 @@ impl Register {
         steps.sort_by_key(|step| here.as_ref().is_some_and(|(key, _)| step.key() == key));
         registry.apply(&steps).await.context("registrations cannot be written")?;
         if !steps.is_empty() {
-            info!(steps = steps.len(), held = desired.len(), "registrations are up to date");
+            let gone = |step: &&Step| matches!(step, Step::Delete { .. } | Step::Release { .. });
+            let (gone, put): (Vec<_>, Vec<_>) = steps.iter().partition(gone);
+            info!(put = named(&put), gone = named(&gone), held = desired.len(), "registrations are up to date");
         }
         Ok(())
+    }
+}
+
+/// The keys of a log line, as many as a line is for.
+fn named(steps: &[&Step]) -> String {
+    let keys = steps.iter().take(NAMED).map(|step| step.key()).collect::<Vec<_>>().join(" ");
+    match steps.len().checked_sub(NAMED) {
+        Some(more @ 1..) => format!("{keys} and {more} more"),
+        _ => keys,
     }
 }

@@ -14,7 +14,7 @@ use waypost::discover::{self, Inputs, Pace, Reading, Target};
 use waypost::layout::{Decoder, Layout};
 use waypost::model::{Attributes, Entries, Node, Services};
 use waypost::output::write::Directory;
-use waypost::output::{Filter, Output, Selection, Wants};
+use waypost::output::{Filter, Memory, Output, Selection, Wants};
 use waypost::plugin::{Host, Limits, Plugin, Source};
 use waypost::proxy::{Proxy, ProxyOptions, Reload};
 use waypost::status::Status;
@@ -50,9 +50,12 @@ async fn plugin(host: &Host, name: &str) -> Plugin {
 
 impl Loop {
     async fn start(filter: Filter) -> Self {
+        Loop::start_in(tempfile::tempdir().unwrap(), filter).await
+    }
+
+    async fn start_in(directory: tempfile::TempDir, filter: Filter) -> Self {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
         let host = Host::new(Limits::default(), Some(cache)).unwrap();
-        let directory = tempfile::tempdir().unwrap();
         let status = Status::new("n");
         let stop = CancellationToken::new();
         let node = Arc::new(Node { name: "n".into(), address: "10.0.0.1".into(), attributes: Attributes::new() });
@@ -121,11 +124,18 @@ impl Loop {
         self.until(&format!("{expected:?}"), || self.servers() == expected).await;
     }
 
-    async fn end(self) {
+    /// Another agent on the same files.
+    async fn restarted(self) -> Self {
+        let directory = self.end().await;
+        Loop::start_in(directory, Filter::default()).await
+    }
+
+    async fn end(self) -> tempfile::TempDir {
         self.stop.cancel();
         for task in self.tasks {
             task.await.unwrap().unwrap();
         }
+        self.directory
     }
 }
 
@@ -149,6 +159,7 @@ fn target(root: &Path) -> Target {
     Target {
         name: "haproxy".to_owned(),
         directory,
+        memory: Memory::new(root, "haproxy"),
         proxy: Proxy::new(options, CancellationToken::new()),
         live: None,
         leave: Arc::default(),
@@ -173,6 +184,37 @@ async fn a_service_that_the_check_names_stays_as_it_was_alone() {
     line.offer(&[("a", "1", 2), ("b", "1", 3), ("c", "1", 2), ("new", "1", 7)]);
     line.serves(&["a 2", "b 3", "c 2", "new 7"]).await;
     line.until("nothing is wrong", || line.problems().is_empty()).await;
+    line.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_to_blame_stays_as_it_was_when_the_agent_restarts() {
+    let line = Loop::start(Filter::default()).await;
+    let held = line.directory.path().join("held-haproxy.json");
+    line.offer(&[("a", "1", 1), ("b", "1", 1), ("c", "1", 1)]);
+    line.serves(&["a 1", "b 1", "c 1"]).await;
+    assert!(!held.exists());
+    line.offer(&[("a", "1", 2), ("b", "1", 13), ("c", "1", 13)]);
+    line.serves(&["a 2", "b 1", "c 1"]).await;
+    line.until("what they were is written down", || held.exists()).await;
+
+    // The first files of the next agent have them as they were, all the same who else is to blame now.
+    let line = line.restarted().await;
+    line.offer(&[("a", "1", 3), ("b", "1", 13), ("c", "1", 13), ("new", "1", 13)]);
+    line.serves(&["a 3", "b 1", "c 1"]).await;
+    assert!(line.problems()["b"].contains("it stays as it was"), "{:?}", line.problems());
+    assert!(line.problems()["new"].contains("it is left out"), "{:?}", line.problems());
+
+    // One that left meanwhile is gone, one that is good again is new.
+    let line = line.restarted().await;
+    line.offer(&[("a", "1", 3), ("b", "1", 5)]);
+    line.serves(&["a 3", "b 5"]).await;
+    line.until("nothing is held any more", || !held.exists() && line.problems().is_empty()).await;
+
+    std::fs::write(&held, "not what an agent writes").unwrap();
+    let line = line.restarted().await;
+    line.offer(&[("a", "1", 4), ("b", "1", 5)]);
+    line.serves(&["a 4", "b 5"]).await;
     line.end().await;
 }
 

@@ -49,7 +49,7 @@ fn mistakes_in_the_file_name_line_key_found_and_expected() {
         ("[registry]\nkind = \"consul\"\n", "2", &["registry.kind", "consul", "memory", "etcd"]),
         ("[registry]\nendpoints = \"http://a:1\"\n", "2", &["registry.endpoints", "sequence"]),
         ("[registry]\nendpoints = [\"etcd-1\"]\n", "2", &["registry.endpoints[0]", "etcd-1", "http://"]),
-        ("[registry]\nttl = \"soon\"\n", "2", &["registry.ttl", "soon", "duration"]),
+        ("[registry]\nttl = \"soon\"\n", "2", &["registry.ttl", "soon", "expected a time", "30s"]),
         ("[registry]\nttl = \"0s\"\n", "2", &["registry.ttl", "0"]),
         ("[discover]\ndoubt = { tme = \"1s\" }\n", "2", &["discover.doubt.tme", "unknown", "time"]),
         ("[discover]\ndoubt = { least = -1 }\n", "2", &["discover.doubt.least", "-1"]),

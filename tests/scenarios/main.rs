@@ -14,6 +14,7 @@ mod drury;
 mod ends;
 mod files;
 mod guests;
+mod hangup;
 mod hostile;
 mod houserules;
 mod load;

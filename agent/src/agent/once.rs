@@ -17,7 +17,7 @@ use crate::grouping::Grouping;
 use crate::health;
 use crate::layout::Decoder;
 use crate::model::{Containers, Entries, Node, Services};
-use crate::output::{Output, Wants};
+use crate::output::{Memory, Output, Wants};
 use crate::proxy::{Proxy, ProxyOptions};
 use crate::status::Status;
 
@@ -81,6 +81,7 @@ async fn output(
     let target = Target {
         name: name.clone(),
         directory: target::directory(settings, index)?,
+        memory: Memory::new(&config.agent.state_dir, &name),
         proxy: Proxy::new(options, CancellationToken::new()),
         live: None,
         leave: Arc::default(),

@@ -1,12 +1,13 @@
 //! Where an output's files go, under which name the output is known, and how its proxy is spoken to.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::config;
+use crate::config::{self, Reload};
 use crate::discover::LiveOptions;
 use crate::model::Node;
 use crate::output::write::{Access, Directory};
@@ -25,6 +26,18 @@ pub fn access(output: &config::Output) -> Result<Access> {
     let owner = output.owner.as_ref();
     let (user, group) = (owner.and_then(|owner| owner.user.as_deref()), owner.and_then(|owner| owner.group.as_deref()));
     Access::resolve(output.mode.map(|mode| mode.0), user, group).context("owner")
+}
+
+/// Where the programs are that the output runs, in the order check, reload.
+pub fn programs(output: &config::Output) -> Vec<Result<PathBuf>> {
+    let reload = match &output.reload {
+        Some(Reload::Command(command) | Reload::Supervise(command, _)) => Some(command),
+        _ => None,
+    };
+    let found = |name: &String| {
+        which::which(name).with_context(|| format!("{name} is not there; install it, or name its whole path"))
+    };
+    output.check.iter().chain(reload).filter_map(|command| command.0.first()).map(found).collect()
 }
 
 /// The directory of `output[index]`.

@@ -1,7 +1,5 @@
 //! `waypost check`: is the configuration good, do plugins load, does everything answer?
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -50,12 +48,8 @@ pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
         if let Err(error) = agent::access(output) {
             failed += report("output files", Err(error));
         }
-        let supervised = match &output.reload {
-            Some(Reload::Command(argv) | Reload::Supervise(argv, _)) => Some(argv),
-            _ => None,
-        };
-        for argv in output.check.iter().chain(supervised) {
-            failed += report("program", program(&argv.0[0]));
+        for program in agent::programs(output) {
+            failed += report("program", program.map(|path| path.display().to_string()));
         }
     }
     if failed > 0 {
@@ -77,21 +71,6 @@ async fn listed(registry: &dyn Registry, config: &Config, plugins: &Plugins) -> 
             Ok(format!("{}, {} entries", status.description, entries.as_ref().map_or(0, imbl::OrdMap::len)))
         }
         _ => Err(anyhow!("{}: {}", status.description, status.error.unwrap_or_else(|| "no answer".to_owned()))),
-    }
-}
-
-/// Where a program of the configuration is.
-fn program(name: &str) -> Result<String> {
-    let found = |path: &Path| std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places: Box<dyn Iterator<Item = PathBuf>> = if name.contains('/') {
-        Box::new(std::iter::once(PathBuf::from(name)))
-    } else {
-        Box::new(std::env::split_paths(&path).map(|directory| directory.join(name)))
-    };
-    match places.find(|path| found(path)) {
-        Some(path) => Ok(path.display().to_string()),
-        None => Err(anyhow!("{name} is not there; install it, or name its whole path")),
     }
 }
 

@@ -4,13 +4,19 @@ use serde::Deserialize;
 
 /// Permission bits of a file, written in octal like `"0640"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(try_from = "RawMode")]
 pub struct Mode(pub u32);
 
-impl TryFrom<String> for Mode {
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected octal digits in quotes, like \"0640\"")]
+enum RawMode {
+    Text(String),
+}
+
+impl TryFrom<RawMode> for Mode {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(RawMode::Text(text): RawMode) -> Result<Self, String> {
         let octal = matches!(text.len(), 3 | 4) && text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
         let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| octal && *mode <= 0o777);
         match mode {

@@ -44,8 +44,9 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         Some(span) => format!("{}:{}", path.display(), line_at(text, span.start)),
         None => path.display().to_string(),
     };
-    let deserializer = toml::de::Deserializer::parse(text)
-        .map_err(|error| ConfigError(format!("{}: {}", place(error.span()), error.message())))?;
+    let deserializer = toml::de::Deserializer::parse(text).map_err(|error| {
+        ConfigError(format!("{}: {}{}", place(error.span()), error.message(), advice(text, error.span())))
+    })?;
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
         let key = error.path().to_string();
         let error = error.into_inner();
@@ -55,6 +56,15 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         }
         ConfigError(format!("{}: {key}: {message}", place(error.span())))
     })
+}
+
+/// What to do about a line that is not TOML, where that is known.
+fn advice(text: &str, span: Option<std::ops::Range<usize>>) -> &'static str {
+    let line = span.and_then(|span| text.lines().nth(line_at(text, span.start) - 1)).unwrap_or_default();
+    match line.split('=').next().map(str::trim) {
+        Some("mode") => "; a mode stands in quotes, like mode = \"0640\"",
+        _ => "",
+    }
 }
 
 fn line_at(text: &str, offset: usize) -> usize {

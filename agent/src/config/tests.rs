@@ -40,8 +40,14 @@ fn mistakes_name_file_line_key_found_and_expected() {
         ("[agent]\nnoode = 1", "w.toml:2: agent.noode: unknown field `noode`, expected one of `node`"),
         ("[agent]\nnode = 1", "w.toml:2: agent.node: invalid type: integer `1`, expected a string"),
         ("[agent]\nadvertise = \"eth0\"", "w.toml:2: agent.advertise: found \"eth0\", expected an IP address"),
-        ("[registry]\nttl = \"soon\"", "w.toml:2: registry.ttl: invalid value: string \"soon\", expected a duration"),
-        ("[registry]\nttl = \"0s\"", "w.toml:2: registry.ttl: found 0, expected a time"),
+        (
+            "[registry]\nttl = \"soon\"",
+            "w.toml:2: registry.ttl: found \"soon\", expected a time above zero like \"30s\"",
+        ),
+        ("[registry]\nttl = \"0s\"", "w.toml:2: registry.ttl: found \"0s\", expected a time above zero"),
+        ("[registry]\nttl = 5", "w.toml:2: registry.ttl: expected a time in quotes, like \"30s\""),
+        ("[[output]]\nmode = 640", "w.toml:2: output[0].mode: expected octal digits in quotes, like \"0640\""),
+        ("[[output]]\nmode = 0640", "; a mode stands in quotes, like mode = \"0640\""),
         (
             "[registry]\nkind = \"consul\"",
             "w.toml:2: registry.kind: unknown variant `consul`, expected `memory` or `etcd`",

@@ -58,17 +58,19 @@ fn parse_network(text: &str) -> Option<Advertise> {
 pub struct Period(pub Duration);
 
 #[derive(Deserialize)]
-struct RawPeriod(#[serde(with = "humantime_serde")] Duration);
+#[serde(untagged, expecting = "expected a time in quotes, like \"30s\" or \"500ms\"")]
+enum RawPeriod {
+    Text(String),
+}
 
 impl TryFrom<RawPeriod> for Period {
-    type Error = &'static str;
+    type Error = String;
 
-    fn try_from(RawPeriod(duration): RawPeriod) -> Result<Self, Self::Error> {
-        if duration.is_zero() {
-            Err("found 0, expected a time like \"30s\" or \"500ms\"")
-        } else {
-            Ok(Period(duration))
-        }
+    fn try_from(RawPeriod::Text(text): RawPeriod) -> Result<Self, String> {
+        let duration = humantime::parse_duration(&text).ok().filter(|duration| !duration.is_zero());
+        duration
+            .map(Period)
+            .ok_or_else(|| format!("found {text:?}, expected a time above zero like \"30s\" or \"500ms\""))
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Pace {
 /// # Errors
 /// When an input ends, which only a bug can do.
 pub async fn serve(
-    output: Output,
+    mut output: Output,
     inputs: Inputs,
     mut target: Target,
     pace: Pace,
@@ -42,7 +42,8 @@ pub async fn serve(
 ) -> Result<()> {
     let place = format!("output {}", target.name);
     let live = target.live.take().map(|options| Live::new(options, &place, status.clone()));
-    let mut view = View::new(inputs, live, target.proxy.status());
+    target.memory.recall(&mut output);
+    let mut view = View::new(inputs, live, output.kept(), target.proxy.status());
     let mut files = Pending::new(pace);
     let mut writer = Writer::new(output, target, place, status);
     view.bring().await;
@@ -106,6 +107,7 @@ impl Writer {
         });
         match view.follow_while(work).await {
             Ok(changed) => {
+                self.target.memory.keep(&self.output);
                 self.state.writes += u64::from(changed);
                 self.state.error = None;
                 self.status.resolved(&self.place, "files");
@@ -146,9 +148,13 @@ impl Writer {
 
 /// Renders, checks and writes once, for commands that do not stay: how many services the output takes, and whether files
 /// changed.
-pub async fn once(mut output: Output, services: &Services, target: Target) -> (usize, Result<bool>) {
+pub async fn once(mut output: Output, services: &Services, mut target: Target) -> (usize, Result<bool>) {
+    target.memory.recall(&mut output);
     output.update(services).await;
     let written = write(&mut output, &target).await;
+    if written.is_ok() {
+        target.memory.keep(&output);
+    }
     target.proxy.stop().await;
     (output.services(), written)
 }

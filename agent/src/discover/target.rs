@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::live::LiveOptions;
+use crate::output::Memory;
 use crate::output::write::Directory;
 use crate::proxy::Proxy;
 
@@ -13,6 +14,8 @@ pub struct Target {
     pub name: String,
     /// Directory of the files.
     pub directory: Directory,
+    /// What the files have of services that they do not follow.
+    pub memory: Memory,
     /// The process that reads them.
     pub proxy: Proxy,
     /// How the running process takes changes without a reload.

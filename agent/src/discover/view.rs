@@ -46,9 +46,9 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(inputs: Inputs, live: Option<Live>, reloads: watch::Receiver<ReloadStatus>) -> Self {
+    pub(super) fn new(inputs: Inputs, live: Option<Live>, kept: Kept, reloads: watch::Receiver<ReloadStatus>) -> Self {
         let now = Instant::now();
-        View { inputs, reloads, reloaded: 0, taken: None, changed_at: now, kept: Kept::new(), live }
+        View { inputs, reloads, reloaded: 0, taken: None, changed_at: now, kept, live }
     }
 
     /// Waits for whatever comes first; may be dropped at any time.

@@ -14,7 +14,7 @@ use waypost::discover::{self, Inputs, LiveOptions, Pace, Reading, Target};
 use waypost::layout::{Decoder, Layout};
 use waypost::model::{Attributes, Entries, Node};
 use waypost::output::write::Directory;
-use waypost::output::{Filter, Output, Selection, Wants};
+use waypost::output::{Filter, Memory, Output, Selection, Wants};
 use waypost::plugin::{Host, Limits, Plugin, Source};
 use waypost::proxy::{Proxy, ProxyOptions, Reload, Signal, Socket};
 use waypost::status::{OutputState, Status};
@@ -203,6 +203,7 @@ fn target(root: &Path, live: LiveOptions) -> Target {
     Target {
         name: "haproxy".to_owned(),
         directory: Directory::open(root.join("out")).unwrap(),
+        memory: Memory::new(root, "haproxy"),
         proxy: Proxy::new(options, CancellationToken::new()),
         live: Some(live),
         leave: Arc::default(),

@@ -36,7 +36,9 @@ pub(crate) fn parts(
 ) -> Result<Vec<Part>, String> {
     let speaks = protocol.name();
     if settings.stream == Stream::Off {
-        return Err(format!("it speaks {speaks}, and the setting `stream` is \"off\""));
+        return Err(format!(
+            "it speaks {speaks}, and the setting `stream` is \"off\": set it, or leave the service out of the output's `services`"
+        ));
     }
     let ending = match protocol {
         Protocol::Tcp => "waypost",

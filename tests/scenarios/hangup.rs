@@ -1,0 +1,141 @@
+//! A new configuration without a restart: `SIGHUP` takes up a good one and leaves all as it is for a bad one.
+
+use std::net::SocketAddr;
+
+use anyhow::ensure;
+use harness::{
+    Agent, Engine, Etcd, Host, Lab, Load, LoadOptions, SOON, Signal, agent_section, docker_section, etcd_section,
+    eventually, haproxy_section,
+};
+use serde_json::json;
+
+const NAME: &str = "web.example";
+
+fn configuration(engine: &Engine<'_>, etcd: &Etcd<'_>, output: &str) -> String {
+    let host = engine.host();
+    let grouping = "[[grouping]]\nplugin = \"labels\"\n";
+    [&agent_section(host), &docker_section(engine), &etcd_section(etcd, "15s"), grouping, output].concat()
+}
+
+/// Gives the running agent another configuration.
+fn tell(host: &Host, agent: &Agent<'_>, text: &str) {
+    std::fs::write(host.dir().join("agent.toml"), text).unwrap();
+    agent.signal(Signal::HUP);
+}
+
+fn proxy(agent: &Agent<'_>) -> u32 {
+    let noted = agent.proxy_file(".waypost-haproxy.pid");
+    noted.lines().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_new_configuration_is_taken_up_under_load_and_a_bad_one_is_not() {
+    let lab = Lab::new();
+    let etcd = lab.etcd();
+    let host = lab.host("web");
+    let engine = Engine::start(&host);
+    let output = haproxy_section(&host);
+    let first = configuration(&engine, &etcd, &output);
+    let mut agent = Agent::start(&host, "agent", &first);
+    let labels = ["--label", "waypost.service=web", "--label", "waypost.domain=web.example"];
+    let web = engine.run(&[&["--publish", "8000"], &labels[..], &["whoami"]].concat());
+    let answer = |port: u16| host.connect(port)?.get_of(NAME, "/")?.good();
+    assert_eq!(eventually(SOON, "the service is routed", || answer(80)), web.greeting());
+    let (watch, pid) = (etcd.watch("/waypost/services/"), proxy(&agent));
+    let load = Load::from(&host, LoadOptions::new(SocketAddr::new(host.address().into(), 80), vec![NAME.to_owned()]));
+
+    tell(&host, &agent, &first.replace("plugin = \"haproxy\"", "plugin = \"haproxi\""));
+    agent.logs(&["the new configuration is refused, the old one stays", "output[0]", "haproxi"]);
+    let absent = first.replace("supervise = [\"haproxy\"", "supervise = [\"no-such-proxy\"");
+    tell(&host, &agent, &absent);
+    agent.logs(&["the new configuration is refused, the old one stays", "output[0]", "no-such-proxy is not there"]);
+
+    let settings = "settings = { defaults-lines = [\"option http-server-close\"] }\n";
+    tell(&host, &agent, &configuration(&engine, &etcd, &(output.clone() + settings)));
+    agent.logs(&["taking the new configuration up"]);
+    eventually(SOON, "the files follow the new configuration", || {
+        ensure!(agent.proxy_file("haproxy.cfg").contains("option http-server-close"));
+        ensure!(agent.report()?["outputs"]["haproxy"]["settled"] == true);
+        Ok(())
+    });
+    assert_eq!(proxy(&agent), pid, "the proxy was not adopted");
+    let tally = load.finish();
+    assert!(tally.sent() > 0 && tally.lost() == 0, "{tally}: {:?}", tally.losses);
+    assert_eq!((watch.deleted(), watch.written()), (vec![], vec![]), "registrations did not stay as they were");
+
+    // A proxy that is to run with other words is another proxy.
+    let words = first.replace("[\"haproxy\", \"-Ws\"", "[\"haproxy\", \"-Ws\", \"-dM\"");
+    tell(&host, &agent, &words);
+    eventually(SOON, "another proxy runs", || {
+        ensure!(proxy(&agent) != pid);
+        ensure!(answer(80)? == web.greeting());
+        Ok(())
+    });
+    agent.lives();
+    assert!(agent.stop().success(), "{}", agent.log());
+    assert_eq!(etcd.keys("/waypost/services/"), [""; 0]);
+}
+
+/// `sh CHECK DIR` refuses the weight 13, naming its line.
+const CHECK: &str = r#"line=$(grep -n 'weight 13$' "$1/haproxy.cfg" | head -n 1 | cut -d: -f1)
+[ -z "$line" ] && exec haproxy -c -f "$1/haproxy.cfg"
+echo "[ALERT] (1) : config : parsing [$1/haproxy.cfg:$line] : an unlucky weight" >&2
+exit 1
+"#;
+
+#[test]
+fn what_is_held_back_stays_as_it_was_over_a_hangup_and_a_crash() {
+    let lab = Lab::new();
+    let etcd = lab.etcd();
+    let host = lab.host("web");
+    let check = host.dir().join("check");
+    std::fs::write(&check, CHECK).unwrap();
+    let command = format!("check = [\"sh\", \"{}\", \"{{dir}}\"]", check.display());
+    let output =
+        haproxy_section(&host).replace("check = [\"haproxy\", \"-c\", \"-f\", \"{dir}/haproxy.cfg\"]", &command);
+    let text = [
+        &agent_section(&host),
+        "register = false\n",
+        &etcd_section(&etcd, "15s"),
+        &output,
+        "settings = { check = false }\n",
+    ]
+    .concat();
+    let put = |name: &str, port: u16, weight: u16| {
+        let attributes = json!({"protocol": "http", "domain": format!("{name}.example")});
+        let value = json!({"address": host.address(), "port": port, "weight": weight, "attributes": attributes});
+        etcd.put(&format!("/waypost/services/{name}/one"), &value.to_string());
+    };
+    let mut agent = Agent::start(&host, "agent", &text);
+    let becomes = |agent: &Agent<'_>, what: &str, expected: &[&str]| {
+        eventually(SOON, what, || {
+            let file = agent.proxy_file("haproxy.cfg");
+            let found: Vec<_> = expected.iter().filter(|server| !file.contains(**server)).collect();
+            ensure!(found.is_empty(), "{found:?} are not in the file");
+            ensure!(agent.report()?["outputs"]["haproxy"]["settled"] == true);
+            Ok(())
+        });
+    };
+    put("bad", 1111, 10);
+    put("good", 1111, 10);
+    becomes(&agent, "both are routed", &[":1111 weight 10"]);
+    put("bad", 2222, 13);
+    put("good", 2222, 20);
+    becomes(&agent, "one stays as it was", &[":1111 weight 10", ":2222 weight 20"]);
+
+    tell(
+        &host,
+        &agent,
+        &text.replace("check = false", "check = false, defaults-lines = [\"option http-server-close\"]"),
+    );
+    becomes(&agent, "it stays with a new configuration", &["http-server-close", ":1111 weight 10"]);
+    agent.kill();
+    agent.start_again();
+    put("good", 3333, 30);
+    becomes(&agent, "it stays after a crash", &[":1111 weight 10", ":3333 weight 30"]);
+    let report = agent.report().unwrap();
+    assert!(report["problems"][0]["text"].as_str().unwrap().contains("it stays as it was"), "{}", report["problems"]);
+    put("bad", 4444, 40);
+    becomes(&agent, "it joins when it is good", &[":4444 weight 40", ":3333 weight 30"]);
+    agent.lives();
+}
