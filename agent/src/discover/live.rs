@@ -24,6 +24,8 @@ use crate::status::Status;
 const ROUNDS: usize = 5;
 /// Most services, and most of their instances, that the plugin is asked about at once.
 const BATCH: (usize, usize) = (32, 4_000);
+/// Most services of one look at what the proxy runs: a change that comes meanwhile waits for its end.
+const LOOK: usize = 8;
 /// Most questions, and most commands, of one round.
 const LINES_LIMIT: usize = 20_000;
 /// How often the proxy is asked about a service whose state it cannot explain before that costs a reload: an old
@@ -209,7 +211,7 @@ impl Live {
         if self.unsure.is_empty() {
             self.doubt_all();
         }
-        let named = self.unsure.keys().take(BATCH.0).cloned();
+        let named = self.unsure.keys().take(LOOK).cloned();
         let named: Vec<_> = named
             .map(|name| {
                 let service = self.running.get(&name).cloned();
