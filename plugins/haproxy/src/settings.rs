@@ -76,7 +76,7 @@ impl Default for Settings {
             resolvers: None,
             spare_backends: 32,
             slots: 0,
-            dynamic_backends: false,
+            dynamic_backends: true,
             global_lines: Vec::new(),
             defaults_lines: Vec::new(),
             http_lines: Vec::new(),

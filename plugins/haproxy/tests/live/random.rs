@@ -124,6 +124,11 @@ fn by_map() {
 }
 
 #[test]
+fn by_map_without_made_backends() {
+    run(r#""spare-backends": 12, "dynamic-backends": false,"#, 4, count() / 2, 7);
+}
+
+#[test]
 fn by_acl() {
     run(r#""routing": "acl","#, 2, count() / 4, 2);
 }

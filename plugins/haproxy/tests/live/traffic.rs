@@ -106,7 +106,7 @@ fn the_first_instance_of_a_new_service_needs_no_reload() {
     let first = catalog(&[("web", &web), ("shop", &[one.clone()])]);
     let both = catalog(&[("web", &web), ("shop", &[one.clone(), two.clone()])]);
     let second = catalog(&[("web", &web), ("shop", &[two])]);
-    let mut haproxy = Haproxy::start("127.0.0.1", "", &start);
+    let mut haproxy = Haproxy::start("127.0.0.1", r#""dynamic-backends": false,"#, &start);
     assert_eq!(get(&haproxy, "shop.example", "/").0, "503");
 
     let tally = follow(&haproxy, &start, &first);
@@ -127,6 +127,28 @@ fn the_first_instance_of_a_new_service_needs_no_reload() {
     assert_eq!(get(&haproxy, "shop.example", "/").0, "503");
 }
 
+/// From 3.4 on; an older one has prepared backends for it.
+#[test]
+fn a_backend_is_made_where_haproxy_can() {
+    let web = [http("w", backend("web"), "web.example")];
+    let shop = [http("a", backend("one"), "shop.example"), http("b", backend("two"), "shop.example")];
+    let (start, both) = (catalog(&[("web", &web)]), catalog(&[("web", &web), ("shop", &shop)]));
+    let mut haproxy = Haproxy::start("127.0.0.1", "", &start);
+    let version = haproxy.ask("show version");
+    let numbers: Vec<u32> = version.trim().split(['.', '-']).take(2).map(|number| number.parse().unwrap()).collect();
+    for _ in 0..3 {
+        follow(&haproxy, &start, &both);
+        assert_eq!(answering(&haproxy, "shop.example"), ["one", "two"]);
+        assert_eq!(haproxy.map("spares.map").is_empty(), numbers >= vec![3, 4], "{version}");
+        follow(&haproxy, &both, &start);
+        assert_eq!(get(&haproxy, "shop.example", "/").0, "503");
+    }
+    follow(&haproxy, &start, &both);
+    haproxy.restart(&both);
+    assert_eq!(settle(&haproxy, &all(&haproxy, &both), &mut || false).commands, 0);
+    assert_eq!(answering(&haproxy, "shop.example"), ["one", "two"]);
+}
+
 #[test]
 fn prepared_backends_are_given_back_and_run_out() {
     let address: SocketAddr = "127.0.0.1:9".parse().unwrap();
@@ -138,7 +160,7 @@ fn prepared_backends_are_given_back_and_run_out() {
         }
         all
     };
-    let haproxy = Haproxy::start("127.0.0.1", r#""spare-backends": 4,"#, &some(0));
+    let haproxy = Haproxy::start("127.0.0.1", r#""spare-backends": 4, "dynamic-backends": false,"#, &some(0));
     for _ in 0..3 {
         assert!(!follow(&haproxy, &some(0), &some(2)).reload_soon);
         assert_eq!(haproxy.map("spares.map").len(), 2);
