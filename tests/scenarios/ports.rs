@@ -147,7 +147,9 @@ fn unhealthy_containers_are_held_back() {
     engine.image("checked", &["CMD [\"/whoami\"]", "EXPOSE 8000", check]);
     let mut agent = Agent::start(&host, "agent", &registering(&engine, &etcd, "image", ""));
     let plain = engine.run(&["--publish", "8000", "whoami"]);
-    let sick = engine.run(&["--publish", "8000", "--env", "PORT=8000", "--health-interval", "1h", "checked"]);
+    // Before it has started a check that fails does not count: there is no such program in it.
+    let unchecked = ["--health-cmd", "/absent", "--health-interval", "1h"];
+    let sick = engine.run(&[&["--publish", "8000"], &unchecked[..], &["checked"]].concat());
     let checked = engine.run(&["--publish", "8000", "checked"]);
     let place = |name: &str, container: &harness::Container<'_>| {
         (format!("{name}/{}", container.short_id()), format!("{}/tcp", container.published_address("8000")))
@@ -155,7 +157,7 @@ fn unhealthy_containers_are_held_back() {
     let (first, second) = (place("whoami", &plain), place("checked", &checked));
     registered(&etcd, "what has passed its check, or has none, is registered", &[first.clone(), second.clone()]);
     let state = engine.docker(&["inspect", "--format", "{{.State.Health.Status}}", sick.id()]);
-    assert_eq!(state, "starting", "the one that was never checked is held back");
+    assert_eq!(state, "starting", "the one that has not passed its check is held back");
 
     let ask = |path: &str| host.connect(checked.published("8000")).unwrap().get(path).unwrap();
     ask("/sick");

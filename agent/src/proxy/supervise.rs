@@ -127,6 +127,12 @@ impl Supervisor {
         }
         self.running = Some(Running::new(process, Some(child)));
         match self.ready(None, mark).await? {
+            // HAProxy 3.4 says that it failed, and ends.
+            Ready::Said { failed: true } => {
+                let running = self.running.as_mut().context("the proxy does not run")?;
+                let how = timeout(STOP, running.ended()).await.unwrap_or_else(|_| "it failed and went on".to_owned());
+                return Err(self.lost(how, mark).await.into());
+            }
             Ready::Said { .. } => info!(proxy = self.name, pid = process.pid, "the proxy is ready"),
             Ready::Seen => {
                 info!(proxy = self.name, pid = process.pid, "the proxy runs; it does not say when it is ready");
