@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use harness::{
     Agent, Engine, Etcd, Host, Lab, Load, LoadOptions, SOON, Signal, agent_section, docker_section, etcd_section,
     eventually, haproxy_section,
@@ -23,9 +23,9 @@ fn tell(host: &Host, agent: &Agent<'_>, text: &str) {
     agent.signal(Signal::HUP);
 }
 
-fn proxy(agent: &Agent<'_>) -> u32 {
+fn proxy(agent: &Agent<'_>) -> anyhow::Result<u32> {
     let noted = agent.proxy_file(".waypost-haproxy.pid");
-    noted.lines().next().unwrap().parse().unwrap()
+    Ok(noted.lines().next().context("no proxy runs")?.parse()?)
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn a_new_configuration_is_taken_up_under_load_and_a_bad_one_is_not() {
     let web = engine.run(&[&["--publish", "8000"], &labels[..], &["whoami"]].concat());
     let answer = |port: u16| host.connect(port)?.get_of(NAME, "/")?.good();
     assert_eq!(eventually(SOON, "the service is routed", || answer(80)), web.greeting());
-    let (watch, pid) = (etcd.watch("/waypost/services/"), proxy(&agent));
+    let (watch, pid) = (etcd.watch("/waypost/services/"), proxy(&agent).unwrap());
     let load = Load::from(&host, LoadOptions::new(SocketAddr::new(host.address().into(), 80), vec![NAME.to_owned()]));
 
     tell(&host, &agent, &first.replace("plugin = \"haproxy\"", "plugin = \"haproxi\""));
@@ -58,7 +58,7 @@ fn a_new_configuration_is_taken_up_under_load_and_a_bad_one_is_not() {
         ensure!(agent.report()?["outputs"]["haproxy"]["settled"] == true);
         Ok(())
     });
-    assert_eq!(proxy(&agent), pid, "the proxy was not adopted");
+    assert_eq!(proxy(&agent).unwrap(), pid, "the proxy was not adopted");
     let tally = load.finish();
     assert!(tally.sent() > 0 && tally.lost() == 0, "{tally}: {:?}", tally.losses);
     assert_eq!((watch.deleted(), watch.written()), (vec![], vec![]), "registrations did not stay as they were");
@@ -67,7 +67,7 @@ fn a_new_configuration_is_taken_up_under_load_and_a_bad_one_is_not() {
     let words = first.replace("[\"haproxy\", \"-Ws\"", "[\"haproxy\", \"-Ws\", \"-dM\"");
     tell(&host, &agent, &words);
     eventually(SOON, "another proxy runs", || {
-        ensure!(proxy(&agent) != pid);
+        ensure!(proxy(&agent)? != pid);
         ensure!(answer(80)? == web.greeting());
         Ok(())
     });
