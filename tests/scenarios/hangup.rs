@@ -39,8 +39,8 @@ fn a_new_configuration_is_taken_up_under_load_and_a_bad_one_is_not() {
     let mut agent = Agent::start(&host, "agent", &first);
     let labels = ["--label", "waypost.service=web", "--label", "waypost.domain=web.example"];
     let web = engine.run(&[&["--publish", "8000"], &labels[..], &["whoami"]].concat());
-    let answer = |port: u16| host.connect(port)?.get_of(NAME, "/")?.good();
-    assert_eq!(eventually(SOON, "the service is routed", || answer(80)), web.greeting());
+    let answer = || host.connect(80)?.get_of(NAME, "/")?.good();
+    assert_eq!(eventually(SOON, "the service is routed", answer), web.greeting());
     let (watch, pid) = (etcd.watch("/waypost/services/"), proxy(&agent).unwrap());
     let load = Load::from(&host, LoadOptions::new(SocketAddr::new(host.address().into(), 80), vec![NAME.to_owned()]));
 
@@ -68,7 +68,7 @@ fn a_new_configuration_is_taken_up_under_load_and_a_bad_one_is_not() {
     tell(&host, &agent, &words);
     eventually(SOON, "another proxy runs", || {
         ensure!(proxy(&agent)? != pid);
-        ensure!(answer(80)? == web.greeting());
+        ensure!(answer()? == web.greeting());
         Ok(())
     });
     agent.lives();
