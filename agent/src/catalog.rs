@@ -69,7 +69,7 @@ impl Catalog {
             return;
         }
         let instances = instances.into_values().cloned().collect();
-        let service = Service { name: name.to_string(), instances };
+        let service = Service { name: name.to_string(), instances, denied: Vec::new() };
         if self.services.get(&name).is_none_or(|known| **known != service) {
             self.services.insert(name, Arc::new(service));
         }

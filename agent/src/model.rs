@@ -137,6 +137,8 @@ pub enum Readiness {
     Ready,
     /// It is about to stop: finish what is open, send it nothing new.
     Draining,
+    /// It has left; outputs keep what leads to its service for a while.
+    Gone,
 }
 
 /// One reachable endpoint of a service.
@@ -176,7 +178,13 @@ pub struct Service {
     pub name: String,
     /// Sorted by id.
     pub instances: Vec<Arc<Instance>>,
+    /// Claims of this service that another one has in the output that this is for; empty elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<Claim>,
 }
+
+/// Something that only one service of an output can have, in the words of its plugin: `domain shop.example`, `port 5432`.
+pub type Claim = Arc<str>;
 
 /// All services by name; a clone is free, and comparing two costs what differs.
 pub type Services = imbl::OrdMap<Arc<str>, Arc<Service>>;
@@ -213,6 +221,15 @@ pub struct Part {
     pub key: String,
     /// Whole lines.
     pub text: String,
+}
+
+/// What one service is in the files of an output.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rendering {
+    /// Its parts; without them it leaves the files.
+    pub parts: Vec<Part>,
+    /// What it asks for that only one service can have, sorted; the same whatever it is denied.
+    pub claims: Vec<Claim>,
 }
 
 /// A service as a running proxy was last told, and as it is wanted; absent where it is not.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use imbl::ordmap::DiffItem;
 
-use crate::model::{Node, Part, Service, Services, check_part};
+use crate::model::{Node, Part, Rendering, Service, Services, check_part};
 use crate::plugin::{CallError, Plugin, batches};
 use crate::status::Status;
 
@@ -261,7 +261,7 @@ impl Output {
         }
     }
 
-    fn take(&mut self, service: &Arc<Service>, answer: Result<Vec<Part>, CallError>) {
+    fn take(&mut self, service: &Arc<Service>, answer: Result<Rendering, CallError>) {
         let name: Arc<str> = service.name.as_str().into();
         if matches!(answer, Err(CallError::Crashed(_) | CallError::Resting)) {
             self.retry.insert(Arc::clone(&name));
@@ -269,7 +269,7 @@ impl Output {
         if matches!(answer, Err(CallError::Resting)) {
             return;
         }
-        match answer.map_err(|error| error.to_string()).and_then(sound) {
+        match answer.map_err(|error| error.to_string()).and_then(|found| sound(found.parts)) {
             Ok(parts) => {
                 self.refused.remove(&name);
                 self.set(&name, parts);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use tokio::runtime::Handle;
 
-use crate::model::{Change, Container, Entry, Instance, Node, Part, Reaction, Role, Service};
+use crate::model::{Change, Container, Entry, Instance, Node, Part, Reaction, Rendering, Role, Service};
 
 mod bindings;
 mod convert;
@@ -297,10 +297,10 @@ impl Plugin {
         Ok(parts.into_iter().map(convert::part_back).collect())
     }
 
-    /// The parts of each service, one service after the other.
+    /// Each service as files have it, one service after the other.
     ///
     /// Each is a call of its own, with errors as every call; together they change threads once.
-    pub async fn render(&self, node: &Arc<Node>, services: Vec<Arc<Service>>) -> Vec<Result<Vec<Part>, CallError>> {
+    pub async fn render(&self, node: &Arc<Node>, services: Vec<Arc<Service>>) -> Vec<Result<Rendering, CallError>> {
         let (count, inner, node) = (services.len(), Arc::clone(&self.inner), Arc::clone(node));
         let called = self.runtime.spawn(async move {
             let mut answers = Vec::with_capacity(count);
@@ -309,10 +309,11 @@ impl Plugin {
                 let answer = guest!(inner, output, |warm, guest| {
                     let (node_pairs, pairs) = (convert::pairs(&node.attributes), convert::service_pairs(&service));
                     let instances = convert::instances(&service.instances, &pairs);
-                    let record = convert::service(&service, &instances);
+                    let denied = convert::denied(&service);
+                    let record = convert::service(&service, &instances, &denied);
                     guest.call_render(&mut warm.store, convert::node(&node, &node_pairs), record).await
                 });
-                answers.push(answer.map(|parts| parts.into_iter().map(convert::part_back).collect()));
+                answers.push(answer.map(convert::rendering_back));
             }
             answers
         });
@@ -329,9 +330,9 @@ impl Plugin {
     pub async fn questions(&self, changes: &Arc<[Change]>) -> Result<Vec<String>, CallError> {
         let changes = Arc::clone(changes);
         call!(self, live, |warm, guest| {
-            let sides = convert::sides(&changes);
+            let (sides, denied) = (convert::sides(&changes), convert::denied_sides(&changes));
             let records = convert::changes(&changes, &sides);
-            let records = convert::borrowed(&changes, &records);
+            let records = convert::borrowed(&changes, &records, &denied);
             guest.call_questions(&mut warm.store, &records).await
         })
     }
@@ -349,9 +350,9 @@ impl Plugin {
         let (node, changes) = (Arc::clone(node), Arc::clone(changes));
         let reaction = call!(self, live, |warm, guest| {
             let node_pairs = convert::pairs(&node.attributes);
-            let sides = convert::sides(&changes);
+            let (sides, denied) = (convert::sides(&changes), convert::denied_sides(&changes));
             let records = convert::changes(&changes, &sides);
-            let records = convert::borrowed(&changes, &records);
+            let records = convert::borrowed(&changes, &records, &denied);
             let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
             guest.call_update(&mut warm.store, convert::node(&node, &node_pairs), &records, &answers).await
         })?;

@@ -89,7 +89,7 @@ impl Line {
     }
 
     fn parts(&self, service: &model::Service) -> Vec<model::Part> {
-        let parts = waypost_plugin_haproxy::render(&self.settings, &self.node, &self::service(service)).unwrap();
+        let parts = waypost_plugin_haproxy::render(&self.settings, &self.node, &self::service(service)).unwrap().parts;
         parts.into_iter().map(part).collect()
     }
 
@@ -161,7 +161,7 @@ fn instance_back(instance: sdk::Instance) -> model::Instance {
 
 fn service(service: &model::Service) -> sdk::Service {
     let instances = service.instances.iter().map(|one| instance(one)).collect();
-    sdk::Service { name: service.name.clone(), instances }
+    sdk::Service { name: service.name.clone(), instances, denied: Vec::new() }
 }
 
 fn part(part: sdk::Part) -> model::Part {

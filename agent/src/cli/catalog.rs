@@ -132,7 +132,11 @@ fn rows(service: &ServiceReport) -> Vec<Vec<String>> {
             true => format!("[{}]:{}", instance.address, instance.port),
             false => format!("{}:{}", instance.address, instance.port),
         };
-        let state = if instance.readiness == Readiness::Draining { "draining" } else { "ready" };
+        let state = match instance.readiness {
+            Readiness::Ready => "ready",
+            Readiness::Draining => "draining",
+            Readiness::Gone => "gone",
+        };
         let node = attributes.get("node").cloned().unwrap_or_default();
         rows.push(vec![service.name.clone(), instance.id.clone(), address, state.to_owned(), node]);
     }

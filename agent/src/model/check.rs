@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Entry, Instance, Part};
+use super::{Entry, Instance, Part, Readiness};
 
 /// Longest service name and instance id, in bytes; a DNS name has at most 253.
 const NAME_LIMIT: usize = 253;
@@ -78,6 +78,9 @@ pub fn check_instance(instance: &Instance) -> Result<(), CheckError> {
     check_name("the instance id", &instance.id)?;
     if !is_host(&instance.address) {
         return refuse(format!("the address {} is neither an IP address nor a host name", show(&instance.address)));
+    }
+    if instance.readiness == Readiness::Gone {
+        return refuse("its readiness is gone, expected ready or draining".to_owned());
     }
     if instance.port == 0 {
         return refuse("the port is 0, expected 1 to 65535".to_owned());

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::bindings::exports::waypost::plugin::{grouping, layout, live, output};
 use super::bindings::waypost::plugin::types as wit;
 use crate::model::{
-    Attributes, Change, Container, Entry, Health, Holder, Instance, Node, Part, Reaction, Readiness, Role, Service,
-    Transport,
+    Attributes, Change, Claim, Container, Entry, Health, Holder, Instance, Node, Part, Reaction, Readiness, Rendering,
+    Role, Service, Transport,
 };
 
 pub(super) type Pairs<'a> = Vec<(&'a str, &'a str)>;
@@ -37,6 +37,7 @@ pub(super) fn instance<'a>(instance: &'a Instance, attributes: &'a Pairs<'a>) ->
         readiness: match instance.readiness {
             Readiness::Ready => wit::Readiness::Ready,
             Readiness::Draining => wit::Readiness::Draining,
+            Readiness::Gone => wit::Readiness::Gone,
         },
         weight: instance.weight,
         attributes,
@@ -55,13 +56,27 @@ pub(super) fn instances<'a>(
     instances.iter().zip(attributes).map(|(one, attributes)| instance(one, attributes)).collect()
 }
 
-pub(super) fn service<'a>(service: &'a Service, instances: &'a [wit::InstanceParam<'a>]) -> wit::Service<'a> {
-    wit::Service { name: &service.name, instances }
+/// The claims that a service is denied, to be borrowed by [`service`].
+pub(super) fn denied(service: &Service) -> Vec<&str> {
+    service.denied.iter().map(|claim| &**claim).collect()
+}
+
+pub(super) fn service<'a>(
+    service: &'a Service,
+    instances: &'a [wit::InstanceParam<'a>],
+    denied: &'a [&'a str],
+) -> wit::Service<'a> {
+    wit::Service { name: &service.name, instances, denied }
 }
 
 /// Both sides of changes, in order: attributes of the instances, to be borrowed by [`changes`].
 pub(super) fn sides(changes: &[Change]) -> Vec<Vec<Pairs<'_>>> {
     both(changes).map(|side| side.map(|service| service_pairs(service)).unwrap_or_default()).collect()
+}
+
+/// The claims that both sides of changes are denied, in order, to be borrowed by [`borrowed`].
+pub(super) fn denied_sides(changes: &[Change]) -> Vec<Vec<&str>> {
+    both(changes).map(|side| side.map(|service| denied(service)).unwrap_or_default()).collect()
 }
 
 /// Instances of both sides of changes, in order, to be borrowed by [`borrowed`].
@@ -73,17 +88,13 @@ pub(super) fn changes<'a>(changes: &'a [Change], sides: &'a [Vec<Pairs<'a>>]) ->
 pub(super) fn borrowed<'a>(
     changes: &'a [Change],
     instances: &'a [Vec<wit::InstanceParam<'a>>],
+    denied: &'a [Vec<&'a str>],
 ) -> Vec<live::Change<'a>> {
-    let record = |side: &'a Option<Arc<Service>>, instances: &'a Vec<wit::InstanceParam<'a>>| {
-        side.as_ref().map(|found| service(found, instances))
-    };
-    let pairs = changes.iter().zip(instances.chunks(2));
-    pairs
-        .map(|(change, sides)| live::Change {
-            before: record(&change.before, &sides[0]),
-            after: record(&change.after, &sides[1]),
-        })
-        .collect()
+    let mut records = both(changes)
+        .zip(instances.iter().zip(denied))
+        .map(|(side, (instances, denied))| side.map(|found| service(found, instances, denied)));
+    let mut next = || records.next().flatten();
+    changes.iter().map(|_| live::Change { before: next(), after: next() }).collect()
 }
 
 fn both(changes: &[Change]) -> impl Iterator<Item = Option<&Arc<Service>>> {
@@ -182,6 +193,7 @@ pub(super) fn instance_back(from: wit::InstanceResult) -> Instance {
         readiness: match from.readiness {
             wit::Readiness::Ready => Readiness::Ready,
             wit::Readiness::Draining => Readiness::Draining,
+            wit::Readiness::Gone => Readiness::Gone,
         },
         weight: from.weight,
         attributes: from.attributes.into_iter().collect(),
@@ -198,6 +210,13 @@ pub(super) fn entry_back(from: layout::EntryResult) -> Entry {
         layout::Holder::All => Holder::All,
     };
     Entry { key: from.key, value: from.value, holder }
+}
+
+pub(super) fn rendering_back(from: output::Rendering) -> Rendering {
+    let mut claims: Vec<Claim> = from.claims.into_iter().map(Claim::from).collect();
+    claims.sort();
+    claims.dedup();
+    Rendering { parts: from.parts.into_iter().map(part_back).collect(), claims }
 }
 
 pub(super) fn part_back(from: output::Part) -> Part {

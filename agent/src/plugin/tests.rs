@@ -58,10 +58,10 @@ async fn a_container_goes_down_the_whole_line() {
     let decoded = backends.decode(vec![listed]).await.remove(0).unwrap();
     assert_eq!(decoded[0].attributes.get("listen-port").map(String::as_str), Some("8000"));
 
-    let service = Service { name: "whoami".into(), instances: vec![Arc::new(decoded[0].clone())] };
+    let service = Service { name: "whoami".into(), instances: vec![Arc::new(decoded[0].clone())], denied: Vec::new() };
     let haproxy = load("haproxy").await;
     let parts = haproxy.render(&node, vec![Arc::new(service)]).await.remove(0).unwrap();
-    let text: String = parts.iter().map(|part| part.text.as_str()).collect();
+    let text: String = parts.parts.iter().map(|part| part.text.as_str()).collect();
     assert!(text.contains("server 736ab83847bb 10.0.0.5:49153 check inter 2s rise 3 fall 2"), "{text}");
     assert!(!haproxy.frame(&node).await.unwrap().is_empty());
 }

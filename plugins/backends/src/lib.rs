@@ -35,7 +35,7 @@ pub fn prefixes(_: &Nothing) -> Vec<String> {
 /// # Errors
 /// `invalid-input` when the id holds a `/` or is `port`.
 pub fn encode(_: &Nothing, _: &Node, instance: &Instance) -> Result<Vec<Entry>, PluginError> {
-    if instance.readiness == Readiness::Draining || instance.transport != Transport::Tcp {
+    if instance.readiness != Readiness::Ready || instance.transport != Transport::Tcp {
         return Ok(Vec::new());
     }
     let id = checked_id(instance)?;

@@ -18,7 +18,7 @@ mod tcp;
 mod tests;
 mod wanted;
 
-use waypost_plugin_sdk::{Node, Part, Plugin, PluginError, Service, log, show};
+use waypost_plugin_sdk::{Node, Part, Plugin, PluginError, Rendering, Service, log, show};
 
 pub use live::{questions, update};
 pub use settings::Settings;
@@ -54,7 +54,11 @@ pub fn frame(settings: &Settings, _node: &Node) -> Result<Vec<Part>, PluginError
 /// # Errors
 /// `invalid-input` when HAProxy cannot carry the service: its name, a missing or taken port, a missing domain. A bad
 /// instance is logged and left out.
-pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Vec<Part>, PluginError> {
+pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Rendering, PluginError> {
+    Ok(Rendering { parts: parts(settings, service)?, claims: Vec::new() })
+}
+
+fn parts(settings: &Settings, service: &Service) -> Result<Vec<Part>, PluginError> {
     let mut leave_out = |id: &str, reason: &str| {
         log::warn(&format!("service {} instance {} is left out: {reason}", show(&service.name), show(id)));
     };

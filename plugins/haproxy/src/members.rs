@@ -119,7 +119,7 @@ fn server(instance: &Instance) -> Result<Server, String> {
         (_, Some(weight)) if weight > WEIGHT_LIMIT => {
             return Err(format!("its weight is {weight}, HAProxy takes 0 to {WEIGHT_LIMIT}"));
         }
-        (Readiness::Draining, _) => Some(0),
+        (Readiness::Draining | Readiness::Gone, _) => Some(0),
         (Readiness::Ready, weight) => weight,
     };
     Ok(Server { id, endpoint, weight })

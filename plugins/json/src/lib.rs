@@ -51,6 +51,8 @@ enum TransportName {
 enum ReadinessName {
     Ready,
     Draining,
+    #[serde(skip)]
+    Gone,
 }
 
 fn tcp() -> Transport {

@@ -18,7 +18,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use waypost_plugin_sdk::{Node, Part, Plugin, PluginError, Service, log, refuse, show};
+use waypost_plugin_sdk::{Node, Part, Plugin, PluginError, Rendering, Service, log, refuse, show};
 
 use members::Tcp;
 pub use settings::Settings;
@@ -54,7 +54,11 @@ pub fn frame(settings: &Settings, _node: &Node) -> Result<Vec<Part>, PluginError
 /// # Errors
 /// `invalid-input` when nginx cannot carry the service: its name, a missing or taken port, a missing domain. A bad
 /// instance is logged and left out.
-pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Vec<Part>, PluginError> {
+pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Rendering, PluginError> {
+    Ok(Rendering { parts: parts(settings, service)?, claims: Vec::new() })
+}
+
+fn parts(settings: &Settings, service: &Service) -> Result<Vec<Part>, PluginError> {
     let members = members::select(settings, service);
     let refused = |reason: String| format!("service {}: {reason}", show(&service.name));
     let tcp = match &members.tcp {

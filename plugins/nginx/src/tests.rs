@@ -59,7 +59,7 @@ fn service(name: &str, instances: &[Instance]) -> Service {
     for instance in &mut instances {
         instance.service = name.into();
     }
-    Service { name: name.into(), instances }
+    Service { name: name.into(), instances, denied: Vec::new() }
 }
 
 /// The whole files, as the agent composes them, and the services that were held back.
@@ -72,7 +72,7 @@ fn compose(settings: &Settings, services: &[Service]) -> (BTreeMap<String, Strin
     parts.extend(frame(settings, &node()).unwrap().into_iter().map(keyed));
     for service in services {
         let Ok(own) = render(settings, &node(), service) else { continue };
-        let own: Vec<_> = own.into_iter().map(keyed).collect();
+        let own: Vec<_> = own.parts.into_iter().map(keyed).collect();
         if own.iter().any(|(key, text)| parts.get(key).is_some_and(|taken| taken != text)) {
             held_back.push(service.name.clone());
         } else {
@@ -88,7 +88,7 @@ fn compose(settings: &Settings, services: &[Service]) -> (BTreeMap<String, Strin
 
 /// The text of one service's parts in one file.
 fn text(settings: &Settings, service: &Service, path: &str) -> String {
-    let mut parts = render(settings, &node(), service).unwrap();
+    let mut parts = render(settings, &node(), service).unwrap().parts;
     parts.sort_by(|a, b| a.key.cmp(&b.key));
     parts.into_iter().filter(|part| part.path == path).map(|part| part.text).collect()
 }

@@ -102,7 +102,7 @@ macro_rules! layout {
 }
 
 /// Makes an output plugin of `fn(&Settings, &Node) -> Result<Vec<Part>, PluginError>` and
-/// `fn(&Settings, &Node, &Service) -> Result<Vec<Part>, PluginError>`.
+/// `fn(&Settings, &Node, &Service) -> Result<Rendering, PluginError>`.
 #[macro_export]
 macro_rules! output {
     ($plugin:ty, $frame:path, $render:path) => {
@@ -162,8 +162,9 @@ macro_rules! output_guest {
                 $frame(SETTINGS.get()?, &node).map(parts)
             }
 
-            fn render(node: $crate::Node, service: $crate::Service) -> Result<Vec<output::Part>, $crate::PluginError> {
-                $render(SETTINGS.get()?, &node, &service).map(parts)
+            fn render(node: $crate::Node, service: $crate::Service) -> Result<output::Rendering, $crate::PluginError> {
+                let rendering: $crate::Rendering = $render(SETTINGS.get()?, &node, &service)?;
+                Ok(output::Rendering { parts: parts(rendering.parts), claims: rendering.claims })
             }
         }
     };

@@ -86,7 +86,7 @@ pub struct Entry {
     pub held_by: Holder,
 }
 
-/// A piece of one file; also a claim to what only one service can have.
+/// A piece of one file; services share one whose text is the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// File below the output's directory.
@@ -95,6 +95,15 @@ pub struct Part {
     pub key: String,
     /// Whole lines.
     pub text: String,
+}
+
+/// What one service is in the files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rendering {
+    /// Its parts; without them it leaves the files.
+    pub parts: Vec<Part>,
+    /// All that it asks for and only one service can have, in words for people; the same whatever it is denied.
+    pub claims: Vec<String>,
 }
 
 /// A service as it was last and as it is wanted; absent where it is not.

@@ -61,7 +61,7 @@ pub fn prefixes(_: &Nothing) -> Vec<String> {
 /// `invalid-input` when the path has not five segments or the id holds a `/`.
 pub fn encode(_: &Nothing, _: &Node, instance: &Instance) -> Result<Vec<Entry>, PluginError> {
     let Some(path) = get(&instance.attributes, "announce-path") else { return Ok(Vec::new()) };
-    if instance.readiness == Readiness::Draining || instance.transport != Transport::Tcp {
+    if instance.readiness != Readiness::Ready || instance.transport != Transport::Tcp {
         return Ok(Vec::new());
     }
     let id = checked_id(instance)?;

@@ -49,7 +49,7 @@ pub fn prefixes(settings: &Settings) -> Vec<String> {
 /// # Errors
 /// `invalid-input` when the service is no DNS name or the id no label of one.
 pub fn encode(settings: &Settings, _: &Node, instance: &Instance) -> Result<Vec<Entry>, PluginError> {
-    if instance.readiness == Readiness::Draining || instance.weight == Some(0) {
+    if instance.readiness != Readiness::Ready || instance.weight == Some(0) {
         return Ok(Vec::new());
     }
     let name = name(settings, &instance.service)?;

@@ -139,7 +139,7 @@ pub(crate) fn catalog() -> impl Strategy<Value = Vec<Service>> {
         for instance in &mut instances {
             instance.service.clone_from(&name);
         }
-        Service { name, instances }
+        Service { name, instances, denied: Vec::new() }
     });
     vec(service, 0..20).prop_map(|mut services| {
         services.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,6 +1,6 @@
 //! What HAProxy cannot carry, and what is said of it.
 
-use waypost_plugin_sdk::{Instance, PluginError, Readiness, Transport, settings as sdk};
+use waypost_plugin_sdk::{Instance, PluginError, Readiness, Rendering, Transport, settings as sdk};
 
 use super::{instance, node, refusal, service, settings, text};
 use crate::{Settings, names, render};
@@ -119,8 +119,8 @@ fn datagrams_are_not_for_haproxy() {
     let mut sctp = udp.clone();
     sctp.transport = Transport::Sctp;
     let named = instance("c", "10.0.0.1", 53, &[("protocol", "udp")]);
-    assert_eq!(render(&settings("{}"), &node(), &service("bad name", &[udp, sctp, named])), Ok(vec![]));
-    assert_eq!(render(&settings("{}"), &node(), &service("none", &[])), Ok(vec![]));
+    assert_eq!(render(&settings("{}"), &node(), &service("bad name", &[udp, sctp, named])), Ok(Rendering::default()));
+    assert_eq!(render(&settings("{}"), &node(), &service("none", &[])), Ok(Rendering::default()));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_service_is_refused_with_a_reason() {
     assert!(render(&apart, &node(), &service("web", &tcp("80"))).is_ok());
     // A word of HAProxy's language where an acl is named.
     let word = service("web", &[instance("a", "10.0.0.1", 80, &[("domain", "or"), ("protocol", "http")])]);
-    assert_eq!(render(&settings(r#"{"routing": "acl"}"#), &node(), &word), Ok(vec![]));
+    assert_eq!(render(&settings(r#"{"routing": "acl"}"#), &node(), &word), Ok(Rendering::default()));
 }
 
 #[test]

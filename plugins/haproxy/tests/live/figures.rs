@@ -25,6 +25,7 @@ fn catalog(services: usize, each: usize) -> Catalog {
     let service = |number: usize| Service {
         name: format!("s{number}.example"),
         instances: (0..each).map(|instance_number| instance(number, instance_number)).collect(),
+        denied: Vec::new(),
     };
     (0..services).map(service).map(|service| (service.name.clone(), service)).collect()
 }

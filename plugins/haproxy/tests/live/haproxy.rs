@@ -133,7 +133,7 @@ pub(crate) fn compose(settings: &Settings, catalog: &Catalog) -> (BTreeMap<Strin
     parts.extend(frame(settings, &node()).unwrap().into_iter().map(keyed));
     for (name, service) in catalog {
         let Ok(own) = render(settings, &node(), service) else { continue };
-        let own: Vec<_> = own.into_iter().map(keyed).collect();
+        let own: Vec<_> = own.parts.into_iter().map(keyed).collect();
         if own.iter().all(|(key, text)| parts.get(key).is_none_or(|taken| taken == text)) {
             parts.extend(own);
             accepted.insert(name.clone(), service.clone());

@@ -54,7 +54,11 @@ fn instance(random: &mut Random, service: &str) -> Instance {
 fn step(random: &mut Random, catalog: &mut Catalog) {
     let names = if random.below(8) == 0 { TCP } else { HTTP };
     let name = random.pick(names);
-    let service = catalog.entry(name.to_owned()).or_insert(Service { name: name.to_owned(), instances: Vec::new() });
+    let service = catalog.entry(name.to_owned()).or_insert(Service {
+        name: name.to_owned(),
+        instances: Vec::new(),
+        denied: Vec::new(),
+    });
     let new = instance(random, name);
     let old = service.instances.iter().position(|old| old.id == new.id);
     match (old, random.below(4)) {

@@ -86,7 +86,7 @@ fn http(id: &str, address: SocketAddr, domain: &str) -> Instance {
 
 fn catalog(services: &[(&str, &[Instance])]) -> Catalog {
     let service = |(name, instances): &(&str, &[Instance])| {
-        ((*name).to_owned(), Service { name: (*name).to_owned(), instances: instances.to_vec() })
+        ((*name).to_owned(), Service { name: (*name).to_owned(), instances: instances.to_vec(), denied: Vec::new() })
     };
     services.iter().map(service).collect()
 }

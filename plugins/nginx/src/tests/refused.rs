@@ -1,6 +1,6 @@
 //! What nginx cannot carry, and what is said of it.
 
-use waypost_plugin_sdk::{Instance, PluginError, Transport, settings as sdk};
+use waypost_plugin_sdk::{Instance, PluginError, Rendering, Transport, settings as sdk};
 
 use super::{instance, node, over_udp, refusal, service, settings, text, with_streams};
 use crate::{Settings, names, render};
@@ -114,8 +114,8 @@ fn the_first_good_instance_decides() {
 fn what_is_not_for_nginx_is_nothing() {
     let mut sctp = instance("a", "10.0.0.1", 53, &[("listen-port", "53")]);
     sctp.transport = Transport::Sctp;
-    assert_eq!(render(&settings("{}"), &node(), &service("bad name", &[sctp])), Ok(vec![]));
-    assert_eq!(render(&settings("{}"), &node(), &service("none", &[])), Ok(vec![]));
+    assert_eq!(render(&settings("{}"), &node(), &service("bad name", &[sctp])), Ok(Rendering::default()));
+    assert_eq!(render(&settings("{}"), &node(), &service("none", &[])), Ok(Rendering::default()));
 }
 
 #[test]
