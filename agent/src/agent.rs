@@ -312,19 +312,21 @@ fn spawn_discover(
         bail!("no layout is read; give one of them read = true, or set agent.discover = false");
     }
     let (catalog_out, services) = watch::channel(None);
+    let (_, ages) = watch::channel(discover::Ages::new());
     let names = target::names(config);
     for (index, (settings, plugin)) in config.output.iter().zip(&plugins.outputs).enumerate() {
         let name = names[index].clone();
         let leave = ending.of_proxy(&name, config.agent.on_stop == OnStop::Leave);
-        let output = Output::new(&name, plugin.clone(), Arc::clone(node), status.clone());
+        let output = Output::new(&name, Arc::new(plugin.clone()), Arc::clone(node), status.clone());
         let directory = target::directory(settings, index)?;
         // The proxy is stopped by its output's loop, after that loop's last turn.
         let proxy = Proxy::new(proxy_options(config, settings, &name)?, CancellationToken::new());
         let live = target::live(settings, plugin, node).with_context(|| format!("output[{index}]"))?;
         let memory = Memory::new(&config.agent.state_dir, &name);
-        let target = Target { name, directory, memory, proxy, live, leave };
+        let linger = settings.linger.0;
+        let target = Target { name, directory, memory, linger, proxy, live, leave };
         let selection = target::selection(settings);
-        let inputs = Inputs { services: services.clone(), wants: wants.clone(), selection };
+        let inputs = Inputs { services: services.clone(), ages: ages.clone(), wants: wants.clone(), selection };
         let pace = Pace { min: settings.debounce.min.0, max: settings.debounce.max.0 };
         loops.spawn(discover::serve(output, inputs, target, pace, status.clone(), ending.stop.clone()));
     }

@@ -20,7 +20,7 @@ pub use access::{Mode, Owner};
 pub use discover::{Discover, Doubt};
 pub use read::ConfigError;
 pub use reload::{ContainerReload, Reload};
-pub use value::{Advertise, Argv, Endpoint, EngineEndpoint, Pattern, Period, Source};
+pub use value::{Advertise, Argv, Endpoint, EngineEndpoint, Linger, Pattern, Period, Source};
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -223,6 +223,8 @@ pub struct Output {
     pub live: Option<Live>,
     /// Quiet time before a storm of changes is rendered, and the longest it may be put off.
     pub debounce: Debounce,
+    /// How long what leads to a service outlives its last instance, and answers that nobody is there.
+    pub linger: Linger,
     /// Time limit of one check or reload.
     pub timeout: Period,
     /// Least time between two reloads.

@@ -16,18 +16,20 @@ use crate::layout::{Decoder, Directories};
 use crate::model::{Entries, Services};
 use crate::status::Status;
 
+mod disk;
 mod doubts;
-mod live;
 mod serve;
+pub mod state;
+mod talk;
 mod target;
-mod view;
 mod write;
 
 use doubts::Doubts;
-pub use live::LiveOptions;
-pub use serve::{Pace, once, serve};
-pub use target::Target;
-pub use view::Inputs;
+pub use serve::{Engine, once, run, serve};
+pub use state::Pace;
+pub use talk::{Runtime, Speaker};
+pub use target::{Ages, Inputs, LiveOptions, Target};
+pub use write::{Candidate, Disk};
 
 /// One layout that is read: its entries and what they mean.
 pub struct Reading {

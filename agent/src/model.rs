@@ -13,7 +13,7 @@ mod presence;
 #[cfg(test)]
 mod tests;
 
-pub use check::{CheckError, check_entry, check_instance, check_part, check_want, printable};
+pub use check::{CheckError, check_claims, check_entry, check_instance, check_part, check_want, printable};
 pub use presence::{AGENTS, Presence, PresenceState};
 
 /// Names and values, unique and sorted by name.

@@ -1,295 +1,413 @@
 //! Services to parts, and parts to files: what one proxy reads.
 //!
-//! A service that cannot be rendered, or whose lines the proxy's check refuses, stays as it was; the others go on.
+//! [`Output::accepted`] are the services that may be served, each as it was last good or absent: what the plugin refuses,
+//! what another service has and what the proxy's check found fault with is not among them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures::StreamExt;
 use imbl::ordmap::DiffItem;
+use serde::{Deserialize, Serialize};
 
-use crate::model::{Node, Part, Rendering, Service, Services, check_part};
-use crate::plugin::{CallError, Plugin, batches};
+use crate::model::{Claim, Node, Part, Readiness, Rendering, Service, Services, check_claims, check_part};
+use crate::plugin::{CallError, Renderer, batches};
 use crate::status::Status;
 
+mod claims;
+mod composer;
 pub mod files;
+mod linger;
 mod memory;
 mod selection;
 pub mod write;
 
-use files::{Composed, Files};
+use claims::Claims;
+pub use claims::Held;
+pub use composer::Composer;
+pub use linger::Linger;
 pub use memory::Memory;
 pub use selection::{Filter, Selection, Wants};
 
-/// Services that the files do not follow, and what the files have of them instead.
-pub type Kept = BTreeMap<Arc<str>, Option<Arc<Service>>>;
+/// A service that may be served, and its parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// The service, with the claims that it is denied.
+    pub service: Arc<Service>,
+    /// Its parts; at least one.
+    pub parts: Vec<Part>,
+    /// What it asks for that only one service can have.
+    claims: Vec<Claim>,
+}
 
-/// One output and what it rendered so far.
+/// Services that may be served, by name; a clone is free, and comparing two costs what differs.
+pub type Accepted = imbl::OrdMap<Arc<str>, Arc<Served>>;
+
+/// The parts that are there whatever the services.
+pub type Base = Arc<[Part]>;
+
+/// A form of a service that the proxy's check or the host refused.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// What was refused; none when it is that the service leaves.
+    pub version: Option<Arc<Served>>,
+    /// What is served instead; nothing when even that is refused.
+    pub instead: Option<Arc<Served>>,
+    /// Why.
+    pub reason: String,
+    /// Whether it may become right although nothing changes, as a taken address does.
+    pub may_pass: bool,
+}
+
+/// One output, what its plugin made of each service, and what of it may be served.
 pub struct Output {
-    plugin: Plugin,
+    renderer: Arc<dyn Renderer>,
     node: Arc<Node>,
     status: Status,
     place: String,
-    /// The services it takes, as of the last turn.
+    base: Option<Base>,
+    /// The services that are wanted, as of the last turn.
     seen: Services,
-    /// The services as the files have them.
-    standing: Services,
-    files: Files,
-    framed: bool,
-    /// Services the plugin crashed on.
-    retry: BTreeSet<Arc<str>>,
-    /// Services the plugin refused.
-    refused: BTreeSet<Arc<str>>,
-    /// Services that changed since the files were last put into place, and their parts as they are there.
-    before: BTreeMap<Arc<str>, Vec<Part>>,
-    /// Parts that are tried again at the next turn: the check blamed none of them, or the fault may pass.
-    waiting: BTreeMap<Arc<str>, Vec<Part>>,
-    /// Services that the check is to blame on, until they change.
-    held: BTreeSet<Arc<str>>,
-    /// Services left out because others have what they want.
-    beaten: BTreeSet<Arc<str>>,
+    /// What the plugin made of them.
+    rendered: BTreeMap<Arc<str>, Arc<Served>>,
+    claims: Claims,
+    /// The age of services, for claims that nobody has.
+    ages: imbl::OrdMap<Arc<str>, u64>,
+    /// Services that were last rendered without some claims, and without which.
+    without: BTreeMap<Arc<str>, Vec<Claim>>,
+    /// What the check refused.
+    refusals: BTreeMap<Arc<str>, Refusal>,
+    accepted: Accepted,
+    /// Services to be rendered again: the plugin crashed on them, or what they may have changed.
+    again: BTreeSet<Arc<str>>,
+    /// Services that the plugin does not render as they are wanted now.
+    unrendered: BTreeSet<Arc<str>>,
+    /// What is wrong, by service: said by the plugin, or else by the check.
+    problems: BTreeMap<Arc<str>, (String, bool)>,
     parallel: usize,
 }
 
 impl Output {
     /// An output named `name`.
-    pub fn new(name: &str, plugin: Plugin, node: Arc<Node>, status: Status) -> Self {
+    pub fn new(name: &str, renderer: Arc<dyn Renderer>, node: Arc<Node>, status: Status) -> Self {
         Output {
-            plugin,
+            renderer,
             node,
             status,
             place: format!("output {name}"),
+            base: None,
             seen: Services::new(),
-            standing: Services::new(),
-            files: Files::new(),
-            framed: false,
-            retry: BTreeSet::new(),
-            refused: BTreeSet::new(),
-            before: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            held: BTreeSet::new(),
-            beaten: BTreeSet::new(),
+            rendered: BTreeMap::new(),
+            claims: Claims::default(),
+            ages: imbl::OrdMap::new(),
+            without: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            accepted: Accepted::new(),
+            again: BTreeSet::new(),
+            unrendered: BTreeSet::new(),
+            problems: BTreeMap::new(),
             parallel: std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * 2,
         }
     }
 
-    /// How many services it takes.
+    /// How many services it takes, those that left not long ago included.
     pub fn services(&self) -> usize {
         self.seen.len()
     }
 
-    /// Whether something is worth another try: the plugin crashed on it, or it waits.
-    pub fn wants_retry(&self) -> bool {
-        !self.retry.is_empty() || !self.waiting.is_empty() || !self.framed
+    /// The services that may be served.
+    pub fn accepted(&self) -> &Accepted {
+        &self.accepted
     }
 
-    /// Renders the services that differ from the last turn, and those that failed then.
-    pub async fn update(&mut self, services: &Services) {
-        self.frame().await;
-        for (name, parts) in std::mem::take(&mut self.waiting) {
-            self.set(&name, parts);
-        }
-        let mut changed = std::mem::take(&mut self.retry);
-        for change in self.seen.diff(services) {
+    /// The parts that are there whatever the services; none as long as the plugin did not give them.
+    pub fn base(&self) -> Option<&Base> {
+        self.base.as_ref()
+    }
+
+    /// The files of all that may be served, from nothing.
+    pub fn compose(&self) -> files::Composed {
+        Composer::default().compose(self.base.as_deref().unwrap_or_default(), &self.accepted)
+    }
+
+    /// Whether another [`Output::update`] may give something else though nothing changed outside.
+    pub fn wants_retry(&self) -> bool {
+        self.base.is_none() || !self.again.is_empty()
+    }
+
+    /// Services that are not served as they are wanted.
+    pub fn behind(&self) -> BTreeSet<Arc<str>> {
+        self.unrendered.iter().chain(self.refusals.keys()).chain(self.without.keys()).cloned().collect()
+    }
+
+    /// The services whose last form was refused, and may be tried again.
+    pub fn may_pass(&self) -> BTreeSet<Arc<str>> {
+        let passing = self.refusals.iter().filter(|(_, refusal)| refusal.may_pass);
+        passing.map(|(name, _)| Arc::clone(name)).collect()
+    }
+
+    /// Renders what differs from the last turn, settles who has what, and so finds what may be served.
+    pub async fn update(&mut self, wanted: &Services, ages: &imbl::OrdMap<Arc<str>, u64>, now: u64) {
+        self.render_base().await;
+        self.ages = ages.clone();
+        let is_first = self.seen.is_empty();
+        let mut names = std::mem::take(&mut self.again);
+        for change in self.seen.diff(wanted) {
             match change {
                 DiffItem::Add(name, _) | DiffItem::Update { new: (name, _), .. } | DiffItem::Remove(name, _) => {
-                    changed.insert(Arc::clone(name));
+                    names.insert(Arc::clone(name));
                 }
             }
         }
-        self.seen = services.clone();
-        let (gone, render): (Vec<_>, Vec<_>) = changed.into_iter().partition(|name| !self.seen.contains_key(name));
-        for name in gone {
-            self.refused.remove(&name);
-            self.set(&name, Vec::new());
+        self.seen = wanted.clone();
+        for name in names.iter().filter(|name| !wanted.contains_key(*name)) {
+            self.leave(name, now);
         }
-        let work: Vec<Arc<Service>> = render.iter().filter_map(|name| self.seen.get(name).cloned()).collect();
-        let (plugin, node) = (self.plugin.clone(), Arc::clone(&self.node));
-        let mut answers = futures::stream::iter(batches(work, self.parallel))
-            .map(|batch| async { batch.clone().into_iter().zip(plugin.render(&node, batch).await) })
-            .buffer_unordered(self.parallel);
-        while let Some(batch) = answers.next().await {
-            batch.for_each(|(service, answer)| self.take(&service, answer));
+        let work = names.iter().filter_map(|name| wanted.get(name).cloned()).collect();
+        let mut touched = names.clone();
+        self.render(work, now).await;
+        if is_first {
+            self.claims.forget_unasked();
         }
-        drop(answers);
-        self.plugin.trim();
+        touched.extend(self.settle(names, now).await);
+        touched.iter().for_each(|name| self.accept(name));
+        self.publish();
+        self.renderer.trim();
     }
 
-    /// The files as they are to be now; names services that want what another one has.
-    pub fn compose(&mut self) -> Composed {
-        let composed = self.files.compose();
-        let conflicts = self.files.conflicts().into_iter().map(|(name, conflict)| {
-            let holder = if conflict.holder.is_empty() { "the configuration itself" } else { &conflict.holder };
-            (name, format!("it is left out: {holder} has {} in {}", conflict.key, conflict.path))
-        });
-        self.status.replace(&format!("{} claims", self.place), conflicts.collect());
-        composed
-    }
-
-    /// The files are in place: what they hold is the last good state.
-    pub fn committed(&mut self) {
-        let beaten: BTreeSet<Arc<str>> = self.files.conflicts().into_keys().map(Arc::from).collect();
-        let back = std::mem::replace(&mut self.beaten, beaten);
-        for name in std::mem::take(&mut self.before).into_keys().chain(back) {
-            let blamed = self.held.contains(&name) || self.waiting.contains_key(&name);
-            if !blamed {
-                self.status.resolved(&self.place, &name);
+    /// Takes back what was accepted and is refused now.
+    pub fn refuse(&mut self, refusals: BTreeMap<Arc<str>, Refusal>, now: u64) {
+        for (name, refusal) in refusals {
+            if self.accepted.get(&name) != refusal.version.as_ref() {
+                continue;
             }
-            if blamed || self.refused.contains(&name) || self.retry.contains(&name) {
-                if self.files.parts(&name).is_empty() {
-                    self.standing.remove(&name);
-                }
-            } else {
-                self.stands(name);
-            }
+            let how = if refusal.instead.is_some() { "it stays as it was" } else { "it is left out" };
+            self.problems.insert(Arc::clone(&name), (format!("{how}: {}", refusal.reason), false));
+            // What is not served has no claim; what stays as it was keeps those it had.
+            let claims = refusal.instead.as_ref().map(|served| served.claims.clone()).unwrap_or_default();
+            let version = self.rendered.get(&name).cloned();
+            self.ask(&name, claims, now);
+            self.refusals.insert(Arc::clone(&name), Refusal { version, ..refusal });
+            self.accept(&name);
         }
-        self.beaten.iter().for_each(|name| _ = self.standing.remove(name));
+        let others = self.claims.settle(now);
+        self.again.extend(others);
+        self.publish();
     }
 
-    /// The files have a service as the catalog does.
-    fn stands(&mut self, name: Arc<str>) {
-        match self.seen.get(&name) {
-            Some(service) => _ = self.standing.insert(name, Arc::clone(service)),
-            None => _ = self.standing.remove(&name),
-        }
-    }
-
-    /// The services that the files do not follow, for whoever else brings the proxy after the catalog.
-    pub fn kept(&self) -> Kept {
-        let all = self.held.iter().chain(&self.refused).chain(&self.retry).chain(&self.beaten);
-        all.map(|name| (Arc::clone(name), self.standing.get(name).cloned())).collect()
-    }
-
-    /// Whether a line belongs to no one service: to the frame, or to several services alike.
-    pub fn is_common(&self, path: &str, line: usize) -> bool {
-        self.files.is_common(path, line)
-    }
-
-    /// Of files that cannot be side by side, the one that gives way: not the frame's, rather one that a service changed
-    /// than one that was good before, and the last by the name of its service.
-    pub fn yielding<'a>(&self, paths: &'a [String]) -> Option<&'a str> {
-        let rank = |path: &str| {
-            let name = self.files.service_at(path, 1).filter(|_| !self.files.is_common(path, 1));
-            (name.is_some(), name.is_some_and(|name| self.before.contains_key(name)), name.map(str::to_owned))
-        };
-        paths.iter().map(String::as_str).max_by_key(|path| rank(path))
-    }
-
-    /// Whether the parts that are there whatever the services are known.
-    pub fn is_framed(&self) -> bool {
-        self.framed
-    }
-
-    /// Takes a service out that did not change but is refused now; false when the line is no service's.
-    pub fn expel(&mut self, path: &str, line: usize, reason: &str) -> bool {
-        let Some(name) = self.files.service_at(path, line).map(Arc::<str>::from) else { return false };
-        self.before.entry(Arc::clone(&name)).or_insert_with(|| self.files.parts(&name));
-        self.files.set(&name, Vec::new());
-        self.status.problem(&self.place, &name, format!("it is left out, it was good before: {reason}"));
-        self.held.insert(name);
-        true
-    }
-
-    /// Takes back what the service that wrote this line changed; false when nobody is to blame for it. What may pass
-    /// is tried again.
-    pub fn hold(&mut self, path: &str, line: usize, reason: &str, may_pass: bool) -> bool {
-        let Some(name) = self.files.service_at(path, line).map(Arc::<str>::from) else { return false };
-        let Some(before) = self.before.get(&name).cloned() else { return false };
-        // When it is named again, even what it was is refused now, and it has to go.
-        let stays = if self.files.parts(&name) == before { Vec::new() } else { before };
-        if stays.is_empty() && self.files.parts(&name).is_empty() {
-            return false;
-        }
-        let how = if stays.is_empty() { "it is left out" } else { "it stays as it was" };
-        self.status.problem(&self.place, &name, format!("{how}: {reason} ({path} line {line})"));
-        if may_pass {
-            self.waiting.entry(Arc::clone(&name)).or_insert_with(|| self.files.parts(&name));
-        }
-        self.files.set(&name, stays);
-        self.held.insert(name);
-        true
-    }
-
-    /// Takes every change since the last good state back until something else changes.
-    pub fn hold_all(&mut self) {
-        self.withhold(&self.changed());
-    }
-
-    /// The services that changed since the last good state.
-    pub fn changed(&self) -> Vec<Arc<str>> {
-        self.before.keys().cloned().collect()
-    }
-
-    /// Takes what these services changed back, to be admitted later.
-    pub fn withhold(&mut self, names: &[Arc<str>]) {
-        for name in names {
-            let Some(before) = self.before.get(name) else { continue };
-            self.waiting.entry(Arc::clone(name)).or_insert_with(|| self.files.parts(name));
-            self.files.set(name, before.clone());
-        }
-    }
-
-    /// Lets what these services changed in again.
-    pub fn admit(&mut self, names: &[Arc<str>]) {
-        for name in names {
-            if let Some(parts) = self.waiting.remove(name) {
-                self.files.set(name, parts);
+    /// Lets what was refused and may pass in again.
+    pub fn try_again(&mut self, now: u64) {
+        for name in self.may_pass() {
+            if let Some(Refusal { version, .. }) = self.refusals.remove(&name) {
+                self.ask(&name, version.map(|version| version.claims.clone()).unwrap_or_default(), now);
+                self.again.insert(name);
             }
         }
     }
 
-    /// Leaves a service as it was until it changes, and says why.
-    pub fn blame(&mut self, name: &Arc<str>, reason: &str) {
-        self.waiting.remove(name);
-        self.held.insert(Arc::clone(name));
-        let how = if self.files.parts(name).is_empty() { "it is left out" } else { "it stays as it was" };
-        self.status.problem(&self.place, name, format!("{how}: {reason}"));
+    /// These files are in place: what they have is good.
+    pub fn written(&mut self, written: &Accepted) {
+        let wanted = |name: &Arc<str>| self.rendered.get(name).filter(|one| !one.parts.is_empty());
+        let good = |name: &Arc<str>| !self.refusals.contains_key(name) && written.get(name) == wanted(name);
+        self.problems.retain(|name, (_, by_plugin)| *by_plugin || !good(name));
+        self.publish();
     }
 
-    async fn frame(&mut self) {
-        if self.framed {
+    /// Who has which claim.
+    fn claims(&self) -> BTreeMap<Claim, Held> {
+        self.claims.all().map(|(claim, held)| (Arc::clone(claim), held.clone())).collect()
+    }
+
+    /// Services that stay as they were.
+    fn stale(&self) -> BTreeMap<Arc<str>, Arc<Served>> {
+        let behind = self.refusals.keys().chain(&self.unrendered);
+        behind.filter_map(|name| Some((Arc::clone(name), Arc::clone(self.accepted.get(name)?)))).collect()
+    }
+
+    /// Begins with what an earlier agent served.
+    fn restore(&mut self, claims: BTreeMap<Claim, Held>, stale: BTreeMap<Arc<str>, Arc<Served>>) {
+        claims.into_iter().for_each(|(claim, held)| self.claims.restore(claim, held));
+        for (name, served) in stale {
+            if served.parts.iter().all(|part| check_part(part).is_ok()) {
+                self.accepted.insert(Arc::clone(&name), Arc::clone(&served));
+                self.rendered.insert(Arc::clone(&name), served);
+                self.again.insert(name);
+            }
+        }
+    }
+
+    async fn render_base(&mut self) {
+        if self.base.is_some() {
             return;
         }
-        let answer = self.plugin.frame(&self.node).await;
+        let answer = self.renderer.frame(&self.node).await;
         match answer.map_err(|error| error.to_string()).and_then(sound) {
             Ok(parts) => {
-                self.files.set_frame(parts);
-                self.framed = true;
-                self.status.resolved(&self.place, "frame");
+                self.base = Some(parts.into());
+                self.status.resolved(&self.place, "base");
             }
-            Err(text) => self.status.problem(&self.place, "frame", text),
+            Err(text) => self.status.problem(&self.place, "base", text),
         }
     }
 
-    fn take(&mut self, service: &Arc<Service>, answer: Result<Rendering, CallError>) {
-        let name: Arc<str> = service.name.as_str().into();
+    /// Renders services with all that they ask for, to learn what that is.
+    async fn render(&mut self, work: Vec<Arc<Service>>, now: u64) {
+        for (service, answer) in self.answers(work).await {
+            let name: Arc<str> = service.name.as_str().into();
+            match self.taken(&name, answer) {
+                Some(Ok(rendering)) => {
+                    self.without.remove(&name);
+                    self.ask(&name, rendering.claims.clone(), now);
+                    self.take(&name, &service, rendering);
+                }
+                Some(Err(text)) => {
+                    let how = if self.rendered.contains_key(&name) { "it stays as it was" } else { "it is left out" };
+                    self.problems.insert(Arc::clone(&name), (format!("{how}: {text}"), true));
+                    self.unrendered.insert(name);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Settles who has what, and renders who loses or gains something; those services.
+    async fn settle(&mut self, rendered: BTreeSet<Arc<str>>, now: u64) -> BTreeSet<Arc<str>> {
+        let mut touched = BTreeSet::new();
+        let mut open = rendered;
+        open.extend(self.claims.settle(now));
+        while !open.is_empty() {
+            let mut work = Vec::new();
+            for name in std::mem::take(&mut open) {
+                let denied = self.claims.denied(&name);
+                if self.without.get(&name).map_or(&[][..], Vec::as_slice) == denied {
+                    continue;
+                }
+                if let Some(service) = self.seen.get(&name) {
+                    work.push(Arc::new(Service { denied: denied.clone(), ..Service::clone(service) }));
+                }
+                self.without.insert(Arc::clone(&name), denied);
+                touched.insert(name);
+            }
+            self.without.retain(|_, denied| !denied.is_empty());
+            for (service, answer) in self.answers(work).await {
+                let name: Arc<str> = service.name.as_str().into();
+                match self.taken(&name, answer) {
+                    Some(Ok(rendering)) => self.take(&name, &service, rendering),
+                    Some(Err(text)) => {
+                        self.rendered.remove(&name);
+                        let text = if service.denied.is_empty() { text } else { self.loss(&service.denied) };
+                        self.problems.insert(Arc::clone(&name), (format!("it is left out: {text}"), true));
+                        self.unrendered.insert(name);
+                    }
+                    // What it had may be another one's now.
+                    None => _ = self.rendered.remove(&name),
+                }
+            }
+            open = self.claims.settle(now);
+        }
+        touched
+    }
+
+    async fn answers(&self, work: Vec<Arc<Service>>) -> Vec<(Arc<Service>, Result<Rendering, CallError>)> {
+        let answers = futures::stream::iter(batches(work, self.parallel))
+            .map(|batch| async { batch.clone().into_iter().zip(self.renderer.render(&self.node, batch).await) })
+            .buffer_unordered(self.parallel);
+        answers.flat_map(futures::stream::iter).collect().await
+    }
+
+    /// A plugin's answer, checked; none while the plugin rests.
+    fn taken(&mut self, name: &Arc<str>, answer: Result<Rendering, CallError>) -> Option<Result<Rendering, String>> {
         if matches!(answer, Err(CallError::Crashed(_) | CallError::Resting)) {
-            self.retry.insert(Arc::clone(&name));
+            self.again.insert(Arc::clone(name));
         }
-        if matches!(answer, Err(CallError::Resting)) {
-            return;
-        }
-        match answer.map_err(|error| error.to_string()).and_then(|found| sound(found.parts)) {
-            Ok(parts) => {
-                self.refused.remove(&name);
-                self.set(&name, parts);
-            }
-            Err(text) => {
-                let how = if self.files.parts(&name).is_empty() { "it is left out" } else { "it stays as it was" };
-                self.status.problem(&self.place, &name, format!("{how}: {text}"));
-                self.refused.insert(name);
-            }
+        match answer {
+            Err(CallError::Resting) => None,
+            Err(error) => Some(Err(error.to_string())),
+            Ok(rendering) => Some(checked(rendering)),
         }
     }
 
-    fn set(&mut self, name: &Arc<str>, parts: Vec<Part>) {
-        self.waiting.remove(name);
-        self.held.remove(name);
-        if !self.before.contains_key(name) {
-            self.before.insert(Arc::clone(name), self.files.parts(name));
+    fn take(&mut self, name: &Arc<str>, service: &Arc<Service>, rendering: Rendering) {
+        self.unrendered.remove(name);
+        let Rendering { parts, claims } = rendering;
+        let served = Arc::new(Served { service: Arc::clone(service), parts, claims });
+        if service.denied.is_empty() {
+            if self.problems.get(name).is_some_and(|(_, by_plugin)| *by_plugin) {
+                self.problems.remove(name);
+            }
+        } else {
+            self.problems.insert(Arc::clone(name), (self.loss(&service.denied), true));
         }
-        self.files.set(name, parts);
+        // An unchanged form stays the same in memory, so that nobody takes it for a change.
+        if self.rendered.get(name).is_none_or(|known| *known != served) {
+            self.rendered.insert(Arc::clone(name), served);
+        }
     }
+
+    /// What a service goes without, who has that, and since when.
+    fn loss(&self, denied: &[Claim]) -> String {
+        let one = |claim: &Claim| match self.claims.held(claim) {
+            Some(held) => {
+                let since = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(held.since));
+                format!("{claim}, which service {} has had since {since}", held.holder)
+            }
+            None => claim.to_string(),
+        };
+        let all: Vec<String> = denied.iter().map(one).collect();
+        format!("it goes without {}", all.join("; "))
+    }
+
+    fn ask(&mut self, name: &Arc<str>, claims: Vec<Claim>, now: u64) {
+        let age = self.ages.get(name).copied().unwrap_or_default();
+        let is_gone = self
+            .seen
+            .get(name)
+            .is_some_and(|service| service.instances.iter().all(|instance| instance.readiness == Readiness::Gone));
+        self.claims.set(name, claims, age, is_gone, now);
+    }
+
+    fn leave(&mut self, name: &Arc<str>, now: u64) {
+        self.rendered.remove(name);
+        self.refusals.remove(name);
+        self.without.remove(name);
+        self.unrendered.remove(name);
+        self.problems.remove(name);
+        self.again.remove(name);
+        self.claims.set(name, Vec::new(), 0, false, now);
+    }
+
+    /// What of a service may be served now.
+    fn accept(&mut self, name: &Arc<str>) {
+        let rendered = self.rendered.get(name);
+        let accepted = match self.refusals.get(name) {
+            Some(refusal) if rendered == refusal.version.as_ref() => refusal.instead.clone(),
+            _ => {
+                self.refusals.remove(name);
+                rendered.cloned()
+            }
+        };
+        match accepted.filter(|served| !served.parts.is_empty()) {
+            Some(served) => {
+                if self.accepted.get(name).is_none_or(|known| !Arc::ptr_eq(known, &served)) {
+                    self.accepted.insert(Arc::clone(name), served);
+                }
+            }
+            None => _ = self.accepted.remove(name),
+        }
+    }
+
+    fn publish(&self) {
+        let text = |(name, (text, _)): (&Arc<str>, &(String, bool))| (name.to_string(), text.clone());
+        self.status.replace(&format!("{} service", self.place), self.problems.iter().map(text).collect());
+    }
+}
+
+/// A rendering that keeps to the rules, or what does not.
+fn checked(rendering: Rendering) -> Result<Rendering, String> {
+    let Rendering { parts, claims } = rendering;
+    check_claims(&claims).map_err(|error| format!("what the plugin returned is refused: {error}"))?;
+    Ok(Rendering { parts: sound(parts)?, claims })
 }
 
 /// Parts that keep to the rules, or the first that does not.

@@ -17,10 +17,12 @@ mod limits;
 mod load;
 mod log;
 mod pool;
+mod renderer;
 #[cfg(test)]
 mod tests;
 
 pub use limits::Limits;
+pub use renderer::Renderer;
 
 /// The three kinds of plugins, told by what they export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

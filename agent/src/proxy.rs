@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -25,21 +25,26 @@ mod bind;
 mod check;
 mod command;
 mod lines;
+mod listener;
 mod live;
 mod master;
 mod methods;
 mod notify;
+mod own;
 mod process;
 mod record;
 mod reload;
 mod signal;
 mod supervise;
 
+pub use bind::{Asked, Bind, asked};
 pub use check::{Place, Verdict};
 pub use live::Socket;
 pub use methods::Call;
 pub use reload::Failure;
 pub use signal::Signal;
+
+use own::Own;
 
 /// How to check and reload a proxy.
 #[derive(Clone, Debug)]
@@ -103,6 +108,10 @@ pub struct ReloadStatus {
     pub wanted: u64,
     /// The last request whose files the proxy is known to run; all is done when it equals `wanted`.
     pub done: u64,
+    /// Reloads and starts that were begun.
+    pub begun: u64,
+    /// The number of the files that the proxy took up last; see [`Proxy::exchange`].
+    pub loaded: Option<u64>,
     /// What the last reload, or the end of a supervised proxy, failed with; none after a success.
     pub last_error: Option<String>,
     /// Reloads that succeeded, starts included.
@@ -119,7 +128,9 @@ pub struct Proxy {
     status: Arc<watch::Sender<ReloadStatus>>,
     stop: CancellationToken,
     farewell: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    files: Arc<Mutex<u64>>,
+    start: Arc<Notify>,
+    task: std::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Proxy {
@@ -137,7 +148,10 @@ impl Proxy {
             status: status.clone(),
             stop: stop.child_token(),
             farewell: said,
+            files: Arc::default(),
+            start: Arc::default(),
         };
+        let (files, start) = (Arc::clone(&line.files), Arc::clone(&line.start));
         let stop = line.stop.clone();
         let (dir, limit) = (options.dir.clone(), options.timeout);
         let task = match options.reload.clone() {
@@ -157,36 +171,48 @@ impl Proxy {
                 tokio::spawn(reload::run(supervisor, line))
             }
         };
-        Proxy { options, wanted, status, stop, farewell, task }
+        let task = std::sync::Mutex::new(Some(task));
+        Proxy { options, wanted, status, stop, farewell, files, start, task }
     }
 
-    /// Asks the proxy's own check about the files in `staged`, and whether the addresses they ask for can be bound.
+    /// Asks the proxy's own check about the files in `staged`, and whether the addresses in `new`, which the proxy does
+    /// not listen on yet, can be bound. A check that takes longer than `limit` refuses them.
     ///
     /// # Errors
-    /// The check could not be run, or did not end in time: nothing is known of the files.
-    pub async fn check(&self, staged: &Path) -> anyhow::Result<Verdict> {
+    /// The check could not be run: nothing is known of the files.
+    pub async fn check(&self, staged: &Path, new: Vec<Asked>, limit: Option<Duration>) -> anyhow::Result<Verdict> {
         if let Some(command) = &self.options.check {
-            let verdict = check::run(command, staged, self.options.timeout).await?;
+            let limit = limit.unwrap_or(self.options.timeout).min(self.options.timeout);
+            let verdict = check::run(command, staged, limit).await?;
             if verdict != Verdict::Valid {
                 return Ok(verdict);
             }
         }
-        if !self.options.bind_check {
+        if !self.options.bind_check || new.is_empty() {
             return Ok(Verdict::Valid);
         }
-        let (candidate, live) = (staged.to_owned(), self.options.dir.clone());
-        let places = tokio::task::spawn_blocking(move || bind::taken(&candidate, &live)).await?;
+        let own = Own::of(&self.options, self.status.borrow().running);
+        let places = tokio::task::spawn_blocking(move || bind::refused(&new, |pid| own.is(pid))).await?;
         if places.is_empty() {
             return Ok(Verdict::Valid);
         }
         let text = places.iter().map(|place| place.text.as_str()).collect::<Vec<_>>().join("; ");
-        Ok(Verdict::Invalid { text, places })
+        Ok(Verdict::Invalid { text, places, overdue: false })
+    }
+
+    /// Keeps reloads from beginning while files are exchanged. The number is that of the files that are in place, 0 for
+    /// those that were there before the agent; whoever exchanges them counts it up.
+    pub async fn exchange(&self) -> OwnedMutexGuard<u64> {
+        Arc::clone(&self.files).lock_owned().await
+    }
+
+    /// Starts a supervised proxy that does not run, with the files that are in place. Never blocks.
+    pub fn start(&self) {
+        self.start.notify_one();
     }
 
     /// Makes the proxy take up the files that are in place now, as soon as that may be. Never blocks.
     ///
-    /// What an earlier agent did not get done nobody remembers, so the first complete set of files of a run is
-    /// worth a request even when the disk had it already.
     pub fn request_reload(&self) {
         self.status.send_modify(|status| status.wanted += 1);
         self.wanted.send_modify(|wanted| *wanted += 1);
@@ -198,19 +224,21 @@ impl Proxy {
     }
 
     /// Ends the task, and a supervised proxy with it: `TERM`, and `KILL` after ten seconds.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.end(true).await;
     }
 
     /// Ends the task; a supervised proxy goes on and is adopted by the next agent.
-    pub async fn leave(self) {
+    pub async fn leave(&self) {
         self.end(false).await;
     }
 
-    async fn end(self, stop: bool) {
+    async fn end(&self, stop: bool) {
         self.farewell.send_replace(stop);
         self.stop.cancel();
-        if let Err(error) = self.task.await {
+        let task = self.task.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(task) = task else { return };
+        if let Err(error) = task.await {
             tracing::error!(proxy = self.options.name, %error, "the task that reloads ended by itself");
         }
     }

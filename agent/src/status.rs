@@ -46,8 +46,11 @@ pub struct OutputState {
     /// Changes of services that the running proxy took without a reload; none when it takes none that way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<u64>,
-    /// Whether the proxy runs what was written last.
+    /// Whether what is wanted, accepted, written, loaded and run is the same.
     pub settled: bool,
+    /// What of it differs, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<String>,
     /// What went wrong last, while it does.
     pub error: Option<String>,
 }

@@ -20,6 +20,8 @@ use waypost::proxy::{Proxy, ProxyOptions, Reload};
 use waypost::status::Status;
 
 const DEADLINE: Duration = Duration::from_mins(1);
+/// Services that leave stay no longer than that.
+const LINGER: Duration = Duration::ZERO;
 
 /// Refuses a file in which a server has the weight 13, naming the line as `HAProxy` does; a weight of 14 is refused
 /// without naming a line.
@@ -63,9 +65,14 @@ impl Loop {
         let (wants, wanted) = watch::channel(Wants::new());
         let (catalog, services) = watch::channel::<Option<Services>>(None);
         let decoder = Decoder::new(Layout::new(plugin(&host, "json").await).await.unwrap(), status.clone());
-        let output = Output::new("haproxy", plugin(&host, "haproxy").await, node, status.clone());
+        let output = Output::new("haproxy", Arc::new(plugin(&host, "haproxy").await), node, status.clone());
         let target = target(directory.path());
-        let inputs = Inputs { services, wants: wanted, selection: Selection::new(filter) };
+        let inputs = Inputs {
+            services,
+            ages: watch::channel(discover::Ages::new()).1,
+            wants: wanted,
+            selection: Selection::new(filter),
+        };
         let pace = Pace { min: Duration::from_millis(10), max: Duration::from_millis(50) };
         let reading = Reading { entries: followed, decoder, doubt: None };
         let tasks = vec![
@@ -160,6 +167,7 @@ fn target(root: &Path) -> Target {
         name: "haproxy".to_owned(),
         directory,
         memory: Memory::new(root, "haproxy"),
+        linger: LINGER,
         proxy: Proxy::new(options, CancellationToken::new()),
         live: None,
         leave: Arc::default(),

@@ -24,11 +24,12 @@ use criterion::{
 use serde_json::json;
 use tokio::runtime::Runtime;
 use waypost::catalog::Catalog;
+use waypost::discover::Ages;
 use waypost::layout::{Decoder, Layout};
 use waypost::model::{Entries, Services};
-use waypost::output::Output;
 use waypost::output::files::Composed;
 use waypost::output::write::Directory;
+use waypost::output::{Composer, Output};
 use waypost::plugin::{Host, Limits, Plugin, Source};
 use waypost::status::Status;
 use waypost_plugin_sdk::{sample, settings};
@@ -63,8 +64,8 @@ impl Bench {
     }
 
     fn line(&self) -> Line {
-        let output = Output::new("haproxy", self.haproxy.clone(), node(), self.status.clone());
-        Line { decoder: self.decoder(), catalog: Catalog::default(), output }
+        let output = Output::new("haproxy", Arc::new(self.haproxy.clone()), node(), self.status.clone());
+        Line { decoder: self.decoder(), catalog: Catalog::default(), output, composer: Composer::default() }
     }
 
     fn decoder(&self) -> Decoder {
@@ -89,13 +90,18 @@ struct Line {
     decoder: Decoder,
     catalog: Catalog,
     output: Output,
+    composer: Composer,
 }
 
 impl Line {
     async fn update(&mut self, entries: &Entries) {
         self.decoder.update(entries).await;
         self.catalog.update(0, self.decoder.directories());
-        self.output.update(self.catalog.services()).await;
+        self.output.update(self.catalog.services(), &Ages::new(), 0).await;
+    }
+
+    fn compose(&mut self) -> Composed {
+        self.composer.compose(self.output.base().unwrap(), self.output.accepted())
     }
 }
 
@@ -189,8 +195,8 @@ fn render(c: &mut Criterion) {
         let fleet = Fleet::new(instances, instances / 10);
         let services = bench.services(&fleet);
         let mut line = bench.line();
-        bench.runtime.block_on(line.output.update(&services));
-        check(&line.output.compose(), &fleet);
+        bench.runtime.block_on(line.output.update(&services, &Ages::new(), 0));
+        check(&line.compose(), &fleet);
         bench.without_problems();
 
         let mut group = c.benchmark_group(format!("render {} instances", thousands(instances)));
@@ -202,7 +208,7 @@ fn render(c: &mut Criterion) {
             });
         }
         group.bench_function("waypost", |b| {
-            let render = |line: &mut Line| bench.runtime.block_on(line.output.update(&services));
+            let render = |line: &mut Line| bench.runtime.block_on(line.output.update(&services, &Ages::new(), 0));
             b.iter_batched_ref(|| bench.line(), render, BatchSize::PerIteration);
         });
     }
@@ -216,13 +222,12 @@ fn change<M: Measurement>(c: &mut Criterion<M>, of: &str) {
         let (mut line, mut native) = (bench.line(), native::Line::new(1));
         bench.runtime.block_on(line.update(&fleet.entries));
         native.update(&fleet.entries);
-        let (composed, expected) = (line.output.compose(), native.compose());
+        let (composed, expected) = (line.compose(), native.compose());
         check(&composed, &fleet);
         assert!(composed.files == expected.files, "both write the same");
-        line.output.committed();
         bench.runtime.block_on(line.update(fleet.change(0)));
         native.update(&fleet.entries);
-        let (changed, expected) = (line.output.compose(), native.compose());
+        let (changed, expected) = (line.compose(), native.compose());
         assert!(changed.files == expected.files && changed.files != composed.files, "both change the same");
         bench.without_problems();
 
@@ -244,13 +249,11 @@ fn change<M: Measurement>(c: &mut Criterion<M>, of: &str) {
                     bench.runtime.block_on(line.update(fleet.change(turn)));
                     turn += 1;
                     whole.then(|| {
-                        black_box(line.output.compose());
-                        line.output.committed();
+                        black_box(line.compose());
                     })
                 });
             });
-            line.output.compose();
-            line.output.committed();
+            line.compose();
         }
     }
 }
@@ -268,7 +271,7 @@ fn everything<M: Measurement>(c: &mut Criterion<M>, of: &str) {
     };
     let mut line = bench.line();
     bench.runtime.block_on(line.update(&fleet.entries));
-    let composed = line.output.compose();
+    let composed = line.compose();
     check(&composed, &fleet);
     bench.without_problems();
     drop(line);
@@ -287,7 +290,7 @@ fn everything<M: Measurement>(c: &mut Criterion<M>, of: &str) {
     group.bench_function("waypost", |b| {
         let all = |line: &mut Line| {
             bench.runtime.block_on(line.update(&fleet.entries));
-            write(&line.output.compose())
+            write(&line.compose())
         };
         b.iter_batched_ref(|| bench.line(), all, BatchSize::PerIteration);
     });

@@ -30,7 +30,8 @@ impl Line {
     pub(crate) fn new(threads: usize) -> Self {
         let (node, settings) = (node(&crate::fleet::node()), Settings::default());
         let mut files = Files::new();
-        files.set_frame(waypost_plugin_haproxy::frame(&settings, &node).unwrap().into_iter().map(part).collect());
+        let base: Vec<_> = waypost_plugin_haproxy::frame(&settings, &node).unwrap().into_iter().map(part).collect();
+        files.set_base(&base);
         let (entries, directories, rendered) = (Entries::new(), Directories::new(), Services::new());
         Line { node, settings, entries, directories, catalog: Catalog::default(), rendered, files, threads }
     }
@@ -84,7 +85,7 @@ impl Line {
         let parts =
             shared(self.threads, &changed, |(_, found)| found.as_ref().map_or_else(Vec::new, |s| self.parts(s)));
         for ((name, _), parts) in changed.iter().zip(parts) {
-            self.files.set(name, parts);
+            self.files.set(name, &parts);
         }
     }
 
@@ -133,6 +134,7 @@ pub(crate) fn instance(instance: &model::Instance) -> sdk::Instance {
         readiness: match instance.readiness {
             model::Readiness::Ready => sdk::Readiness::Ready,
             model::Readiness::Draining => sdk::Readiness::Draining,
+            model::Readiness::Gone => sdk::Readiness::Gone,
         },
         weight: instance.weight,
         attributes: pairs(&instance.attributes),
@@ -153,6 +155,7 @@ fn instance_back(instance: sdk::Instance) -> model::Instance {
         readiness: match instance.readiness {
             sdk::Readiness::Ready => model::Readiness::Ready,
             sdk::Readiness::Draining => model::Readiness::Draining,
+            sdk::Readiness::Gone => model::Readiness::Gone,
         },
         weight: instance.weight,
         attributes: instance.attributes.into_iter().collect::<BTreeMap<_, _>>(),

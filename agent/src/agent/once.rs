@@ -76,19 +76,20 @@ async fn output(
 ) -> Result<Rendered> {
     let (settings, name) = (&config.output[index], target::names(config).swap_remove(index));
     let plugin = plugins.outputs[index].clone();
-    let output = Output::new(&name, plugin, Arc::clone(node), status.clone());
+    let output = Output::new(&name, Arc::new(plugin), Arc::clone(node), status.clone());
     let options = ProxyOptions { reload: None, ..proxy_options(config, settings, &name)? };
     let target = Target {
         name: name.clone(),
         directory: target::directory(settings, index)?,
         memory: Memory::new(&config.agent.state_dir, &name),
+        linger: settings.linger.0,
         proxy: Proxy::new(options, CancellationToken::new()),
         live: None,
         leave: Arc::default(),
     };
     let taken = target::selection(settings).update(services, wants).clone();
     let (services, written) = discover::once(output, &taken, target).await;
-    let own = [format!("output {name}"), format!("output {name} claims")];
+    let own = ["service", "base", "claims"].map(|what| format!("output {name} {what}"));
     let problems = status.report().problems.into_iter().filter(|problem| own.contains(&problem.place));
     let held = problems.map(|problem| format!("{}: {}", problem.unit, problem.text)).collect();
     Ok(Rendered { name, directory: settings.directory.clone(), services, held, written })

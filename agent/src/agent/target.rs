@@ -83,5 +83,5 @@ pub(super) fn live(output: &config::Output, plugin: &Plugin, node: &Arc<Node>) -
     let Some(live) = &output.live else { return Ok(None) };
     fits(output, plugin)?;
     let socket = Socket::new(live.socket.clone(), SOCKET_PATIENCE.min(output.timeout.0));
-    Ok(Some(LiveOptions { plugin: plugin.clone(), node: Arc::clone(node), socket, resync: live.resync.0 }))
+    Ok(Some(LiveOptions { renderer: Arc::new(plugin.clone()), node: Arc::clone(node), socket, resync: live.resync.0 }))
 }

@@ -70,7 +70,7 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     let wants = grouping.wants();
     let mut differ = false;
     for (settings, plugin) in config.output.iter().zip(&plugins.outputs) {
-        let output = Output::new(plugin.name(), plugin.clone(), node.clone(), status.clone());
+        let output = Output::new(plugin.name(), Arc::new(plugin.clone()), node.clone(), status.clone());
         let mut selection = agent::selection(settings);
         differ |= show(output, selection.update(&services, &wants), &settings.directory, arguments.diff).await;
     }
@@ -121,7 +121,7 @@ async fn others(config: &Config, prefixes: Vec<String>) -> anyhow::Result<Entrie
 }
 
 async fn show(mut output: Output, services: &Services, directory: &Path, diff: bool) -> bool {
-    output.update(services).await;
+    output.update(services, &discover::Ages::new(), 0).await;
     let mut differ = false;
     for (path, text) in output.compose().files {
         let target = directory.join(&path);

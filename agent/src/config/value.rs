@@ -57,6 +57,20 @@ fn parse_network(text: &str) -> Option<Advertise> {
 #[serde(try_from = "RawPeriod")]
 pub struct Period(pub Duration);
 
+/// How long something stays; `"0s"` for not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RawPeriod")]
+pub struct Linger(pub Duration);
+
+impl TryFrom<RawPeriod> for Linger {
+    type Error = String;
+
+    fn try_from(RawPeriod::Text(text): RawPeriod) -> Result<Self, String> {
+        let wrong = |_| format!("found {text:?}, expected a time like \"10m\", or \"0s\" for none");
+        humantime::parse_duration(&text).map(Linger).map_err(wrong)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a time in quotes, like \"30s\" or \"500ms\"")]
 enum RawPeriod {
@@ -214,6 +228,8 @@ pub(super) struct RawOutput {
     live: Option<Live>,
     #[serde(default)]
     debounce: Debounce,
+    #[serde(default = "ten_minutes")]
+    linger: Linger,
     #[serde(default = "ten_seconds")]
     timeout: Period,
     #[serde(default = "fifth_of_a_second")]
@@ -226,6 +242,10 @@ fn yes() -> bool {
 
 pub(super) fn five_minutes() -> Period {
     Period(Duration::from_mins(5))
+}
+
+fn ten_minutes() -> Linger {
+    Linger(Duration::from_mins(10))
 }
 
 fn ten_seconds() -> Period {
@@ -299,6 +319,7 @@ impl TryFrom<RawOutput> for Output {
             reload: raw.reload,
             live: raw.live,
             debounce: raw.debounce,
+            linger: raw.linger,
             timeout: raw.timeout,
             min_interval: raw.min_interval,
         })

@@ -1,31 +1,55 @@
-//! One output: changes go to the running proxy at once where it takes them, and into the files soon after.
+//! One output: carries out what [`State`] says, and reports what came of it.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
-use super::live::Live;
-use super::target::Target;
-use super::view::{Inputs, View};
-use super::write::write;
+use super::disk::RealDisk;
+use super::state::{Action, End, Job, Pace, State, Talk};
+use super::talk::Speaker;
+use super::target::{Inputs, Target};
+use super::write::{Disk, Outcome, Writer};
 use crate::backoff::{Backoff, sleep_until};
 use crate::model::Services;
-use crate::output::Output;
+use crate::output::{Linger, Memory, Output};
+use crate::proxy::{Bind, ReloadStatus, asked};
 use crate::status::{OutputState, Status};
 
-/// Files that the proxy does not wait for are written again only after this many times what it took the last time.
-const REST: u32 = 4;
-
-/// Quiet time before a storm of changes is rendered, and the longest it may be put off.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// Quiet time.
-    pub min: Duration,
-    /// The longest a change may wait.
-    pub max: Duration,
+/// What the loop of one output works with.
+pub struct Engine<D> {
+    /// Name of the output in log and status.
+    pub name: String,
+    /// Directory of the files, to be shown.
+    pub directory: String,
+    /// What its plugin makes of services.
+    pub output: Output,
+    /// What leads to services that left.
+    pub linger: Linger,
+    /// What an earlier agent served, where that is kept.
+    pub memory: Option<Memory>,
+    /// The files.
+    pub disk: D,
+    /// Who speaks with the running proxy, and how often about everything.
+    pub speaker: Option<(Speaker, Duration)>,
+    /// Asks for a reload; never blocks.
+    pub request_reload: Box<dyn Fn() + Send>,
+    /// How reloading stands.
+    pub reloads: watch::Receiver<ReloadStatus>,
+    /// Addresses that the files bind which are there.
+    pub found: BTreeSet<Bind>,
+    /// When files are written.
+    pub pace: Pace,
+    /// Where all of it is shown.
+    pub status: Status,
 }
 
 /// Keeps one proxy in step with the catalog until `stop` fires.
@@ -33,179 +57,380 @@ pub struct Pace {
 /// # Errors
 /// When an input ends, which only a bug can do.
 pub async fn serve(
-    mut output: Output,
+    output: Output,
     inputs: Inputs,
-    mut target: Target,
+    target: Target,
     pace: Pace,
     status: Status,
     stop: CancellationToken,
 ) -> Result<()> {
-    let place = format!("output {}", target.name);
-    let live = target.live.take().map(|options| Live::new(options, &place, status.clone()));
-    target.memory.recall(&mut output);
-    let mut view = View::new(inputs, live, output.kept(), target.proxy.status());
-    let mut files = Pending::new(pace);
-    let mut writer = Writer::new(output, target, place, status);
-    view.bring().await;
-    loop {
-        let is_due = files.due(&view).is_some_and(|due| due <= Instant::now());
-        if let (true, Some(services)) = (is_due, view.taken.clone()) {
-            files.begin(&services);
-            files.again_at = writer.write(&services, &mut view).await;
-            files.end();
-        }
-        writer.publish(&view);
-        let due = files.due(&view);
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            event = view.next() => view.handle(event?).await,
-            () = sleep_until(due) => {}
-        }
+    let Target { name, directory, memory, linger, proxy, live, leave } = target;
+    let proxy = Arc::new(proxy);
+    // What an earlier agent wrote is served before the registry answers.
+    let found = directory.files();
+    if directory.is_written() {
+        proxy.start();
     }
-    let Target { proxy, leave, .. } = writer.target;
+    let speaker = live.map(|live| {
+        let (renderer, node, name) = (live.renderer, live.node, name.clone());
+        (Speaker { renderer, node, runtime: Arc::new(live.socket), name }, live.resync)
+    });
+    let requested = Arc::clone(&proxy);
+    let engine = Engine {
+        directory: directory.root().display().to_string(),
+        output,
+        linger: Linger::new(linger),
+        memory: Some(memory),
+        disk: RealDisk::new(&name, directory, Arc::clone(&proxy)),
+        speaker,
+        request_reload: Box::new(move || requested.request_reload()),
+        reloads: proxy.status(),
+        found: asked(&found).into_iter().map(|one| one.bind).collect(),
+        pace,
+        status,
+        name,
+    };
+    let outcome = run(engine, inputs, stop).await;
     if leave.load(Ordering::Acquire) {
         proxy.leave().await;
     } else {
         proxy.stop().await;
     }
+    outcome
+}
+
+/// The loop of one output, whatever its disk and its proxy are.
+///
+/// # Errors
+/// When an input ends.
+pub async fn run<D: Disk + 'static>(engine: Engine<D>, inputs: Inputs, stop: CancellationToken) -> Result<()> {
+    let mut serving = Serving::new(engine, inputs);
+    loop {
+        let wake = serving.act().await;
+        serving.publish();
+        let event = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            event = serving.event(wake) => event?,
+        };
+        serving.take(event);
+    }
+    serving.end().await;
     Ok(())
-}
-
-/// The files of one output, and what became of them.
-struct Writer {
-    output: Output,
-    target: Target,
-    place: String,
-    status: Status,
-    state: OutputState,
-    backoff: Backoff,
-    /// The proxy was told of the files that are in place, or will be.
-    begun: bool,
-}
-
-impl Writer {
-    fn new(output: Output, target: Target, place: String, status: Status) -> Self {
-        // What an earlier agent wrote is served before the registry answers, and taken up where it was not.
-        let begun = target.directory.is_written();
-        if begun {
-            target.proxy.request_reload();
-        }
-        let state = OutputState { directory: target.directory.root().display().to_string(), ..OutputState::default() };
-        let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
-        Writer { output, target, place, status, state, backoff, begun }
-    }
-
-    /// Brings the files to these services while the running proxy goes on following; gives the time to try again what
-    /// went wrong.
-    async fn write(&mut self, services: &Services, view: &mut View) -> Option<Instant> {
-        let owed = view.live.as_mut().is_none_or(Live::take_reload);
-        let (output, target) = (&mut self.output, &self.target);
-        let work = Box::pin(async {
-            output.update(services).await;
-            write(output, target).await
-        });
-        match view.follow_while(work).await {
-            Ok(changed) => {
-                self.target.memory.keep(&self.output);
-                self.state.writes += u64::from(changed);
-                self.state.error = None;
-                self.status.resolved(&self.place, "files");
-                let owed = if view.live.is_some() { owed } else { changed };
-                let is_first = !std::mem::replace(&mut self.begun, true);
-                if owed || is_first {
-                    self.target.proxy.request_reload();
-                }
-                view.written(self.output.kept()).await;
-            }
-            Err(error) => {
-                // Files may be in place all the same, and then the next good turn has to tell the proxy.
-                self.begun = false;
-                self.state.error = Some(format!("{error:#}"));
-                self.status.problem(&self.place, "files", format!("the old files stay: {error:#}"));
-            }
-        }
-        if self.state.error.is_some() || self.output.wants_retry() {
-            return Some(Instant::now() + self.backoff.next_delay());
-        }
-        self.backoff.reset();
-        None
-    }
-
-    fn publish(&mut self, view: &View) {
-        let (reload, state) = (view.reloads.borrow().clone(), &mut self.state);
-        state.services = self.output.services();
-        state.reloads = reload.reloads;
-        state.settled = self.begun && reload.done == reload.wanted && state.error.is_none();
-        state.live = view.live.as_ref().map(Live::brought);
-        match reload.last_error {
-            Some(text) => self.status.problem(&self.place, "reload", text),
-            None => self.status.resolved(&self.place, "reload"),
-        }
-        self.status.output(&self.target.name, state.clone());
-    }
 }
 
 /// Renders, checks and writes once, for commands that do not stay: how many services the output takes, and whether files
 /// changed.
-pub async fn once(mut output: Output, services: &Services, mut target: Target) -> (usize, Result<bool>) {
-    target.memory.recall(&mut output);
-    output.update(services).await;
-    let written = write(&mut output, &target).await;
+pub async fn once(mut output: Output, services: &Services, target: Target) -> (usize, Result<bool>) {
+    let Target { name, directory, mut memory, linger, proxy, .. } = target;
+    let (mut linger, now) = (Linger::new(linger), Clock::new().now());
+    memory.recall(&mut output, &mut linger, now);
+    let wanted = linger.update(services, now, |_| false, |_| true).clone();
+    output.update(&wanted, &super::Ages::new(), now).await;
+    let binds = asked(&directory.files()).into_iter().map(|one| one.bind).collect();
+    let proxy = Arc::new(proxy);
+    let mut writer = Writer::new(&name, RealDisk::new(&name, directory, Arc::clone(&proxy)));
+    let written = match output.base().cloned() {
+        None => Err(anyhow::anyhow!("the plugin did not give the parts that are there whatever the services")),
+        Some(base) => {
+            let job = Job { services: output.accepted().clone(), base, good: None, retried: BTreeSet::new(), binds };
+            let outcome = writer.write(job).await;
+            output.refuse(outcome.refusals, now);
+            outcome.written.map(|written| written.number > 0)
+        }
+    };
     if written.is_ok() {
-        target.memory.keep(&output);
+        memory.keep(&output, &linger);
     }
-    target.proxy.stop().await;
+    proxy.stop().await;
     (output.services(), written)
 }
 
-/// When the files are to be written next.
-struct Pending {
-    pace: Pace,
-    /// What the files were last made of.
-    written: Option<Services>,
-    /// When the files were last begun, and what it took.
-    begun_at: Option<Instant>,
-    took: Duration,
-    /// When the first change was noticed that the files do not have.
-    since: Option<Instant>,
-    /// When to try again what went wrong.
-    again_at: Option<Instant>,
+/// The time of day that goes on as the runtime's clock does.
+struct Clock(u64, Instant);
+
+impl Clock {
+    fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock(u64::try_from(now.as_millis()).unwrap_or_default(), Instant::now())
+    }
+
+    /// Milliseconds since the Unix epoch.
+    fn now(&self) -> u64 {
+        self.0 + u64::try_from(self.1.elapsed().as_millis()).unwrap_or_default()
+    }
+
+    fn at(&self, time: u64) -> Instant {
+        self.1 + Duration::from_millis(time.saturating_sub(self.0))
+    }
 }
 
-impl Pending {
-    fn new(pace: Pace) -> Self {
-        Pending { pace, written: None, begun_at: None, took: Duration::ZERO, since: None, again_at: None }
+/// Something that happened.
+enum Event {
+    /// The catalog, the wishes of containers, or the time of services that left.
+    Wanted,
+    Reloads,
+    Talked(Option<BTreeMap<Arc<str>, End>>),
+    Wrote(Box<Outcome>),
+    Time,
+}
+
+struct Serving<D> {
+    output: Output,
+    linger: Linger,
+    memory: Option<Memory>,
+    inputs: Inputs,
+    state: State,
+    /// The writer, while it writes nothing.
+    writer: Option<Box<Writer<D>>>,
+    writing: Option<JoinHandle<(Box<Writer<D>>, Outcome)>>,
+    speaker: Option<Speaker>,
+    talking: Option<(Talk, BoxFuture<'static, Result<BTreeMap<Arc<str>, End>>>)>,
+    request_reload: Box<dyn Fn() + Send>,
+    reloads: watch::Receiver<ReloadStatus>,
+    status: Status,
+    place: String,
+    name: String,
+    shown: OutputState,
+    clock: Clock,
+    /// Pauses between tries of what the plugin crashed on, and of what was refused and may pass.
+    again: Backoff,
+    retry: Backoff,
+}
+
+impl<D: Disk + 'static> Serving<D> {
+    fn new(engine: Engine<D>, inputs: Inputs) -> Self {
+        let Engine { name, mut output, mut linger, mut memory, disk, speaker, reloads, found, status, .. } = engine;
+        let clock = Clock::new();
+        memory.iter_mut().for_each(|memory| memory.recall(&mut output, &mut linger, clock.now()));
+        let (speaker, resync) = speaker.unzip();
+        let mut serving = Serving {
+            output,
+            linger,
+            memory,
+            inputs,
+            state: State::new(engine.pace, resync, found),
+            writer: Some(Box::new(Writer::new(&name, disk))),
+            writing: None,
+            speaker,
+            talking: None,
+            request_reload: engine.request_reload,
+            reloads,
+            status,
+            place: format!("output {name}"),
+            name,
+            shown: OutputState { directory: engine.directory, ..OutputState::default() },
+            clock,
+            again: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
+            retry: Backoff::new(Duration::from_millis(500), Duration::from_mins(2)),
+        };
+        serving.want();
+        serving
     }
 
-    fn begin(&mut self, services: &Services) {
-        self.written = Some(services.clone());
-        self.begun_at = Some(Instant::now());
-        self.since = None;
-        self.again_at = None;
-    }
-
-    fn end(&mut self) {
-        self.took = self.begun_at.map_or(Duration::ZERO, |begun| begun.elapsed());
-    }
-
-    /// Leading edge: the first change of a quiet system goes through at once, a storm is merged. Files that the proxy
-    /// does not wait for follow when it is quiet.
-    fn due(&mut self, view: &View) -> Option<Instant> {
-        let taken = view.taken.as_ref()?;
-        let owed = view.live.as_ref().is_some_and(Live::owes_reload);
-        let changed = self.written.as_ref().is_none_or(|written| !written.ptr_eq(taken) && written != taken);
-        let changed = (changed || owed).then(|| {
-            let Pace { min, max } = self.pace;
-            let Some(last) = self.begun_at else { return Instant::now() };
-            let since = *self.since.get_or_insert_with(|| view.changed_at.max(last));
-            let quiet = (view.changed_at + min).min(since + max);
-            match () {
-                () if view.live.is_some() && !owed => quiet.max(last + self.took * REST),
-                () if since >= last + min => since,
-                () => quiet,
+    /// Carries out what is to be done now; gives the time at which there may be more.
+    async fn act(&mut self) -> Option<Instant> {
+        loop {
+            let (actions, wake) = self.state.next(Instant::now());
+            let is_immediate = actions.iter().any(|action| matches!(action, Action::Accept | Action::TryAgain));
+            for action in actions {
+                self.state.begin(&action, Instant::now());
+                self.carry_out(action).await;
             }
-        });
-        changed.into_iter().chain(self.again_at).min()
+            if !is_immediate {
+                let linger = self.linger.due().map(|due| self.clock.at(due));
+                return wake.into_iter().chain(linger).min();
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Accept => {
+                let ages = self.inputs.ages.borrow_and_update().clone();
+                self.output.update(&self.state.wanted, &ages, self.clock.now()).await;
+                self.accepted();
+            }
+            Action::TryAgain => {
+                self.state.retries(self.output.may_pass());
+                self.output.try_again(self.clock.now());
+            }
+            Action::Talk(talk) => {
+                let Some(speaker) = self.speaker.clone() else { return };
+                let changes = talk.changes.clone();
+                self.talking = Some((talk, Box::pin(async move { speaker.talk(&changes).await })));
+            }
+            Action::Write(job) => {
+                let Some(mut writer) = self.writer.take() else { return };
+                self.writing = Some(tokio::spawn(async move {
+                    let outcome = writer.write(job).await;
+                    (writer, outcome)
+                }));
+            }
+            Action::Reload => (self.request_reload)(),
+        }
+    }
+
+    /// Tells the state what may be served now.
+    fn accepted(&mut self) {
+        let now = Instant::now();
+        let again = if self.output.wants_retry() {
+            Some(now + self.again.next_delay())
+        } else {
+            self.again.reset();
+            None
+        };
+        self.state.accept(self.output.accepted(), self.output.base(), self.output.behind(), again, now);
+    }
+
+    /// Waits for whatever comes first; may be dropped at any time.
+    async fn event(&mut self, wake: Option<Instant>) -> Result<Event> {
+        let talking = async {
+            match &mut self.talking {
+                Some((_, talking)) => talking.await,
+                None => std::future::pending().await,
+            }
+        };
+        let writing = async {
+            match &mut self.writing {
+                Some(writing) => writing.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            changed = self.inputs.services.changed() => changed.context("the catalog ended").map(|()| Event::Wanted),
+            changed = self.inputs.wants.changed() => {
+                changed.context("the wishes of containers ended").map(|()| Event::Wanted)
+            }
+            Ok(()) = self.reloads.changed() => Ok(Event::Reloads),
+            talked = talking => {
+                let error = talked.as_ref().err().map(|error| format!("changes wait for a reload: {error:#}"));
+                match error.filter(|_| self.state.loaded.is_some()) {
+                    Some(text) => self.status.problem(&self.place, "control socket", text),
+                    None => self.status.resolved(&self.place, "control socket"),
+                }
+                Ok(Event::Talked(talked.ok()))
+            }
+            wrote = writing => {
+                let (writer, outcome) = wrote.context("writing files panicked")?;
+                self.writer = Some(writer);
+                Ok(Event::Wrote(Box::new(outcome)))
+            }
+            () = sleep_until(wake) => Ok(Event::Time),
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Wanted => self.want(),
+            Event::Reloads => {
+                let status = self.reloads.borrow_and_update().clone();
+                self.state.reloading(&status, Instant::now());
+            }
+            Event::Talked(ended) => self.talked(ended),
+            Event::Wrote(outcome) => {
+                self.writing = None;
+                self.wrote(*outcome);
+            }
+            Event::Time => {
+                if self.linger.due().is_some_and(|due| due <= self.clock.now()) {
+                    self.want();
+                }
+            }
+        }
+    }
+
+    /// Takes in what is wanted now.
+    fn want(&mut self) {
+        let services = self.inputs.services.borrow_and_update().clone();
+        let wants = self.inputs.wants.borrow_and_update().clone();
+        let Some(services) = services else { return };
+        let taken = self.inputs.selection.update(&services, &wants).clone();
+        let accepted = self.output.accepted();
+        let (is_offered, was_served) =
+            (|name: &str| services.contains_key(name), |name: &str| accepted.contains_key(name));
+        let wanted = self.linger.update(&taken, self.clock.now(), is_offered, was_served).clone();
+        self.state.want(&wanted);
+    }
+
+    fn talked(&mut self, ended: Option<BTreeMap<Arc<str>, End>>) {
+        let Some((talk, _)) = self.talking.take() else { return };
+        for (name, change) in &talk.changes {
+            let is_change = change.before != change.after;
+            match ended.as_ref().and_then(|ended| ended.get(name)) {
+                Some(End::Settled { .. }) if is_change => {
+                    info!(service = &**name, "{}: the proxy has taken the change up without a reload", self.place);
+                    *self.shown.live.get_or_insert_default() += 1;
+                }
+                Some(End::Reload) => {
+                    info!(service = &**name, "{}: this change takes a reload", self.place);
+                }
+                _ => {}
+            }
+        }
+        self.state.talked(&talk, ended, Instant::now());
+    }
+
+    fn wrote(&mut self, outcome: Outcome) {
+        let Outcome { written, refusals, left_out, conflicts } = outcome;
+        let now = Instant::now();
+        self.output.refuse(refusals, self.clock.now());
+        let may_pass = written.is_err() || !left_out.is_empty() || !self.output.may_pass().is_empty();
+        let again = if may_pass {
+            Some(now + self.retry.next_delay())
+        } else {
+            self.retry.reset();
+            None
+        };
+        let waits = |(key, why): (String, String)| (key, format!("it is left out, what is served there waits: {why}"));
+        self.status.replace(&format!("{} base", self.place), left_out.into_iter().map(waits).collect());
+        let loses = |(name, conflict): (String, crate::output::files::Conflict)| {
+            let holder = if conflict.holder.is_empty() { "the configuration itself" } else { &conflict.holder };
+            (name, format!("it goes without {} in {}, which {holder} has", conflict.key, conflict.path))
+        };
+        self.status.replace(&format!("{} claims", self.place), conflicts.into_iter().map(loses).collect());
+        match &written {
+            Ok(written) => {
+                let before = self.state.written.as_ref().map_or(0, |before| before.number);
+                self.shown.writes += u64::from(written.number != before);
+                self.output.written(&written.services);
+                self.status.resolved(&self.place, "files");
+                self.memory.iter_mut().for_each(|memory| memory.keep(&self.output, &self.linger));
+            }
+            Err(error) => self.status.problem(&self.place, "files", format!("the old files stay: {error:#}")),
+        }
+        self.state.wrote(written.map_err(|error| format!("{error:#}")), again, now);
+        self.accepted();
+    }
+
+    fn publish(&mut self) {
+        let reloads = self.reloads.borrow().clone();
+        let state = &mut self.shown;
+        state.services = self.output.services();
+        state.reloads = reloads.reloads;
+        state.differences = self.state.differences(Instant::now());
+        state.settled = state.differences.is_empty();
+        if self.speaker.is_some() {
+            state.live.get_or_insert_default();
+        }
+        match reloads.last_error {
+            Some(text) => self.status.problem(&self.place, "reload", text),
+            None => self.status.resolved(&self.place, "reload"),
+        }
+        self.status.output(&self.name, state.clone());
+    }
+
+    /// Waits for files that are being put into place.
+    async fn end(self) {
+        if let Some(writing) = self.writing {
+            let abort = writing.abort_handle();
+            if tokio::time::timeout(END, writing).await.is_err() {
+                abort.abort();
+            }
+        }
     }
 }
+
+/// How long files may take that are being written when the agent ends.
+const END: Duration = Duration::from_secs(2);

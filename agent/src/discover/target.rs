@@ -1,12 +1,31 @@
-//! Where one output's files go, and who reads them.
+//! Where one output's files go, who reads them, and what the loop reads.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use super::live::LiveOptions;
-use crate::output::Memory;
+use tokio::sync::watch;
+
+use crate::model::Services;
 use crate::output::write::Directory;
-use crate::proxy::Proxy;
+use crate::output::{Memory, Selection, Wants};
+use crate::plugin::Renderer;
+use crate::proxy::{Proxy, Socket};
+
+/// What [`serve`](super::serve()) reads.
+pub struct Inputs {
+    /// All services, once they are known.
+    pub services: watch::Receiver<Option<Services>>,
+    /// Since when they are in the registry, as its revision.
+    pub ages: watch::Receiver<Ages>,
+    /// What containers of this host want within reach.
+    pub wants: watch::Receiver<Wants>,
+    /// Which services are for this output.
+    pub selection: Selection,
+}
+
+/// The revision of the registry that made each service, where that is known.
+pub type Ages = imbl::OrdMap<Arc<str>, u64>;
 
 /// Where [`serve`](super::serve()) puts what it renders.
 pub struct Target {
@@ -14,12 +33,26 @@ pub struct Target {
     pub name: String,
     /// Directory of the files.
     pub directory: Directory,
-    /// What the files have of services that they do not follow.
+    /// What an earlier agent served.
     pub memory: Memory,
+    /// How long what leads to a service outlives its last instance.
+    pub linger: Duration,
     /// The process that reads them.
     pub proxy: Proxy,
     /// How the running process takes changes without a reload.
     pub live: Option<LiveOptions>,
     /// Whether a supervised proxy goes on without the agent.
     pub leave: Arc<AtomicBool>,
+}
+
+/// What live updates need of the outside.
+pub struct LiveOptions {
+    /// An output that exports `live`.
+    pub renderer: Arc<dyn Renderer>,
+    /// This host.
+    pub node: Arc<crate::model::Node>,
+    /// The proxy's control socket.
+    pub socket: Socket,
+    /// How often the proxy is asked about all services though nothing changed.
+    pub resync: Duration,
 }

@@ -1,137 +1,288 @@
-//! Brings the files to what is rendered: stage, check, hold back who is to blame, put into place, reload.
+//! Brings the files to what is accepted: compose, check, leave out who is to blame, put into place.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
+use async_trait::async_trait;
+use imbl::ordmap::DiffItem;
+use tokio::time::Instant;
 use tracing::info;
 
-use super::target::Target;
-use crate::output::Output;
-use crate::output::write::Staged;
-use crate::proxy::{Place, Verdict};
+use super::state::{Job, Written};
+use crate::model::Part;
+use crate::output::files::Conflict;
+use crate::output::{Accepted, Composer, Refusal, Served};
+use crate::proxy::{Asked, Place, Verdict, asked};
 
 /// Most checks of one turn. Finding one bad service among 1,000 takes 11; what is not found by then waits.
 const CHECKS_LIMIT: usize = 64;
+/// Longest search for who is to blame; what is not found by then waits.
+const SEARCH_LIMIT: Duration = Duration::from_mins(1);
+/// Least time that a check of a search may take.
+const CHECK_LEAST: Duration = Duration::from_secs(2);
 
-/// What a candidate turned out to be.
-enum Candidate {
+/// What a set of files turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Candidate {
     /// The disk has exactly this.
     Unchanged,
-    Valid(Staged),
+    /// The proxy would take it.
+    Valid,
+    /// The proxy would refuse it.
     Invalid(Verdict),
+    /// Files that cannot be side by side, and why.
+    Clash(Vec<String>, String),
 }
 
-/// Writes what is rendered, without the services that the check refuses; true when files changed.
-pub(super) async fn write(output: &mut Output, target: &Target) -> Result<bool> {
-    if !output.is_framed() {
-        bail!("the plugin did not give the parts that are there whatever the services");
+/// Where files are checked and put into place.
+#[async_trait]
+pub trait Disk: Send {
+    /// Checks a complete set of files; `new` are lines that ask for addresses the proxy does not listen on. A check that
+    /// takes longer than `limit` refuses them.
+    async fn check(
+        &mut self,
+        files: &BTreeMap<String, Arc<str>>,
+        new: Vec<Asked>,
+        limit: Option<Duration>,
+    ) -> Result<Candidate>;
+
+    /// Puts the files that were checked last into place, unless the disk has them; gives their number.
+    async fn commit(&mut self) -> Result<u64>;
+}
+
+/// The files of one output.
+pub(super) struct Writer<D> {
+    name: String,
+    disk: D,
+    composer: Composer,
+    /// How long a check took that the files passed.
+    took: Duration,
+}
+
+/// What became of a set of files.
+pub(super) struct Outcome {
+    /// What is in place now, or why nothing could be put there.
+    pub written: Result<Arc<Written>>,
+    /// Services that are not in it as they were to be.
+    pub refusals: BTreeMap<Arc<str>, Refusal>,
+    /// Parts of the base that are not in it, and why.
+    pub left_out: BTreeMap<String, String>,
+    /// Services that lose a part to another one.
+    pub conflicts: BTreeMap<String, Conflict>,
+}
+
+/// One set of files on its way to the disk.
+struct Turn {
+    job: Job,
+    /// What is tried.
+    services: Accepted,
+    base: Vec<Part>,
+    refusals: BTreeMap<Arc<str>, Refusal>,
+    left_out: BTreeMap<String, String>,
+    checks: usize,
+    began: Instant,
+}
+
+impl<D: Disk> Writer<D> {
+    /// A writer that knows of no files yet.
+    pub(super) fn new(name: &str, disk: D) -> Self {
+        let took = Duration::from_millis(100);
+        Writer { name: name.to_owned(), disk, composer: Composer::default(), took }
     }
-    for _ in 0..CHECKS_LIMIT {
-        let refused = match candidate(output, target).await? {
-            Candidate::Invalid(Verdict::Invalid { text, places }) => {
-                if let Some(at) = places.iter().find(|at| output.is_common(&at.path, at.line)) {
-                    output.hold_all();
-                    bail!("refused is what no one service wrote: {} ({} line {})", at.text, at.path, at.line);
+
+    /// Writes what a job says, without what is refused.
+    pub(super) async fn write(&mut self, job: Job) -> Outcome {
+        let (services, base) = (job.services.clone(), job.base.to_vec());
+        let (refusals, left_out) = (BTreeMap::new(), BTreeMap::new());
+        let mut turn = Turn { job, services, base, refusals, left_out, checks: 0, began: Instant::now() };
+        let written = self.settle(&mut turn).await;
+        if turn.checks > 1 {
+            let (services, checks) = (turn.refusals.len(), turn.checks);
+            info!(output = self.name, services, checks, "the check refused some services; the others are written");
+        }
+        let conflicts = self.composer.files().conflicts();
+        Outcome { written, refusals: turn.refusals, left_out: turn.left_out, conflicts }
+    }
+
+    async fn settle(&mut self, turn: &mut Turn) -> Result<Arc<Written>> {
+        while turn.checks < CHECKS_LIMIT {
+            let (text, places) = match self.candidate(turn, None).await? {
+                Candidate::Invalid(Verdict::Invalid { text, places, .. }) => (text, places),
+                Candidate::Clash(paths, text) => {
+                    let at = self.yielding(turn, &paths).map(|path| Place {
+                        path,
+                        line: 1,
+                        text: text.clone(),
+                        may_pass: true,
+                    });
+                    (text, at.into_iter().collect())
                 }
-                let held = places.iter().filter(|at| output.hold(&at.path, at.line, &at.text, at.may_pass)).count();
-                if held > 0 {
-                    continue;
-                }
-                text
+                _ => return self.commit(turn).await,
+            };
+            if !self.blame(turn, &places) {
+                self.search(turn, &text, &places).await?;
+                return self.commit(turn).await;
             }
-            ready => return put(ready, output, target).await,
+        }
+        bail!("after {CHECKS_LIMIT} checks, each with one more service left out, the files are still refused")
+    }
+
+    /// Of files that cannot be side by side, the one that gives way: not the base's, rather one that a service changed
+    /// than one that was good before, and the last by the name of its service.
+    fn yielding(&self, turn: &Turn, paths: &[String]) -> Option<String> {
+        let good = turn.job.good.as_ref().map(|good| &good.services);
+        let rank = |path: &&String| {
+            let name = self.composer.files().service_at(path, 1).filter(|_| !self.composer.files().is_common(path, 1));
+            let is_new = name.is_some_and(|name| good.and_then(|good| good.get(name)) != turn.services.get(name));
+            (name.is_some(), is_new, name.map(str::to_owned))
         };
-        search(output, target, refused.trim()).await?;
-        let found = candidate(output, target).await?;
-        return put(found, output, target).await;
+        paths.iter().max_by_key(rank).cloned()
     }
-    output.hold_all();
-    bail!("after {CHECKS_LIMIT} checks, each with one more service held back, the files are still refused")
+
+    /// Takes out what the check found fault with; false when it names nobody.
+    fn blame(&self, turn: &mut Turn, places: &[Place]) -> bool {
+        let mut found = false;
+        for at in places {
+            let reason = || format!("{} ({} line {})", at.text, at.path, at.line);
+            if let Some(part) = self.composer.files().base_part_at(&at.path, at.line).filter(|_| at.may_pass) {
+                turn.base.retain(|other| (&other.path, &other.key) != (&part.path, &part.key));
+                found |= turn.left_out.insert(part.key, reason()).is_none();
+                continue;
+            }
+            let name = self
+                .composer
+                .files()
+                .service_at(&at.path, at.line)
+                .filter(|_| !self.composer.files().is_common(&at.path, at.line));
+            if let Some(name) = name.map(Arc::<str>::from) {
+                found |= turn.refuse(&name, reason(), at.may_pass);
+            }
+        }
+        found
+    }
+
+    /// Finds by halves who is to blame when the check names nobody, and takes them out.
+    ///
+    /// # Errors
+    /// When what no service wrote is refused by itself.
+    async fn search(&mut self, turn: &mut Turn, reason: &str, places: &[Place]) -> Result<()> {
+        let all = turn.services.clone();
+        let good = turn.job.good.as_ref().map(|good| good.services.clone()).unwrap_or_default();
+        // Those that were refused before are the likeliest.
+        if !turn.job.retried.is_empty() {
+            let before = turn.refusals.clone();
+            turn.job.retried.clone().iter().for_each(|name| _ = turn.refuse(name, reason.trim().to_owned(), true));
+            if self.passes(turn).await? {
+                return Ok(());
+            }
+            turn.refusals = before;
+        }
+        turn.services = good.clone();
+        if !self.passes(turn).await? {
+            turn.services = Accepted::new();
+            if !self.passes(turn).await? {
+                bail!("{}", self.fault(places, reason));
+            }
+        }
+        let mut groups = halves(&differing(&turn.services, &all));
+        while let Some(group) = groups.pop() {
+            let before = turn.services.clone();
+            for name in &group {
+                set(&mut turn.services, name, all.get(name));
+            }
+            if self.passes(turn).await? {
+                continue;
+            }
+            turn.services = before;
+            let is_over = turn.checks >= CHECKS_LIMIT || turn.began.elapsed() > SEARCH_LIMIT;
+            if group.len() == 1 || is_over {
+                let waits = if is_over { "one of several is to blame, and all wait: " } else { "" };
+                let name_all = group.iter().chain(groups.iter().flatten().filter(|_| is_over));
+                for name in name_all {
+                    let (version, instead) = (turn.job.services.get(name).cloned(), turn.services.get(name).cloned());
+                    let reason = format!("{waits}{}", reason.trim());
+                    turn.refusals.insert(Arc::clone(name), Refusal { version, instead, reason, may_pass: true });
+                }
+                if is_over {
+                    break;
+                }
+            } else {
+                groups.extend(halves(&group));
+            }
+        }
+        if self.passes(turn).await? { Ok(()) } else { bail!("{}", self.fault(places, reason)) }
+    }
+
+    /// Says what is refused that no service wrote: the line, when the check named one.
+    fn fault(&self, places: &[Place], reason: &str) -> String {
+        let line = |at: &Place| {
+            let part = self.composer.files().base_part_at(&at.path, at.line)?;
+            Some(format!(
+                "{} line {}, {:?}, which no service wrote, is refused: {}",
+                at.path, at.line, part.text, at.text
+            ))
+        };
+        let named = places.iter().find_map(line);
+        named.unwrap_or_else(|| format!("the files are refused, and no service is to blame: {}", reason.trim()))
+    }
+
+    async fn passes(&mut self, turn: &mut Turn) -> Result<bool> {
+        let limit = (4 * self.took).max(CHECK_LEAST);
+        Ok(matches!(self.candidate(turn, Some(limit)).await?, Candidate::Valid | Candidate::Unchanged))
+    }
+
+    async fn candidate(&mut self, turn: &mut Turn, limit: Option<Duration>) -> Result<Candidate> {
+        let files = self.composer.compose(&turn.base, &turn.services).files;
+        let mut new = asked(&files);
+        new.retain(|one| !one.bind.is_among(&turn.job.binds));
+        turn.checks += 1;
+        let began = Instant::now();
+        let candidate = self.disk.check(&files, new, limit).await?;
+        if candidate == Candidate::Valid {
+            self.took = began.elapsed();
+        }
+        Ok(candidate)
+    }
+
+    async fn commit(&mut self, turn: &Turn) -> Result<Arc<Written>> {
+        let number = self.disk.commit().await?;
+        let files = self.composer.compose(&turn.base, &turn.services).files;
+        let binds = asked(&files).into_iter().map(|one| one.bind).collect();
+        let left_out: BTreeSet<String> = turn.left_out.keys().cloned().collect();
+        let (services, base) = (turn.services.clone(), Arc::clone(&turn.job.base));
+        Ok(Arc::new(Written { number, services, base, left_out, binds }))
+    }
 }
 
-async fn candidate(output: &mut Output, target: &Target) -> Result<Candidate> {
-    let (files, directory) = (output.compose().files, target.directory.clone());
-    let staged = match tokio::task::spawn_blocking(move || directory.stage(&files)).await? {
-        Ok(Some(staged)) => staged,
-        Ok(None) => return Ok(Candidate::Unchanged),
-        Err(error) => {
-            let Some(path) = output.yielding(error.culprits()).map(str::to_owned) else { return Err(error.into()) };
-            let text = format!("{:#}", anyhow::Error::from(error));
-            // What is in its way may go without any change of the file that is to be there.
-            let at = Place { path, line: 1, text: text.clone(), may_pass: true };
-            return Ok(Candidate::Invalid(Verdict::Invalid { text, places: vec![at] }));
+impl Turn {
+    /// Puts a service back to what is good, or takes it out when it is that already; false when there is nothing to take.
+    fn refuse(&mut self, name: &Arc<str>, reason: String, may_pass: bool) -> bool {
+        let Some(tried) = self.services.get(name).cloned() else { return false };
+        let good = self.job.good.as_ref().and_then(|good| good.services.get(name).cloned());
+        let instead = good.filter(|good| *good != tried);
+        set(&mut self.services, name, instead.as_ref());
+        let version = self.job.services.get(name).cloned();
+        self.refusals.insert(Arc::clone(name), Refusal { version, instead, reason, may_pass });
+        true
+    }
+}
+
+fn set(services: &mut Accepted, name: &Arc<str>, served: Option<&Arc<Served>>) {
+    match served {
+        Some(served) => _ = services.insert(Arc::clone(name), Arc::clone(served)),
+        None => _ = services.remove(name),
+    }
+}
+
+fn differing(one: &Accepted, other: &Accepted) -> Vec<Arc<str>> {
+    let name = |change: DiffItem<'_, '_, Arc<str>, _>| match change {
+        DiffItem::Add(name, _) | DiffItem::Update { new: (name, _), .. } | DiffItem::Remove(name, _) => {
+            Arc::clone(name)
         }
     };
-    Ok(match target.proxy.check(staged.dir()).await? {
-        Verdict::Valid => Candidate::Valid(staged),
-        invalid @ Verdict::Invalid { .. } => Candidate::Invalid(invalid),
-    })
-}
-
-async fn put(candidate: Candidate, output: &mut Output, target: &Target) -> Result<bool> {
-    match candidate {
-        Candidate::Unchanged => {
-            output.committed();
-            Ok(false)
-        }
-        Candidate::Valid(staged) => {
-            let changed = tokio::task::spawn_blocking(move || staged.commit()).await??;
-            output.committed();
-            info!(output = target.name, files = ?changed, "written");
-            Ok(true)
-        }
-        Candidate::Invalid(_) => {
-            output.hold_all();
-            bail!("the check refuses them and blames no service")
-        }
-    }
-}
-
-/// Finds the services to blame when the check names none, by halves, and holds them back.
-///
-/// # Errors
-/// When even the last good state is refused, so that no service is to blame, or nothing can be checked.
-async fn search(output: &mut Output, target: &Target, reason: &str) -> Result<()> {
-    let all = output.changed();
-    output.hold_all();
-    let good = match candidate(output, target).await? {
-        Candidate::Unchanged => target.proxy.check(target.directory.root()).await?,
-        Candidate::Valid(_) => Verdict::Valid,
-        Candidate::Invalid(verdict) => verdict,
-    };
-    if let Verdict::Invalid { places, .. } = good {
-        // The world changed under an unchanged file: a name that no longer resolves, a certificate that is gone.
-        let common = places.iter().any(|at| output.is_common(&at.path, at.line));
-        let expelled = places.iter().filter(|at| !common && output.expel(&at.path, at.line, &at.text)).count();
-        if expelled == 0 {
-            bail!("the check refuses even what was good before: {reason}");
-        }
-        return Ok(());
-    }
-    let mut checks = 1;
-    let mut groups = halves(&all);
-    while let Some(group) = groups.pop() {
-        if checks == CHECKS_LIMIT {
-            bail!("after {checks} checks the services to blame are not all found; the rest waits: {reason}");
-        }
-        checks += 1;
-        output.admit(&group);
-        let Candidate::Invalid(verdict) = candidate(output, target).await? else { continue };
-        output.withhold(&group);
-        if let [name] = &group[..] {
-            let Verdict::Invalid { text, .. } = verdict else { continue };
-            output.blame(name, text.trim());
-        } else {
-            groups.extend(halves(&group));
-        }
-    }
-    info!(
-        output = target.name,
-        services = all.len(),
-        checks,
-        "the check named nobody; who is to blame was searched for"
-    );
-    Ok(())
+    one.diff(other).map(name).collect()
 }
 
 fn halves(group: &[Arc<str>]) -> Vec<Vec<Arc<str>>> {

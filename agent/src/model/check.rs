@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Entry, Instance, Part, Readiness};
+use super::{Claim, Entry, Instance, Part, Readiness};
 
 /// Longest service name and instance id, in bytes; a DNS name has at most 253.
 const NAME_LIMIT: usize = 253;
@@ -14,6 +14,8 @@ const ATTRIBUTES_LIMIT: usize = 256;
 const KEY_LIMIT: usize = 1024;
 /// Longest segment of a key or path, in bytes; file systems take no longer name.
 const SEGMENT_LIMIT: usize = 255;
+/// Most claims of one service.
+const CLAIMS_LIMIT: usize = 16 << 10;
 /// Longest registry value, in bytes; etcd takes requests of 1.5 MiB.
 const VALUE_LIMIT: usize = 512 << 10;
 
@@ -101,6 +103,22 @@ pub fn check_instance(instance: &Instance) -> Result<(), CheckError> {
         }
         if let Some(bad) = value.chars().find(|c| c.is_control()) {
             return refuse(format!("attribute {name} contains {bad:?}; control characters are not allowed"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks what an output's plugin says that a service asks for.
+///
+/// # Errors
+/// Says what was found and what is allowed.
+pub fn check_claims(claims: &[Claim]) -> Result<(), CheckError> {
+    if claims.len() > CLAIMS_LIMIT {
+        return refuse(format!("it has {} claims, at most {CLAIMS_LIMIT} are allowed", claims.len()));
+    }
+    for claim in claims {
+        if claim.is_empty() || claim.len() > KEY_LIMIT + NAME_LIMIT || claim.chars().any(char::is_control) {
+            return refuse(format!("the claim {} is no line of at most {} bytes", show(claim), KEY_LIMIT + NAME_LIMIT));
         }
     }
     Ok(())

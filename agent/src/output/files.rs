@@ -1,10 +1,9 @@
-//! Parts to files: order, claims, and which service wrote which line.
+//! Parts to files: order, sharing, and which service wrote which line.
 //!
-//! A *slot* is a place in a file: a path and a key. Services that give a slot the same text share it; when
-//! texts differ the slot is *contested*, and services are taken in the order of their names: one that finds
-//! a slot taken with another text is held back with all its parts, which may free other slots for later
-//! names. The frame comes before every service. Only contested slots are looked at for this, so replacing
-//! the parts of one service costs what its parts cost, however many services there are.
+//! A *slot* is a place in a file: a path and a key. Services that give a slot the same text share it. When texts
+//! differ, the one that was there first stands, the base's before all others, and the services that give another
+//! one lose that part alone. Plugins claim what only one service can have, so this is for those that do not.
+//! Replacing the parts of one service costs what its parts cost, however many services there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,19 +14,19 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
-use slot::{Slot, joined};
+use slot::{Slot, Standing, joined};
 
-/// Stands for the frame among the names of services: no service has it, and it comes first.
-const FRAME: &str = "";
+/// Stands for the base among the names of services: no service has it, and it comes first.
+const BASE: &str = "";
 
-/// Why a service is held back.
+/// A part that a service loses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// File of the slot.
     pub path: String,
     /// Key of the slot.
     pub key: String,
-    /// The service that has the slot, the first by name when several share it; empty for the frame.
+    /// The service that has the slot, the first by name when several share it; empty for the base.
     pub holder: String,
 }
 
@@ -62,10 +61,6 @@ pub struct Files {
     services: BTreeMap<Arc<str>, Vec<At>>,
     /// Slots with more than one text.
     contested: BTreeSet<At>,
-    /// Services held back as of the last composition.
-    held: BTreeMap<Arc<str>, Conflict>,
-    /// A contested slot changed since `held` was found.
-    claims_changed: bool,
     /// Paths with a changed slot since the last composition.
     touched: BTreeSet<Arc<str>>,
     pages: BTreeMap<Arc<str>, Page>,
@@ -78,12 +73,12 @@ impl Files {
     }
 
     /// Replaces the parts that are there whatever the services.
-    pub fn set_frame(&mut self, parts: Vec<Part>) {
-        self.set(FRAME, parts);
+    pub fn set_base(&mut self, parts: &[Part]) {
+        self.set(BASE, parts);
     }
 
     /// Replaces the parts of a service; without parts it leaves. Texts that it gives for one slot are joined.
-    pub fn set(&mut self, service: &str, parts: Vec<Part>) {
+    pub fn set(&mut self, service: &str, parts: &[Part]) {
         let name = self.services.get_key_value(service).map_or_else(|| Arc::from(service), |(name, _)| name.clone());
         let old = self.services.remove(service).unwrap_or_default();
         let mut new = joined(parts);
@@ -106,6 +101,22 @@ impl Files {
         }
     }
 
+    /// The path and the key of the base's part that a line (1-based) stands in; none for a line of a service.
+    pub fn base_part_at(&self, path: &str, line: usize) -> Option<Part> {
+        let page = self.pages.get(path)?;
+        self.writer(path, line).filter(|(name, _)| *name == BASE)?;
+        let mut first = 1;
+        for (key, slot) in self.slots.get(path)? {
+            let standing = slot.standing()?;
+            if (first..first + standing.lines).contains(&line) {
+                let text = page.text.lines().nth(line - 1).unwrap_or_default().trim().to_owned();
+                return Some(Part { path: path.to_owned(), key: key.to_string(), text });
+            }
+            first += standing.lines;
+        }
+        None
+    }
+
     /// The parts a service gives now.
     pub fn parts(&self, service: &str) -> Vec<Part> {
         let given = self.services.get(service).into_iter().flatten();
@@ -117,23 +128,25 @@ impl Files {
             .collect()
     }
 
-    /// The services that are held back, and by whom.
+    /// The services that lose a part, and to whom; the first part of each.
     pub fn conflicts(&self) -> BTreeMap<String, Conflict> {
-        let fresh = self.claims_changed.then(|| self.settle());
-        let held = fresh.as_ref().unwrap_or(&self.held);
-        held.iter().map(|(name, conflict)| (name.to_string(), conflict.clone())).collect()
+        let mut conflicts = BTreeMap::new();
+        for (path, key) in &self.contested {
+            let Some(slot) = self.slots.get(path).and_then(|slots| slots.get(key)) else { continue };
+            let Some(Standing { owner: holder, .. }) = slot.standing() else { continue };
+            for name in slot.losers() {
+                conflicts.entry(name.to_string()).or_insert_with(|| Conflict {
+                    path: path.to_string(),
+                    key: key.to_string(),
+                    holder: holder.to_string(),
+                });
+            }
+        }
+        conflicts
     }
 
     /// The files as they are to be now; work follows the files that changed.
     pub fn compose(&mut self) -> Composed {
-        if std::mem::take(&mut self.claims_changed) {
-            let held = self.settle();
-            let turned = self.held.keys().filter(|name| !held.contains_key(*name));
-            let turned: Vec<_> = turned.chain(held.keys().filter(|name| !self.held.contains_key(*name))).collect();
-            let paths = turned.into_iter().filter_map(|name| self.services.get(name)).flatten();
-            self.touched.extend(paths.map(|(path, _)| path.clone()));
-            self.held = held;
-        }
         let mut changed = BTreeSet::new();
         for path in std::mem::take(&mut self.touched) {
             let page = self.page(&path);
@@ -150,14 +163,14 @@ impl Files {
     }
 
     /// The service that wrote a line (1-based) of a file as it was last composed: the first by name of those
-    /// that share the part, and none for the frame's lines and for lines that are not there.
+    /// that share the part, and none for the base's lines and for lines that are not there.
     pub fn service_at(&self, path: &str, line: usize) -> Option<&str> {
-        self.writer(path, line).map(|(name, _)| name).filter(|name| *name != FRAME)
+        self.writer(path, line).map(|(name, _)| name).filter(|name| *name != BASE)
     }
 
-    /// Whether a line stands in the frame or in a part that several services share: no one service is to blame for it.
+    /// Whether a line stands in the base or in a part that several services share: no one service is to blame for it.
     pub fn is_common(&self, path: &str, line: usize) -> bool {
-        self.writer(path, line).is_some_and(|(name, shared)| shared || name == FRAME)
+        self.writer(path, line).is_some_and(|(name, shared)| shared || name == BASE)
     }
 
     fn writer(&self, path: &str, line: usize) -> Option<(&str, bool)> {
@@ -183,11 +196,7 @@ impl Files {
         if slot.text_of(name).map(|text| &**text) == text {
             return text.is_some();
         }
-        let contested_before = slot.is_contested();
-        slot.remove(name);
-        if let Some(text) = text {
-            slot.insert(name, text);
-        }
+        slot.set(name, text, **name == *BASE);
         let contested = slot.is_contested();
         if slot.is_empty() {
             slots.remove(key);
@@ -195,52 +204,20 @@ impl Files {
                 self.slots.remove(path);
             }
         }
-        if contested || contested_before {
-            self.claims_changed = true;
-            let place = (path.clone(), key.clone());
-            if contested {
-                self.contested.insert(place)
-            } else {
-                self.contested.remove(&place)
-            };
+        let place = (path.clone(), key.clone());
+        if contested {
+            self.contested.insert(place);
+        } else {
+            self.contested.remove(&place);
         }
         self.touched.insert(path.clone());
         text.is_some()
     }
 
-    /// Takes the claimants of contested slots in the order of their names; gives those that are held back.
-    fn settle(&self) -> BTreeMap<Arc<str>, Conflict> {
-        let mut claims: BTreeMap<&Arc<str>, Vec<(usize, &Arc<str>)>> = BTreeMap::new();
-        let contested: Vec<_> = self.contested.iter().collect();
-        for (index, (path, key)) in contested.iter().enumerate() {
-            for (name, text) in self.slots[path][key].claims() {
-                claims.entry(name).or_default().push((index, text));
-            }
-        }
-        let mut taken: BTreeMap<usize, (&Arc<str>, &Arc<str>)> = BTreeMap::new();
-        let mut held = BTreeMap::new();
-        for (name, wanted) in claims {
-            let lost = wanted.iter().find(|(index, text)| taken.get(index).is_some_and(|(_, has)| has != text));
-            if let Some((index, _)) = lost {
-                let (path, key) = contested[*index];
-                let holder = taken[index].0.to_string();
-                held.insert(name.clone(), Conflict { path: path.to_string(), key: key.to_string(), holder });
-            } else {
-                for (index, text) in wanted {
-                    taken.entry(index).or_insert((name, text));
-                }
-            }
-        }
-        held
-    }
-
     /// Joins what stands in a file; none when nothing does.
     fn page(&self, path: &str) -> Option<Page> {
         let slots = self.slots.get(path)?;
-        let standing: Vec<_> = slots.values().filter_map(|slot| slot.standing(&self.held)).collect();
-        if standing.is_empty() {
-            return None;
-        }
+        let standing: Vec<_> = slots.values().filter_map(Slot::standing).collect();
         let mut text = String::with_capacity(standing.iter().map(|part| part.text.len()).sum());
         let mut lines: Vec<(usize, Arc<str>, bool)> = Vec::with_capacity(standing.len());
         let mut length = 0;

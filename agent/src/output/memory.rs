@@ -1,4 +1,5 @@
-//! What the files have of services that they do not follow, on disk, so that the next agent leaves it there as well.
+//! What an output serves, on disk, so that the next agent goes on from there: which services, who has which claim, and
+//! what stays as it was because its new form is refused.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,101 +8,111 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{Output, sound};
-use crate::model::{Part, Service};
+use super::claims::Held;
+use super::linger::{Linger, gone};
+use super::{Accepted, Output, Served};
+use crate::model::{Claim, Service};
 
-/// A service that the files do not follow, as they have it.
+/// A service that was served: what leads to it, and since when it is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Stale {
+struct Known {
     service: Arc<Service>,
-    parts: Vec<Part>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    departed: Option<u64>,
 }
 
-/// Those services by name.
-type Stales = BTreeMap<Arc<str>, Stale>;
+/// What the file has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    #[serde(default)]
+    services: BTreeMap<Arc<str>, Known>,
+    #[serde(default)]
+    claims: BTreeMap<Claim, Held>,
+    /// Services that stay as they were, with their parts.
+    #[serde(default)]
+    stale: BTreeMap<Arc<str>, Arc<Served>>,
+}
 
-/// A file of one output in the state directory; there is none while the files follow every service.
+/// A file of one output in the state directory.
 #[derive(Debug)]
 pub struct Memory {
     path: PathBuf,
-    /// What the file has.
-    written: Stales,
+    record: Record,
+    /// What `record.services` follows.
+    seen: Accepted,
+    /// The file has the record.
+    is_kept: bool,
 }
 
 impl Memory {
     /// The memory of the output `name`.
     pub fn new(state_dir: &Path, name: &str) -> Self {
-        Memory { path: state_dir.join(format!("held-{}.json", name.replace('/', "-"))), written: Stales::new() }
+        let path = state_dir.join(format!("served-{}.json", name.replace('/', "-")));
+        Memory { path, record: Record::default(), seen: Accepted::new(), is_kept: true }
     }
 
-    /// Gives the output what an earlier agent wrote down; without it, services to blame are left out at first.
-    pub fn recall(&mut self, output: &mut Output) {
-        match self.read() {
-            Ok(stales) => self.written = stales,
-            Err(error) => {
-                warn!(path = %self.path.display(), error = %format_args!("{error:#}"), "what services were before the restart cannot be read");
+    /// Gives the output what an earlier agent served; without it, the age of entries decides who has what.
+    pub fn recall(&mut self, output: &mut Output, linger: &mut Linger, now: u64) {
+        let record = self.read().unwrap_or_else(|error| {
+            warn!(path = %self.path.display(), error = %format_args!("{error:#}"), "what was served before the restart cannot be read");
+            Record::default()
+        });
+        for known in record.services.values() {
+            linger.restore(&known.service, known.departed, now);
+        }
+        output.restore(record.claims, record.stale);
+        self.is_kept = false;
+    }
+
+    /// Writes down what is served now.
+    pub fn keep(&mut self, output: &Output, linger: &Linger) {
+        let accepted = output.accepted();
+        for change in self.seen.diff(accepted) {
+            match change {
+                DiffItem::Add(name, served) | DiffItem::Update { new: (name, served), .. } => {
+                    let known = Known { service: gone(&served.service), departed: linger.departed(name) };
+                    if self.record.services.get(name) != Some(&known) {
+                        self.record.services.insert(Arc::clone(name), known);
+                        self.is_kept = false;
+                    }
+                }
+                DiffItem::Remove(name, _) => self.is_kept &= self.record.services.remove(name).is_none(),
             }
         }
-        output.take_up(&self.written);
-    }
-
-    /// Writes down what the files have now of services that they do not follow.
-    pub fn keep(&mut self, output: &Output) {
-        let stales = output.stales();
-        if stales == self.written {
+        self.seen = accepted.clone();
+        let (claims, stale) = (output.claims(), output.stale());
+        if (&claims, &stale) != (&self.record.claims, &self.record.stale) {
+            (self.record.claims, self.record.stale) = (claims, stale);
+            self.is_kept = false;
+        }
+        if self.is_kept {
             return;
         }
-        match self.write(&stales) {
-            Ok(()) => self.written = stales,
+        match self.write() {
+            Ok(()) => self.is_kept = true,
             Err(error) => {
-                warn!(path = %self.path.display(), %error, "what services were cannot be saved; a restart would leave them out");
+                warn!(path = %self.path.display(), %error, "what is served cannot be saved; a restart would forget who has what");
             }
         }
     }
 
-    fn read(&self) -> anyhow::Result<Stales> {
+    fn read(&self) -> anyhow::Result<Record> {
         let text = match fs::read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stales::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::default()),
             text => text?,
         };
         serde_json::from_slice(&text).context("it is not as an agent writes it; it will be written anew")
     }
 
-    fn write(&self, stales: &Stales) -> io::Result<()> {
-        if stales.is_empty() {
-            return fs::remove_file(&self.path);
-        }
+    fn write(&self) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(self.path.parent().unwrap_or(Path::new(".")))?;
-        file.write_all(&serde_json::to_vec(stales)?)?;
+        file.write_all(&serde_json::to_vec(&self.record)?)?;
         file.as_file().sync_all()?;
         file.persist(&self.path)?;
         Ok(())
-    }
-}
-
-impl Output {
-    /// Services that the files do not follow, and have in an older form.
-    fn stales(&self) -> Stales {
-        let names = self.held.iter().chain(&self.refused).chain(&self.retry).chain(self.waiting.keys());
-        let stale = |name: &Arc<str>| {
-            let service = Arc::clone(self.standing.get(name)?);
-            let parts = Some(self.files.parts(name)).filter(|parts| !parts.is_empty())?;
-            Some((Arc::clone(name), Stale { service, parts }))
-        };
-        names.filter_map(stale).collect()
-    }
-
-    /// Begins with what the files have of these services; the next turn renders them.
-    fn take_up(&mut self, stales: &Stales) {
-        for (name, Stale { service, parts }) in stales {
-            if let Ok(parts) = sound(parts.clone()) {
-                self.files.set(name, parts);
-                self.standing.insert(Arc::clone(name), Arc::clone(service));
-                self.retry.insert(Arc::clone(name));
-            }
-        }
     }
 }

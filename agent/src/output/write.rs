@@ -101,6 +101,15 @@ impl Directory {
         !self.listed().is_empty()
     }
 
+    /// The files that an agent wrote here before, where they are text.
+    pub fn files(&self) -> BTreeMap<String, Arc<str>> {
+        let read = |path: String| {
+            let text = fs::read_to_string(self.root.join(&path)).ok()?;
+            Some((path, Arc::from(text)))
+        };
+        self.listed().into_iter().filter_map(read).collect()
+    }
+
     /// Where the files are.
     pub fn root(&self) -> &Path {
         &self.root

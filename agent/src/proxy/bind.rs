@@ -1,60 +1,67 @@
-//! Addresses that a candidate would bind and the files in place do not: can they be bound?
+//! Addresses that files bind, and whether those that a proxy does not have yet can be bound.
 //!
-//! `HAProxy` pauses every front end for two seconds while it tries to bind an address that is taken, and its own check
+//! `HAProxy` pauses every frontend for two seconds while it tries to bind an address that is taken, and its own check
 //! does not see that; so one container that wants a taken port could stop all traffic again and again. nginx tries for two
 //! and a half and then goes on with its old files, whose routes no other service can change any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::sync::Arc;
 
 use tokio::net::TcpSocket;
 
 use super::check::Place;
+use super::listener;
 
-/// An address that a line asks for.
+/// An address that a proxy listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Bind {
-    address: SocketAddr,
-    udp: bool,
+pub struct Bind {
+    pub(super) address: SocketAddr,
+    pub(super) udp: bool,
 }
 
-/// The lines of a candidate that ask for an address which this host cannot give; must run within a tokio runtime.
-pub(super) fn taken(staged: &Path, live: &Path) -> Vec<Place> {
-    let mut places = Vec::new();
-    for path in files(staged, Path::new("")) {
-        let text = std::fs::read(staged.join(&path)).unwrap_or_default();
-        let old = std::fs::read(live.join(&path)).unwrap_or_default();
-        let old: BTreeSet<_> = binds(&String::from_utf8_lossy(&old)).into_iter().map(|(_, bind)| bind).collect();
-        for (line, bind) in binds(&String::from_utf8_lossy(&text)) {
-            // The proxy that runs may have the same port under a wider or a narrower address.
-            let ours = old.iter().any(|old| {
-                let (one, other) = (old.address.ip(), bind.address.ip());
-                let overlap = one == other || one.is_unspecified() || other.is_unspecified();
-                (old.address.port(), old.udp) == (bind.address.port(), bind.udp) && overlap
-            });
-            if let Some(reason) = Some(bind).filter(|_| !ours).and_then(refusal) {
-                let text = format!("cannot bind {}: {reason}", bind.address);
-                places.push(Place { path: path.clone(), line, text, may_pass: true });
-            }
-        }
+impl Bind {
+    /// Whether one of these is the same port under a wider or a narrower address.
+    pub fn is_among(&self, binds: &BTreeSet<Bind>) -> bool {
+        binds.iter().any(|other| other.overlaps(self))
     }
-    places
+
+    pub(super) fn overlaps(&self, other: &Bind) -> bool {
+        let (one, two) = (self.address.ip(), other.address.ip());
+        (self.address.port(), self.udp) == (other.address.port(), other.udp)
+            && (one == two || one.is_unspecified() || two.is_unspecified())
+    }
 }
 
-fn files(root: &Path, below: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(root.join(below)).into_iter().flatten().flatten() {
-        let path = below.join(entry.file_name());
-        let hidden = entry.file_name().to_string_lossy().starts_with('.');
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() && !hidden => found.extend(files(root, &path)),
-            Ok(kind) if kind.is_file() && !hidden => found.extend(path.to_str().map(str::to_owned)),
-            _ => {}
-        }
-    }
-    found
+/// A line that asks for an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// File below the output's directory.
+    pub path: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// The address.
+    pub bind: Bind,
+}
+
+/// Every line of these files that asks for an address.
+pub fn asked(files: &BTreeMap<String, Arc<str>>) -> Vec<Asked> {
+    let of = |(path, text): (&String, &Arc<str>)| -> Vec<Asked> {
+        binds(text).into_iter().map(|(line, bind)| Asked { path: path.clone(), line, bind }).collect()
+    };
+    files.iter().flat_map(of).collect()
+}
+
+/// The lines that ask for an address which this host cannot give; who has it may be `ours`, which is no obstacle. Must
+/// run within a tokio runtime.
+pub(super) fn refused(asked: &[Asked], ours: impl Fn(u32) -> bool) -> Vec<Place> {
+    let place = |one: &Asked| {
+        let why = refusal(one.bind, &ours)?;
+        let text = format!("cannot bind {}: {why}", one.bind.address);
+        Some(Place { path: one.path.clone(), line: one.line, text, may_pass: true })
+    };
+    asked.iter().filter_map(place).collect()
 }
 
 /// Line (1-based) and address of every `bind ADDRESS:PORT[,…]` of `HAProxy`, and of every `listen ADDRESS:PORT [udp] …;` of nginx's
@@ -91,11 +98,20 @@ fn address(text: &str) -> Option<SocketAddr> {
 }
 
 /// Why an address cannot be bound; what depends on who asks (privileged ports) is left to the proxy.
-fn refusal(Bind { address, udp }: Bind) -> Option<&'static str> {
+fn refusal(bind: Bind, ours: impl Fn(u32) -> bool) -> Option<String> {
+    let Bind { address, udp } = bind;
     let error = if udp { std::net::UdpSocket::bind(address).err()? } else { tcp_error(address)? };
     match error.kind() {
-        ErrorKind::AddrInUse => Some("another process has it"),
-        ErrorKind::AddrNotAvailable => Some("this host has no such address"),
+        ErrorKind::AddrInUse => match listener::of(bind) {
+            listeners if !listeners.is_empty() && listeners.iter().all(|one| ours(one.pid)) => None,
+            listeners => {
+                let other = listeners.into_iter().find(|one| !ours(one.pid));
+                Some(other.map_or("another process has it".to_owned(), |one| {
+                    format!("{} (pid {}) has it", one.name, one.pid)
+                }))
+            }
+        },
+        ErrorKind::AddrNotAvailable => Some("this host has no such address".to_owned()),
         _ => None,
     }
 }
@@ -130,37 +146,38 @@ mod tests {
         assert_eq!(found("listen 10.0.0.1:80\n    mode tcp\n"), [""; 0], "a section of HAProxy's with such a name");
     }
 
+    fn files(text: &str) -> BTreeMap<String, Arc<str>> {
+        [("x.cfg".to_owned(), Arc::from(text))].into()
+    }
+
+    fn found(text: &str, ours: bool) -> Vec<(usize, String)> {
+        refused(&asked(&files(text)), |_| ours).into_iter().map(|place| (place.line, place.text)).collect()
+    }
+
     #[test]
     fn datagrams_have_ports_of_their_own() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let busy = socket.local_addr().unwrap();
-        let (staged, live) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let write = |dir: &tempfile::TempDir, options: &str| {
-            std::fs::write(dir.path().join("stream.conf"), format!("listen {busy}{options};\n")).unwrap();
-        };
-        write(&staged, " udp reuseport");
-        write(&live, "");
-        let found: Vec<_> = taken(staged.path(), live.path()).into_iter().map(|place| place.text).collect();
-        assert_eq!(found, [format!("cannot bind {busy}: another process has it")]);
-        write(&live, " udp");
-        assert_eq!(taken(staged.path(), live.path()), []);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let _guard = runtime.enter();
+        let all = found(&format!("listen {busy} udp reuseport;\n"), false);
+        assert!(matches!(&all[..], [(1, text)] if text.starts_with(&format!("cannot bind {busy}: "))), "{all:?}");
+        let one = asked(&files(&format!("listen {busy} udp;\n")))[0].bind;
+        assert!(!Bind { udp: false, ..one }.is_among(&[one].into()) && one.is_among(&[one].into()));
+        let every = Bind { address: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), busy.port()), udp: true };
+        assert!(one.is_among(&[every].into()) && every.is_among(&[one].into()));
     }
 
     #[tokio::test]
-    async fn only_new_addresses_that_are_taken_count() {
-        let taken_by_us = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let busy = taken_by_us.local_addr().unwrap();
-        let (staged, live) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    async fn addresses_that_somebody_else_has_are_refused_and_he_is_named() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let busy = taken.local_addr().unwrap();
         let text = format!("listen a\n bind {busy}\n bind 203.0.113.7:1\n");
-        std::fs::write(staged.path().join("x.cfg"), &text).unwrap();
-        let found: Vec<_> =
-            taken(staged.path(), live.path()).into_iter().map(|place| (place.line, place.text)).collect();
-        let expected = [
-            (2, format!("cannot bind {busy}: another process has it")),
-            (3, "cannot bind 203.0.113.7:1: this host has no such address".to_owned()),
-        ];
-        assert_eq!(found, expected);
-        std::fs::write(live.path().join("x.cfg"), &text).unwrap();
-        assert_eq!(taken(staged.path(), live.path()), []);
+        let all = found(&text, false);
+        assert_eq!(all[1], (3, "cannot bind 203.0.113.7:1: this host has no such address".to_owned()));
+        let own = format!("(pid {}) has it", std::process::id());
+        assert!(all[0].0 == 2 && all[0].1.ends_with(&own), "{all:?}");
+        // The proxy itself is no obstacle to what it is to do.
+        assert_eq!(found(&text, true).len(), 1);
     }
 }

@@ -4,9 +4,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
-use super::command::{self, Outcome};
+use super::command::{self, Outcome, Overdue};
 
 /// What a check said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Verdict {
         text: String,
         /// The lines it finds fault with, in its order; empty when it names none.
         places: Vec<Place>,
+        /// The check did not end in its time.
+        overdue: bool,
     },
 }
 
@@ -37,7 +39,15 @@ pub struct Place {
 
 /// Runs the check with `{dir}` being `staged`.
 pub(super) async fn run(check: &[String], staged: &Path, limit: Duration) -> anyhow::Result<Verdict> {
-    let outcome = command::run(check, staged, limit).await.context("the proxy's check could not be run")?;
+    let outcome = match command::run(check, staged, limit).await {
+        Ok(outcome) => outcome,
+        // It waits for something that a line of the files names, such as a name server that does not answer.
+        Err(error) if error.is::<Overdue>() => {
+            let text = format!("the proxy's check took too long: {error}");
+            return Ok(Verdict::Invalid { text, places: Vec::new(), overdue: true });
+        }
+        Err(error) => return Err(error.context("the proxy's check could not be run")),
+    };
     // Signals of a fault of its own can come from what it read; any other came from outside and says nothing.
     if let Some(signal) = outcome.status.signal()
         && !matches!(signal, 4 | 6 | 7 | 8 | 11)
@@ -61,7 +71,7 @@ fn judge(outcome: &Outcome, staged: &Path) -> Verdict {
     if text.is_empty() {
         text = format!("it ended with {} and said nothing", outcome.status);
     }
-    Verdict::Invalid { text, places }
+    Verdict::Invalid { text, places, overdue: false }
 }
 
 /// The stage as it was handed over, and as a program that resolves links would name it; each ends in `/`.

@@ -109,11 +109,19 @@ pub(super) async fn run(command: &[String], dir: &Path, limit: Duration) -> anyh
         tokio::time::timeout(limit, both).await
     };
     let Ok(status) = status else {
-        bail!("{:?} did not end within {limit:?} and was killed", command.join(" "));
+        return Err(Overdue { command: command.join(" "), limit }.into());
     };
     group.0 = None;
     let status = status.with_context(|| format!("cannot wait for {:?}", command[0]))?;
     Ok(Outcome { status, stdout: stdout.text(), stderr: stderr.text() })
+}
+
+/// A command that took too long.
+#[derive(Debug, thiserror::Error)]
+#[error("{command:?} did not end within {limit:?} and was killed")]
+pub(super) struct Overdue {
+    command: String,
+    limit: Duration,
 }
 
 /// The first bytes of a stream.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -56,6 +56,10 @@ pub(super) trait Reloader: Send + 'static {
     /// Comes back when a proxy of ours ended; never when there is none. May be dropped at any time.
     async fn ended(&mut self) -> Ended {
         std::future::pending().await
+    }
+    /// Whether it starts the proxy when it does not run.
+    fn starts(&self) -> bool {
+        false
     }
     /// The proxy of ours.
     fn running(&self) -> Option<u32> {
@@ -156,6 +160,10 @@ pub(super) struct Line {
     pub(super) stop: CancellationToken,
     /// Whether the end of the task is to be that of a proxy of ours as well.
     pub(super) farewell: watch::Receiver<bool>,
+    /// The number of the files that are in place; locked while they are exchanged, and while a proxy takes them up.
+    pub(super) files: Arc<Mutex<u64>>,
+    /// A proxy of ours that does not run is to be started.
+    pub(super) start: Arc<Notify>,
 }
 
 /// Reloads when it is asked to, until it is stopped.
@@ -175,9 +183,10 @@ pub(super) async fn run(mut reloader: impl Reloader, mut line: Line) {
                 tokio::select! {
                     biased;
                     () = line.stop.cancelled() => break,
-                    result = reloader.reload() => line.settle(&mut turns, result),
+                    (number, result) = line.take_up(&mut reloader) => line.settle(&mut turns, number, result),
                 }
             }
+            () = line.start.notified() => turns.down |= reloader.starts() && reloader.running().is_none(),
             changed = line.wanted.changed() => if changed.is_err() { break },
         }
     }
@@ -191,11 +200,19 @@ impl Line {
         self.status.send_if_modified(|status| std::mem::replace(&mut status.running, running) != running);
     }
 
-    fn settle(&self, turns: &mut Turns, result: Result<(), Failure>) {
+    /// No file is exchanged meanwhile; gives the number of those that were there.
+    async fn take_up(&self, reloader: &mut impl Reloader) -> (u64, Result<(), Failure>) {
+        let number = self.files.lock().await;
+        self.status.send_modify(|status| status.begun += 1);
+        (*number, reloader.reload().await)
+    }
+
+    fn settle(&self, turns: &mut Turns, number: u64, result: Result<(), Failure>) {
         match result {
             Ok(()) => {
                 turns.succeeded();
                 self.status.send_modify(|status| {
+                    status.loaded = Some(number);
                     status.done = turns.done;
                     status.reloads += 1;
                     status.last_error = None;

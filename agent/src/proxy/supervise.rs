@@ -263,6 +263,10 @@ impl Reloader for Supervisor {
         self.adopt().await;
     }
 
+    fn starts(&self) -> bool {
+        true
+    }
+
     async fn reload(&mut self) -> Result<(), Failure> {
         self.bind()?;
         let adopted = std::mem::take(&mut self.adopted);

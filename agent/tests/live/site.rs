@@ -21,6 +21,8 @@ use waypost::status::{OutputState, Status};
 
 /// Longest that a test waits for anything.
 const DEADLINE: Duration = Duration::from_mins(1);
+/// Services that leave stay no longer than that.
+const LINGER: Duration = Duration::ZERO;
 
 /// What a test offers of one instance, by service and id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,10 +80,15 @@ impl Site {
         let (wants, wanted) = watch::channel(Wants::new());
         let (catalog, services) = watch::channel(None);
         let decoder = Decoder::new(Layout::new(json).await.unwrap(), status.clone());
-        let output = Output::new("haproxy", haproxy.clone(), node.clone(), status.clone());
+        let output = Output::new("haproxy", Arc::new(haproxy.clone()), node.clone(), status.clone());
         let socket = Socket::new(dir.path().join(socket), Duration::from_secs(2));
-        let live = LiveOptions { plugin: haproxy, node, socket, resync };
-        let inputs = Inputs { services, wants: wanted, selection: Selection::new(Filter::default()) };
+        let live = LiveOptions { renderer: Arc::new(haproxy), node, socket, resync };
+        let inputs = Inputs {
+            services,
+            ages: watch::channel(discover::Ages::new()).1,
+            wants: wanted,
+            selection: Selection::new(Filter::default()),
+        };
         let pace = Pace { min: Duration::from_millis(50), max: Duration::from_millis(500) };
         let target = target(dir.path(), live);
         let tasks = vec![
@@ -204,6 +211,7 @@ fn target(root: &Path, live: LiveOptions) -> Target {
         name: "haproxy".to_owned(),
         directory: Directory::open(root.join("out")).unwrap(),
         memory: Memory::new(root, "haproxy"),
+        linger: LINGER,
         proxy: Proxy::new(options, CancellationToken::new()),
         live: Some(live),
         leave: Arc::default(),

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Conflict;
 use crate::model::Part;
 
 /// What stands in a file for a slot.
@@ -63,6 +62,13 @@ impl Owners {
         matches!(self, Owners::Many(many) if many.len() > 1)
     }
 
+    fn first(&self) -> Option<&Arc<str>> {
+        match self {
+            Owners::One(one) => Some(one),
+            Owners::Many(many) => many.first(),
+        }
+    }
+
     fn iter(&self) -> Box<dyn Iterator<Item = &Arc<str>> + '_> {
         match self {
             Owners::One(one) => Box::new(std::iter::once(one)),
@@ -84,44 +90,47 @@ impl Slot {
         self.0.iter().find(|claim| claim.owners.contains(name)).map(|claim| &claim.text)
     }
 
-    pub(super) fn insert(&mut self, name: &Arc<str>, text: &str) {
-        if let Some(claim) = self.0.iter_mut().find(|claim| *claim.text == *text) {
-            return claim.owners.add(name);
+    /// Replaces what an owner gives. A text keeps its turn while it has an owner, also when its only owner changes it.
+    pub(super) fn set(&mut self, name: &Arc<str>, text: Option<&str>, goes_first: bool) {
+        let own = self.0.iter().position(|claim| claim.owners.contains(name));
+        let turn = own.filter(|index| self.0[*index].owners.remove(name));
+        if let Some(index) = turn {
+            self.0.remove(index);
         }
-        let lines = text.bytes().filter(|byte| *byte == b'\n').count();
-        self.0.push(Claim { text: text.into(), lines, owners: Owners::One(name.clone()) });
-    }
-
-    pub(super) fn remove(&mut self, name: &str) {
-        if let Some(index) = self.0.iter().position(|claim| claim.owners.contains(name))
-            && self.0[index].owners.remove(name)
-        {
-            self.0.swap_remove(index);
+        let Some(text) = text else { return };
+        let end = if goes_first { 0 } else { turn.unwrap_or(self.0.len()) };
+        let Some(index) = self.0.iter().position(|claim| *claim.text == *text) else {
+            let lines = text.bytes().filter(|byte| *byte == b'\n').count();
+            return self.0.insert(end, Claim { text: text.into(), lines, owners: Owners::One(name.clone()) });
+        };
+        self.0[index].owners.add(name);
+        if end < index {
+            let claim = self.0.remove(index);
+            self.0.insert(end, claim);
         }
     }
 
-    /// Everyone who gives a text, and which.
-    pub(super) fn claims(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
-        self.0.iter().flat_map(|claim| claim.owners.iter().map(move |name| (name, &claim.text)))
+    /// Everyone whose text does not stand.
+    pub(super) fn losers(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.iter().skip(1).flat_map(|claim| claim.owners.iter())
     }
 
-    /// The text of those who are not held back, and the first of them by name.
-    pub(super) fn standing(&self, held: &BTreeMap<Arc<str>, Conflict>) -> Option<Standing<'_>> {
-        self.0.iter().find_map(|claim| {
-            let owner = claim.owners.iter().find(|name| !held.contains_key(*name))?;
-            Some(Standing { text: &claim.text, lines: claim.lines, owner, shared: claim.owners.are_many() })
-        })
+    /// The text that was there first, and the first by name of those who give it.
+    pub(super) fn standing(&self) -> Option<Standing<'_>> {
+        let Claim { text, lines, owners } = self.0.first()?;
+        Some(Standing { text, lines: *lines, owner: owners.first()?, shared: owners.are_many() })
     }
 }
 
 /// One text for each path and key, its last line ended.
-pub(super) fn joined(parts: Vec<Part>) -> BTreeMap<(String, String), String> {
+pub(super) fn joined(parts: &[Part]) -> BTreeMap<(String, String), String> {
     let mut texts: BTreeMap<(String, String), String> = BTreeMap::new();
-    for Part { path, key, mut text } in parts {
+    for Part { path, key, text } in parts {
+        let mut text = text.clone();
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
-        let joined = texts.entry((path, key)).or_default();
+        let joined = texts.entry((path.clone(), key.clone())).or_default();
         if *joined != text {
             joined.push_str(&text);
         }

@@ -9,24 +9,52 @@ fn part(path: &str, key: &str, text: &str) -> Part {
     Part { path: path.to_owned(), key: key.to_owned(), text: text.to_owned() }
 }
 
-/// A slot, the text that has it and everyone who gave that text, in order.
+/// A slot, and the texts that were given for it in their order, each with everyone who gives it.
+type Given = BTreeMap<(String, String), Vec<(String, BTreeSet<String>)>>;
+/// A slot, the text that stands and everyone who gave that text, in order.
 type Taken = BTreeMap<(String, String), (String, Vec<String>)>;
 
-/// What `Files` promises, written down as it reads: everything at once, in the order of names.
-fn reference(services: &BTreeMap<String, Vec<Part>>) -> (Taken, BTreeMap<String, Conflict>) {
-    let mut taken = Taken::new();
-    let mut conflicts = BTreeMap::new();
-    for (name, parts) in services {
-        let parts = joined(parts.clone());
-        let lost = parts.iter().find(|(slot, text)| taken.get(*slot).is_some_and(|(has, _)| has != *text));
-        if let Some(((path, key), _)) = lost {
-            let holder = taken[&(path.clone(), key.clone())].1[0].clone();
-            conflicts.insert(name.clone(), Conflict { path: path.clone(), key: key.clone(), holder });
+/// What `Files` promises, written down as it reads: one service after the other, each slot by itself.
+fn give(given: &mut Given, name: &str, parts: &[Part]) {
+    let texts = joined(parts);
+    let slots: BTreeSet<_> = given.keys().cloned().chain(texts.keys().cloned()).collect();
+    for slot in slots {
+        let all = given.entry(slot.clone()).or_default();
+        let text = texts.get(&slot);
+        let old = all.iter().position(|(_, names)| names.contains(name));
+        if old.is_some_and(|index| Some(&all[index].0) == text) {
             continue;
         }
-        for (slot, text) in parts {
-            taken.entry(slot).or_insert_with(|| (text, Vec::new())).1.push(name.clone());
+        let alone = old.filter(|index| all[*index].1.len() == 1);
+        if let Some(index) = old {
+            all[index].1.remove(name);
         }
+        all.retain(|(_, names)| !names.is_empty());
+        let Some(text) = text else { continue };
+        let turn = if name.is_empty() { 0 } else { alone.unwrap_or(all.len()) };
+        match all.iter().position(|(other, _)| other == text) {
+            Some(index) => {
+                let mut entry = all.remove(index);
+                entry.1.insert(name.to_owned());
+                all.insert(index.min(turn), entry);
+            }
+            None => all.insert(turn, (text.clone(), [name.to_owned()].into())),
+        }
+    }
+    given.retain(|_, all| !all.is_empty());
+}
+
+fn reference(given: &Given) -> (Taken, BTreeMap<String, Conflict>) {
+    let mut taken = Taken::new();
+    let mut conflicts = BTreeMap::new();
+    for ((path, key), all) in given {
+        let holder = all[0].1.first().unwrap().clone();
+        for name in all[1..].iter().flat_map(|(_, names)| names) {
+            let conflict = Conflict { path: path.clone(), key: key.clone(), holder: holder.clone() };
+            conflicts.entry(name.clone()).or_insert(conflict);
+        }
+        let names = all[0].1.iter().cloned().collect();
+        taken.insert((path.clone(), key.clone()), (all[0].0.clone(), names));
     }
     (taken, conflicts)
 }
@@ -42,7 +70,7 @@ fn texts(taken: &Taken) -> BTreeMap<String, Arc<str>> {
 fn writers(taken: &Taken, path: &str) -> Vec<Option<String>> {
     let parts = taken.iter().filter(|((at, _), _)| at == path);
     let lines = parts.flat_map(|(_, (text, names))| text.lines().map(|_| names[0].clone()));
-    lines.map(|name| Some(name).filter(|name| name != FRAME)).collect()
+    lines.map(|name| Some(name).filter(|name| name != BASE)).collect()
 }
 
 fn any_parts() -> impl Strategy<Value = Vec<Part>> {
@@ -56,15 +84,14 @@ proptest! {
     #[test]
     fn it_equals_the_simple_composition(turns in vec(btree_map("[a-f]{0,1}", any_parts(), 1..5), 1..12)) {
         let mut files = Files::new();
-        let mut services: BTreeMap<String, Vec<Part>> = BTreeMap::new();
+        let mut given = Given::new();
         let mut last = BTreeMap::new();
         for turn in turns {
             for (name, parts) in turn {
-                if name.is_empty() { files.set_frame(parts.clone()) } else { files.set(&name, parts.clone()) }
-                services.insert(name, parts);
+                if name.is_empty() { files.set_base(&parts) } else { files.set(&name, &parts) }
+                give(&mut given, &name, &parts);
             }
-            let (taken, conflicts) = reference(&services);
-            prop_assert_eq!(files.conflicts(), conflicts.clone());
+            let (taken, conflicts) = reference(&given);
             let Composed { files: composed, changed } = files.compose();
             prop_assert_eq!(files.conflicts(), conflicts);
             prop_assert_eq!(&composed, &texts(&taken));
@@ -85,46 +112,39 @@ proptest! {
 }
 
 #[test]
-fn the_first_by_name_has_the_slot_and_the_other_is_held_back_whole() {
+fn who_was_there_first_has_the_slot_and_the_other_loses_that_part_alone() {
     let mut files = Files::new();
-    files.set_frame(vec![part("haproxy.cfg", "0", "frontend in\n")]);
-    files.set("web", vec![part("haproxy.cfg", "1", "bind :80 web\n"), part("routes.map", "web", "web 1\n")]);
-    files.set("api", vec![part("haproxy.cfg", "1", "bind :80 api\n")]);
+    files.set_base(&[part("haproxy.cfg", "0", "frontend in\n")]);
+    files.set("web", &[part("haproxy.cfg", "1", "bind :80 web\n"), part("routes.map", "web", "web 1\n")]);
+    files.set("api", &[part("haproxy.cfg", "1", "bind :80 api\n"), part("routes.map", "api", "api 1\n")]);
     let composed = files.compose();
-    assert_eq!(&*composed.files["haproxy.cfg"], "frontend in\nbind :80 api\n");
-    assert!(!composed.files.contains_key("routes.map"));
-    let held = files.conflicts().remove("web").unwrap();
-    assert_eq!((held.path.as_str(), held.key.as_str(), held.holder.as_str()), ("haproxy.cfg", "1", "api"));
+    assert_eq!(&*composed.files["haproxy.cfg"], "frontend in\nbind :80 web\n");
+    assert_eq!(&*composed.files["routes.map"], "api 1\nweb 1\n");
+    let held = files.conflicts().remove("api").unwrap();
+    assert_eq!((held.path.as_str(), held.key.as_str(), held.holder.as_str()), ("haproxy.cfg", "1", "web"));
     assert_eq!(files.service_at("haproxy.cfg", 1), None);
-    assert_eq!(files.service_at("haproxy.cfg", 2), Some("api"));
+    assert_eq!(files.service_at("haproxy.cfg", 2), Some("web"));
+    assert_eq!(files.base_part_at("haproxy.cfg", 1).unwrap(), part("haproxy.cfg", "0", "frontend in"));
+    assert_eq!(files.base_part_at("haproxy.cfg", 2), None);
 
-    files.set("api", Vec::new());
+    // Another text of its own does not cost it its turn.
+    files.set("web", &[part("haproxy.cfg", "1", "bind :81 web\n")]);
+    assert_eq!(&*files.compose().files["haproxy.cfg"], "frontend in\nbind :81 web\n");
+    files.set("web", &[]);
     assert!(files.conflicts().is_empty());
-    let composed = files.compose();
-    assert_eq!(composed.changed.into_iter().collect::<Vec<_>>(), ["haproxy.cfg", "routes.map"]);
-    assert_eq!(&*composed.files["routes.map"], "web 1\n");
-}
-
-#[test]
-fn a_service_held_back_frees_its_slots_for_later_names() {
-    let mut files = Files::new();
-    files.set("a", vec![part("f", "1", "a\n")]);
-    files.set("b", vec![part("f", "1", "b\n"), part("f", "2", "b\n")]);
-    files.set("c", vec![part("f", "2", "c\n")]);
-    assert_eq!(&*files.compose().files["f"], "a\nc\n");
-    assert_eq!(files.conflicts().into_keys().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(&*files.compose().files["haproxy.cfg"], "frontend in\nbind :80 api\n");
 }
 
 #[test]
 fn unchanged_files_are_not_composed_again() {
     let mut files = Files::new();
-    files.set("a", vec![part("f", "1", "a\n"), part("g", "1", "a\n")]);
+    files.set("a", &[part("f", "1", "a\n"), part("g", "1", "a\n")]);
     let first = files.compose();
-    files.set("a", vec![part("f", "1", "a\n"), part("g", "1", "b\n")]);
+    files.set("a", &[part("f", "1", "a\n"), part("g", "1", "b\n")]);
     let second = files.compose();
     assert!(Arc::ptr_eq(&first.files["f"], &second.files["f"]));
     assert_eq!(second.changed.into_iter().collect::<Vec<_>>(), ["g"]);
-    files.set("a", vec![part("f", "1", "a\n"), part("g", "1", "b\n")]);
+    files.set("a", &[part("f", "1", "a\n"), part("g", "1", "b\n")]);
     assert!(files.compose().changed.is_empty());
 }
 
@@ -134,12 +154,12 @@ fn one_change_among_ten_thousand_services_touches_only_its_own_slots() {
     for index in 0..10_000 {
         let name = format!("service-{index:05}");
         let shared = part("haproxy.cfg", "0-shared", "frontend in\n");
-        files.set(&name, vec![shared, part("haproxy.cfg", &name, "backend\n"), part("routes.map", &name, "route\n")]);
+        files.set(&name, &[shared, part("haproxy.cfg", &name, "backend\n"), part("routes.map", &name, "route\n")]);
     }
     assert_eq!(files.compose().files["haproxy.cfg"].lines().count(), 10_001);
-    files.set("service-05000", vec![part("routes.map", "service-05000", "other\n")]);
+    files.set("service-05000", &[part("routes.map", "service-05000", "other\n")]);
     assert_eq!(files.touched.len(), 2);
-    assert!(!files.claims_changed);
+    assert!(files.contested.is_empty());
     let composed = files.compose();
     assert_eq!(composed.files["haproxy.cfg"].lines().count(), 10_000);
     assert_eq!(files.service_at("haproxy.cfg", 1), Some("service-00000"));

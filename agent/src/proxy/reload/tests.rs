@@ -52,6 +52,8 @@ impl Bench {
             status: status.clone(),
             stop: CancellationToken::new(),
             farewell: watch::channel(true).1,
+            files: Arc::default(),
+            start: Arc::default(),
         };
         tokio::spawn(run(fake.clone(), line));
         Bench { wanted, status: status.subscribe(), fake }

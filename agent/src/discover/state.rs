@@ -1,0 +1,302 @@
+//! What the agent believes of one proxy, and what follows from it.
+//!
+//! Five states, each a value, and nothing else is believed:
+//!
+//! | state | what it is | who changes it |
+//! |---|---|---|
+//! | wanted | the services this output takes, and those that left it not long ago | the catalog |
+//! | accepted | wanted without what must not be served, each service as it was last good or absent | rendering, claims, check |
+//! | written | the files on disk, their base and the addresses they bind | the writer |
+//! | loaded | what was written when the reload that succeeded began | the reload |
+//! | running | loaded, and what was changed live since; every service known or to be asked about | live updates |
+//!
+//! Events are methods that change a state. [`State::next`] is pure and says what to do; tasks only carry it out. So it
+//! holds: only what is accepted is said to the proxy; a reload is owed exactly when written and loaded differ in
+//! something that live updates cannot bring; the output is up to date when all five agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::{Change, Services};
+use crate::output::{Accepted, Base, Served};
+use crate::proxy::{Bind, ReloadStatus};
+
+mod agree;
+mod files;
+mod running;
+
+pub use files::Pace;
+use files::Writing;
+use running::Running;
+pub use running::{End, Talk};
+
+/// Files as they are, or were, on disk.
+#[derive(Debug)]
+pub struct Written {
+    /// Counts sets of files; 0 for what was there before the agent.
+    pub number: u64,
+    /// The services in them.
+    pub services: Accepted,
+    /// The parts that are there whatever the services, all of them.
+    pub base: Base,
+    /// Keys of those that are left out because somebody else has an address of theirs.
+    pub left_out: BTreeSet<String>,
+    /// The addresses that they bind.
+    pub binds: BTreeSet<Bind>,
+}
+
+impl Written {
+    /// Whether a proxy that has one set of files has all of the other's that no service wrote.
+    fn has_base_of(&self, other: &Written) -> bool {
+        self.left_out == other.left_out && (Arc::ptr_eq(&self.base, &other.base) || self.base == other.base)
+    }
+}
+
+/// Something to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Find out what may be served of what is wanted.
+    Accept,
+    /// Let in again what was refused and may pass.
+    TryAgain,
+    /// Bring the running proxy to these, or make sure of them.
+    Talk(Talk),
+    /// Check these services and write them down.
+    Write(Job),
+    /// Have the proxy take up the files.
+    Reload,
+}
+
+/// A set of files to be written.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The services.
+    pub services: Accepted,
+    /// The parts that are there whatever the services.
+    pub base: Base,
+    /// What is written now.
+    pub good: Option<Arc<Written>>,
+    /// Services that were refused before and are tried again.
+    pub retried: BTreeSet<Arc<str>>,
+    /// Addresses that the proxy listens on.
+    pub binds: BTreeSet<Bind>,
+}
+
+/// The five states of one proxy, and what is under way.
+#[derive(Debug)]
+pub struct State {
+    /// The services this output takes.
+    pub wanted: Services,
+    /// What may be served of them.
+    pub accepted: Accepted,
+    /// The files on disk; none before the first turn that wrote some.
+    pub written: Option<Arc<Written>>,
+    /// What the proxy took up; none while that is not known.
+    pub loaded: Option<Arc<Written>>,
+    /// What it runs; none where it takes no live updates.
+    running: Option<Running>,
+    /// Something is wanted that was not accepted or refused yet.
+    is_new: bool,
+    /// When to find out again what may be served.
+    accept_at: Option<Instant>,
+    base: Option<Base>,
+    /// Services that are not served as they are wanted.
+    behind: BTreeSet<Arc<str>>,
+    writing: Writing,
+    /// Files by number, back to those that are loaded.
+    history: BTreeMap<u64, Arc<Written>>,
+    /// Addresses of the files that were there before the agent.
+    found: BTreeSet<Bind>,
+    /// How reloading stood last.
+    reloads: ReloadStatus,
+    /// The files that the last request for a reload was made for.
+    requested: Option<u64>,
+}
+
+/// What to do now, and when to ask again if nothing happens.
+pub type Next = (Vec<Action>, Option<Instant>);
+
+impl State {
+    /// Nothing is known; `resync` is how often a proxy that takes live updates is asked about everything, and `found`
+    /// what the files bind that are there.
+    pub fn new(pace: Pace, resync: Option<Duration>, found: BTreeSet<Bind>) -> Self {
+        State {
+            wanted: Services::new(),
+            accepted: Accepted::new(),
+            written: None,
+            loaded: None,
+            running: resync.map(Running::new),
+            is_new: false,
+            accept_at: None,
+            base: None,
+            behind: BTreeSet::new(),
+            writing: Writing::new(pace),
+            history: BTreeMap::new(),
+            found,
+            reloads: ReloadStatus::default(),
+            requested: None,
+        }
+    }
+
+    /// The catalog, or what containers of this host want, changed.
+    pub fn want(&mut self, wanted: &Services) {
+        self.is_new |= !self.is_known() || self.wanted.diff(wanted).next().is_some();
+        self.wanted = wanted.clone();
+    }
+
+    /// Whether it was ever said what is wanted.
+    fn is_known(&self) -> bool {
+        self.base.is_some() || self.is_new
+    }
+
+    /// What may be served was found out; `again_at` is when it may become something else by itself.
+    pub fn accept(
+        &mut self,
+        accepted: &Accepted,
+        base: Option<&Base>,
+        behind: BTreeSet<Arc<str>>,
+        again_at: Option<Instant>,
+        now: Instant,
+    ) {
+        self.is_new = false;
+        self.accept_at = again_at;
+        self.behind = behind;
+        if !same(&self.accepted, accepted) || self.base.as_ref() != base {
+            self.writing.changed(now);
+        }
+        self.accepted = accepted.clone();
+        self.base = base.cloned();
+        if let Some(running) = &mut self.running {
+            running.forget_outdated(&self.accepted);
+        }
+    }
+
+    /// A conversation about `talk` ended: how for each service, or nobody answered.
+    pub fn talked(&mut self, talk: &Talk, ended: Option<BTreeMap<Arc<str>, End>>, now: Instant) {
+        let (loaded, accepted) = (self.loaded.as_ref().map(|loaded| &loaded.services), &self.accepted);
+        if let Some(running) = &mut self.running {
+            running.talked(talk, ended, accepted, loaded, now);
+        }
+    }
+
+    /// Files are in place, or why they are not; `again_at` is when to try again what was refused and may pass.
+    pub fn wrote(&mut self, outcome: Result<Arc<Written>, String>, again_at: Option<Instant>, now: Instant) {
+        self.writing.ended(outcome.as_ref().err().cloned(), again_at, now);
+        let Ok(written) = outcome else { return };
+        // A proxy that took up the files of this number took up these.
+        if self.reloads.loaded == Some(written.number) && self.loaded.is_none() {
+            self.loaded = Some(Arc::clone(&written));
+            if let Some(running) = &mut self.running {
+                running.reloaded(&written.services, &self.accepted, now);
+            }
+        }
+        self.history.insert(written.number, Arc::clone(&written));
+        self.written = Some(written);
+    }
+
+    /// Something about reloading changed.
+    pub fn reloading(&mut self, status: &ReloadStatus, now: Instant) {
+        let before = std::mem::replace(&mut self.reloads, status.clone());
+        if status.begun != before.begun
+            && let Some(running) = &mut self.running
+        {
+            running.reload_began();
+        }
+        if status.reloads == before.reloads {
+            if status.last_error.is_some()
+                && self.loaded.is_none()
+                && let Some(running) = &mut self.running
+            {
+                // It goes on with what an earlier agent told it, and can be told more.
+                running.open(&self.accepted, now);
+            }
+            return;
+        }
+        let Some(number) = status.loaded else { return };
+        let Some(loaded) = self.history.get(&number).cloned() else { return };
+        self.loaded = Some(loaded);
+        self.history = self.history.split_off(&number);
+        if let Some(running) = &mut self.running {
+            let loaded = self.loaded.as_ref().map(|loaded| loaded.services.clone()).unwrap_or_default();
+            running.reloaded(&loaded, &self.accepted, now);
+        }
+    }
+
+    /// What to do now, each as soon as [`State::begin`] was told.
+    pub fn next(&self, now: Instant) -> Next {
+        if self.is_new || self.accept_at.is_some_and(|at| at <= now) {
+            return (vec![Action::Accept], None);
+        }
+        let mut actions = Vec::new();
+        let mut wake = vec![self.accept_at];
+        if self.writing.again_at().is_some_and(|at| at <= now) {
+            return (vec![Action::TryAgain], None);
+        }
+        if let Some(running) = &self.running {
+            let (talk, due) = running.next(&self.accepted, self.loaded.is_some(), now);
+            actions.extend(talk.map(Action::Talk));
+            wake.extend([due, running.mend_at(now)]);
+        }
+        wake.push(self.writing.again_at());
+        if let (Some(base), Some(due)) = (&self.base, self.write_due(now)) {
+            if due <= now {
+                actions.push(Action::Write(self.job(Arc::clone(base))));
+            } else {
+                wake.push(Some(due));
+            }
+        }
+        if self.owed(now) && !self.writing.is_under_way() && self.requests_reload() {
+            actions.push(Action::Reload);
+        }
+        (actions, wake.into_iter().flatten().filter(|at| *at > now).min())
+    }
+
+    /// An action begins.
+    pub fn begin(&mut self, action: &Action, now: Instant) {
+        match (action, &mut self.running) {
+            (Action::Accept, _) => (self.is_new, self.accept_at) = (false, None),
+            (Action::TryAgain, _) => {
+                self.writing.try_again();
+                self.is_new = true;
+            }
+            (Action::Write(_), _) => self.writing.began(now),
+            (Action::Talk(talk), running) => {
+                running.iter_mut().for_each(|running| running.began(talk, &self.accepted, now));
+            }
+            (Action::Reload, running) => {
+                self.requested = self.written.as_ref().map(|written| written.number);
+                self.reloads.wanted += 1;
+                running.iter_mut().for_each(|running| running.reload_requested(now));
+            }
+        }
+    }
+
+    fn job(&self, base: Base) -> Job {
+        let mut binds = self.loaded.as_ref().map_or_else(|| self.found.clone(), |loaded| loaded.binds.clone());
+        if self.loaded.is_none() {
+            binds.extend(self.written.iter().flat_map(|written| &written.binds).copied());
+        }
+        let retried = self.writing.retried().clone();
+        Job { services: self.accepted.clone(), base, good: self.written.clone(), retried, binds }
+    }
+
+    /// Whether nobody was asked yet for a reload with the files that are in place, or it was done.
+    fn requests_reload(&self) -> bool {
+        let number = self.written.as_ref().map(|written| written.number);
+        self.requested != number || self.reloads.done == self.reloads.wanted
+    }
+}
+
+/// Whether two sets of services are the same; costs what differs.
+fn same(one: &Accepted, other: &Accepted) -> bool {
+    one.ptr_eq(other) || one.diff(other).next().is_none()
+}
+
+/// A service before and after, as plugins are told.
+pub fn change(before: Option<&Arc<Served>>, after: Option<&Arc<Served>>) -> Change {
+    let service = |served: &Arc<Served>| Arc::clone(&served.service);
+    Change { before: before.map(service), after: after.map(service) }
+}

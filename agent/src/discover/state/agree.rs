@@ -1,0 +1,61 @@
+//! Whether the five states agree, and what is owed when they do not.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::State;
+
+/// Most services that are named in one sentence.
+const NAMED: usize = 5;
+
+impl State {
+    /// Whether a reload is owed: written and loaded differ in something that live updates cannot bring.
+    pub(super) fn owed(&self, now: Instant) -> bool {
+        let Some(written) = &self.written else { return false };
+        let Some(loaded) = &self.loaded else { return true };
+        if !loaded.has_base_of(written) {
+            return true;
+        }
+        let Some(running) = &self.running else { return loaded.number != written.number };
+        let differ = loaded.number != written.number;
+        let brings = |(name, version): (&Arc<str>, &Option<Arc<_>>)| {
+            written.services.get(name) == version.as_ref() && loaded.services.get(name) != version.as_ref()
+        };
+        let soon = running.soon() && differ && !self.files_differ();
+        soon || (differ && running.is_away()) || running.stuck().iter().any(brings) || running.mends(now)
+    }
+
+    /// What the states differ in, in words; nothing when the output is up to date.
+    pub fn differences(&self, now: Instant) -> Vec<String> {
+        let mut said = Vec::new();
+        if self.written.is_none() && self.writing.error().is_none() {
+            said.push("it has not begun".to_owned());
+        }
+        if !self.behind.is_empty() {
+            let named: Vec<&str> = self.behind.iter().take(NAMED).map(|name| &**name).collect();
+            let more = if self.behind.len() > NAMED { ", …" } else { "" };
+            let count = self.behind.len();
+            let what = if count == 1 { "1 service is" } else { &format!("{count} services are") };
+            said.push(format!("{what} not served as wanted: {}{more}", named.join(", ")));
+        }
+        if self.is_new {
+            said.push("what is wanted has just changed".to_owned());
+        }
+        if let Some(error) = self.writing.error() {
+            said.push(format!("the files are not written: {error}"));
+        } else if self.written.is_some() && (self.files_differ() || self.writing.is_under_way()) {
+            said.push("the files follow".to_owned());
+        }
+        if self.owed(now) || self.reloads.done != self.reloads.wanted {
+            said.push("the proxy is to be reloaded".to_owned());
+        }
+        let questions = self.running.as_ref().map_or(0, |running| running.open_questions(&self.accepted));
+        if questions > 0 && self.loaded.is_some() {
+            said.push(format!("the proxy is being told or asked about {questions} services"));
+        }
+        let left_out = self.written.iter().flat_map(|written| &written.left_out);
+        said.extend(left_out.map(|key| format!("{key} is left out, since somebody else has its address")));
+        said
+    }
+}

@@ -1,0 +1,145 @@
+//! When files are written.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{State, same};
+
+/// Files that only the proxy's next start needs are written this long after the last ones, and twice as long each time
+/// that changes go on.
+const SPACING: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// Nor before this many times what the last ones took.
+const REST: u32 = 20;
+
+/// Quiet time before a storm of changes is written, and the longest it may be put off.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Quiet time.
+    pub min: Duration,
+    /// The longest a change may wait.
+    pub max: Duration,
+}
+
+/// What is known of writing.
+#[derive(Debug)]
+pub(super) struct Writing {
+    pace: Pace,
+    spacing: Duration,
+    is_under_way: bool,
+    /// When files were last begun, and what they took.
+    began: Option<Instant>,
+    took: Duration,
+    /// When the first change came that is not in the files, and the last one.
+    since: Option<Instant>,
+    changed_at: Instant,
+    /// Why the files are not in place.
+    error: Option<String>,
+    again_at: Option<Instant>,
+    is_owed: bool,
+    retried: BTreeSet<Arc<str>>,
+}
+
+impl Writing {
+    pub(super) fn new(pace: Pace) -> Self {
+        Writing {
+            pace,
+            spacing: SPACING.0,
+            is_under_way: false,
+            began: None,
+            took: Duration::ZERO,
+            since: None,
+            changed_at: Instant::now(),
+            error: None,
+            again_at: None,
+            is_owed: false,
+            retried: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.is_under_way
+    }
+
+    pub(super) fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
+    /// When to try again what went wrong.
+    pub(super) fn again_at(&self) -> Option<Instant> {
+        self.again_at.filter(|_| !self.is_under_way)
+    }
+
+    pub(super) fn try_again(&mut self) {
+        self.again_at = None;
+        self.is_owed = true;
+    }
+
+    pub(super) fn retried(&self) -> &BTreeSet<Arc<str>> {
+        &self.retried
+    }
+
+    pub(super) fn changed(&mut self, now: Instant) {
+        self.changed_at = now;
+        self.since.get_or_insert(now);
+    }
+
+    pub(super) fn began(&mut self, now: Instant) {
+        let goes_on = self.began.is_some_and(|began| now.saturating_duration_since(began) < 2 * self.spacing);
+        self.spacing = if goes_on { (2 * self.spacing).min(SPACING.1) } else { SPACING.0 };
+        (self.is_under_way, self.is_owed, self.began, self.since) = (true, false, Some(now), None);
+        self.retried.clear();
+    }
+
+    pub(super) fn ended(&mut self, error: Option<String>, again_at: Option<Instant>, now: Instant) {
+        self.took = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+        (self.is_under_way, self.error, self.again_at) = (false, error, again_at);
+    }
+}
+
+impl State {
+    /// Services that were refused before are part of the next files.
+    pub fn retries(&mut self, names: BTreeSet<Arc<str>>) {
+        self.writing.retried.extend(names);
+    }
+
+    /// When the files are to be written next; none when they are right, or being written.
+    ///
+    /// Leading edge: the first change of a quiet system goes through at once, a storm is merged. Files that the proxy does
+    /// not wait for follow when there is time.
+    pub(super) fn write_due(&self, now: Instant) -> Option<Instant> {
+        let writing = &self.writing;
+        if writing.is_under_way || !(writing.is_owed || self.files_differ()) {
+            return None;
+        }
+        let Some(last) = writing.began.filter(|_| self.written.is_some()) else { return Some(now) };
+        if writing.error.is_some() && !writing.is_owed && writing.since.is_none() {
+            return None;
+        }
+        let Pace { min, max } = writing.pace;
+        let since = writing.since.unwrap_or(writing.changed_at);
+        let quiet = (writing.changed_at + min).min(since + max);
+        if self.waits_for_files() || writing.is_owed {
+            return Some(if since >= last + min { since } else { quiet });
+        }
+        Some(quiet.max(last + writing.spacing).max(last + writing.took * REST))
+    }
+
+    /// Whether the files on disk are not what is accepted.
+    pub(super) fn files_differ(&self) -> bool {
+        let Some(written) = &self.written else { return true };
+        !same(&written.services, &self.accepted)
+            || self.base.as_ref().is_some_and(|base| !Arc::ptr_eq(base, &written.base) && **base != *written.base)
+    }
+
+    /// Whether the proxy gets something only from files that are not written yet.
+    fn waits_for_files(&self) -> bool {
+        let Some(running) = &self.running else { return true };
+        let Some(written) = &self.written else { return true };
+        let is_missing = |(name, version): (&Arc<str>, &Option<_>)| written.services.get(name) != version.as_ref();
+        let has_base = self.base.as_ref().is_none_or(|base| **base == *written.base);
+        running.is_away() || running.soon() || !has_base || running.stuck().iter().any(is_missing)
+    }
+}

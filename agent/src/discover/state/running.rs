@@ -1,0 +1,385 @@
+//! What a proxy that takes live updates runs: every service known, or to be asked about.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use imbl::ordmap::DiffItem;
+use tokio::time::Instant;
+
+use super::change;
+use crate::backoff::Backoff;
+use crate::model::Change;
+use crate::output::{Accepted, Served};
+
+/// Most services, and most of their instances, of one conversation.
+const BATCH: (usize, usize) = (32, 4_000);
+/// Most services of a conversation that only makes sure: a change that comes meanwhile waits for its end.
+const LOOK: usize = 8;
+/// How often the proxy is asked about a service whose state it cannot explain before that costs a reload: an old
+/// process may go on answering for a moment after a reload.
+const LOOKS: u8 = 3;
+/// Time between two such questions.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How long before the beginning of a reload is told something may have been said to the new process.
+const RECENT: Duration = Duration::from_secs(2);
+
+/// How a conversation about a service ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The proxy has it as it is accepted.
+    Settled {
+        /// A reload soon would be good: something that is left can only go that way.
+        reload_soon: bool,
+    },
+    /// Only a reload brings it.
+    Reload,
+    /// It is not known what the proxy has.
+    Unknown,
+}
+
+/// What a conversation is about.
+#[derive(Clone, Debug)]
+pub struct Talk {
+    /// Services as they were last, and as they are accepted.
+    pub changes: Vec<(Arc<str>, Change)>,
+    /// What is accepted of them.
+    after: Vec<Option<Arc<Served>>>,
+    /// Nothing changed; it makes sure.
+    is_look: bool,
+    /// Reloads begun and ended before it.
+    epoch: u64,
+}
+
+/// A service that is to be asked about.
+#[derive(Clone, Debug, Default)]
+struct Unsure {
+    /// Forms that the process may have beside what is accepted.
+    forms: Vec<Arc<Served>>,
+    /// How often it was asked about in vain.
+    looks: u8,
+}
+
+/// What a proxy runs.
+#[derive(Debug)]
+pub(super) struct Running {
+    resync: Duration,
+    /// Services as the proxy was last told, or as it loaded them.
+    told: Accepted,
+    unsure: BTreeMap<Arc<str>, Unsure>,
+    /// Services that only a reload brings, as they are accepted.
+    stuck: BTreeMap<Arc<str>, Option<Arc<Served>>>,
+    /// Services that the proxy has otherwise than it loaded them, and cannot be told.
+    odd: BTreeSet<Arc<str>>,
+    /// A reload soon would be good.
+    soon: bool,
+    /// What was said lately, or since a reload began.
+    recent: VecDeque<(Instant, Arc<str>, Arc<Served>)>,
+    is_reloading: bool,
+    epoch: u64,
+    is_talking: bool,
+    /// It may be spoken to although it is not known what it loaded.
+    is_open: bool,
+    /// Times in a row that nobody answered.
+    unanswered: u32,
+    away: Backoff,
+    talk_at: Instant,
+    look_at: Instant,
+    /// Pauses between reloads that are to put right what the proxy has, so that one in vain is not followed by many.
+    mending: Backoff,
+    mend_at: Instant,
+}
+
+impl Running {
+    pub(super) fn new(resync: Duration) -> Self {
+        let now = Instant::now();
+        Running {
+            resync,
+            told: Accepted::new(),
+            unsure: BTreeMap::new(),
+            stuck: BTreeMap::new(),
+            odd: BTreeSet::new(),
+            soon: false,
+            recent: VecDeque::new(),
+            is_reloading: false,
+            epoch: 0,
+            is_talking: false,
+            is_open: false,
+            unanswered: 0,
+            away: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
+            talk_at: now,
+            look_at: now + resync,
+            mending: Backoff::new(Duration::from_secs(1), Duration::from_mins(10)),
+            mend_at: now,
+        }
+    }
+
+    /// Whether live updates reach nobody.
+    pub(super) fn is_away(&self) -> bool {
+        self.unanswered > 1
+    }
+
+    pub(super) fn soon(&self) -> bool {
+        self.soon
+    }
+
+    /// Services that only a reload brings, as they are accepted.
+    pub(super) fn stuck(&self) -> &BTreeMap<Arc<str>, Option<Arc<Served>>> {
+        &self.stuck
+    }
+
+    /// Whether a reload is to put right what the proxy has, now.
+    pub(super) fn mends(&self, now: Instant) -> bool {
+        !self.odd.is_empty() && self.mend_at <= now
+    }
+
+    /// When the next one may.
+    pub(super) fn mend_at(&self, now: Instant) -> Option<Instant> {
+        (!self.odd.is_empty() && self.mend_at > now).then_some(self.mend_at)
+    }
+
+    /// How many services the proxy is still to be told or asked about.
+    pub(super) fn open_questions(&self, accepted: &Accepted) -> usize {
+        let changes = if self.told.ptr_eq(accepted) { 0 } else { self.told.diff(accepted).count() };
+        changes + self.unsure.len()
+    }
+
+    /// What was accepted changed: what only a reload would have brought is tried again.
+    pub(super) fn forget_outdated(&mut self, accepted: &Accepted) {
+        self.stuck.retain(|name, version| accepted.get(name) == version.as_ref());
+        let stuck = &self.stuck;
+        self.odd.retain(|name| stuck.contains_key(name));
+    }
+
+    pub(super) fn reload_requested(&mut self, now: Instant) {
+        self.soon = false;
+        if !self.odd.is_empty() {
+            self.mend_at = now + self.mending.next_delay();
+        }
+    }
+
+    pub(super) fn reload_began(&mut self) {
+        self.is_reloading = true;
+        self.epoch += 1;
+    }
+
+    /// It may be spoken to, and has what an earlier agent told it.
+    pub(super) fn open(&mut self, accepted: &Accepted, now: Instant) {
+        if !std::mem::replace(&mut self.is_open, true) {
+            self.told = accepted.clone();
+            self.doubt_all(accepted, now);
+        }
+    }
+
+    /// The proxy took up files with these services: both directions are to be asked about, what should be there and what
+    /// was removed or changed since.
+    pub(super) fn reloaded(&mut self, loaded: &Accepted, accepted: &Accepted, now: Instant) {
+        let told = std::mem::replace(&mut self.told, loaded.clone());
+        let mut forms: Vec<(Arc<str>, Arc<Served>)> =
+            self.recent.drain(..).map(|(_, name, form)| (name, form)).collect();
+        for change in told.diff(loaded) {
+            match change {
+                DiffItem::Update { old: (name, form), .. } | DiffItem::Remove(name, form) => {
+                    forms.push((Arc::clone(name), Arc::clone(form)));
+                }
+                DiffItem::Add(..) => {}
+            }
+        }
+        self.is_reloading = false;
+        self.epoch += 1;
+        self.stuck.clear();
+        self.odd.clear();
+        self.unanswered = 0;
+        self.talk_at = now;
+        self.doubt_all(accepted, now);
+        forms.into_iter().for_each(|(name, form)| self.doubt(name, form, accepted));
+    }
+
+    fn doubt_all(&mut self, accepted: &Accepted, now: Instant) {
+        let free = accepted.keys().filter(|name| !self.stuck.contains_key(*name));
+        self.unsure = free.map(|name| (Arc::clone(name), Unsure::default())).collect();
+        self.look_at = now;
+    }
+
+    /// The process may have this form of a service.
+    fn doubt(&mut self, name: Arc<str>, form: Arc<Served>, accepted: &Accepted) {
+        let is_known = accepted.get(&name) == Some(&form) || self.told.get(&name) == Some(&form);
+        let unsure = self.unsure.entry(name).or_default();
+        if !is_known && !unsure.forms.contains(&form) {
+            unsure.forms.push(form);
+        }
+    }
+
+    /// The next conversation, when one is due and none is under way, and else when one is.
+    pub(super) fn next(&self, accepted: &Accepted, is_loaded: bool, now: Instant) -> (Option<Talk>, Option<Instant>) {
+        if self.is_talking || !(is_loaded || self.is_open) {
+            return (None, None);
+        }
+        let changes = self.changes(accepted);
+        let due = if changes.is_empty() { self.look_at.max(self.talk_at) } else { self.talk_at };
+        if due > now {
+            return (None, Some(due));
+        }
+        let is_look = changes.is_empty();
+        let chosen = if is_look { self.looks(accepted) } else { changes };
+        if chosen.is_empty() {
+            return (None, None);
+        }
+        let after = chosen.iter().map(|(name, _)| accepted.get(name).cloned()).collect();
+        (Some(Talk { changes: chosen, after, is_look, epoch: self.epoch }), None)
+    }
+
+    /// A conversation begins.
+    pub(super) fn began(&mut self, talk: &Talk, accepted: &Accepted, now: Instant) {
+        self.is_talking = true;
+        if talk.is_look && self.unsure.is_empty() {
+            self.doubt_all(accepted, now);
+        }
+    }
+
+    /// Services that the proxy was told otherwise, but for those that only a reload brings.
+    fn changes(&self, accepted: &Accepted) -> Vec<(Arc<str>, Change)> {
+        if self.told.ptr_eq(accepted) {
+            return Vec::new();
+        }
+        let mut instances = 0;
+        let differences = self.told.diff(accepted).map(|difference| match difference {
+            DiffItem::Add(name, new) => (name, None, Some(new)),
+            DiffItem::Update { old, new } => (new.0, Some(old.1), Some(new.1)),
+            DiffItem::Remove(name, old) => (name, Some(old), None),
+        });
+        differences
+            .filter(|(name, _, after)| self.stuck.get(*name).is_none_or(|version| version.as_ref() != *after))
+            .map(|(name, before, after)| (Arc::clone(name), change(before, after)))
+            .take(BATCH.0)
+            .take_while(|(_, change)| fits(&mut instances, change))
+            .collect()
+    }
+
+    /// Services to make sure of; all when there is none in particular.
+    fn looks(&self, accepted: &Accepted) -> Vec<(Arc<str>, Change)> {
+        let mut instances = 0;
+        let all: &mut dyn Iterator<Item = &Arc<str>> =
+            if self.unsure.is_empty() { &mut accepted.keys() } else { &mut self.unsure.keys() };
+        let change = |name: &Arc<str>| {
+            let after = accepted.get(name);
+            let form = self.unsure.get(name).and_then(|unsure| unsure.forms.last());
+            (Arc::clone(name), change(form.or(after), after))
+        };
+        let free = all.filter(|name| !self.stuck.contains_key(*name));
+        free.map(change).take(LOOK).take_while(|(_, change)| fits(&mut instances, change)).collect()
+    }
+
+    pub(super) fn talked(
+        &mut self,
+        talk: &Talk,
+        ended: Option<BTreeMap<Arc<str>, End>>,
+        accepted: &Accepted,
+        loaded: Option<&Accepted>,
+        now: Instant,
+    ) {
+        self.is_talking = false;
+        self.remember(talk, accepted, now);
+        // What was said may have reached the process before a reload, the one after it, or both.
+        if talk.epoch != self.epoch && !self.is_reloading {
+            return;
+        }
+        let Some(ended) = ended else {
+            self.unanswered += u32::from(!self.is_reloading);
+            self.talk_at = now + self.away.next_delay();
+            return;
+        };
+        if self.is_away() {
+            self.doubt_all(accepted, now);
+        }
+        self.unanswered = 0;
+        self.away.reset();
+        self.talk_at = now;
+        let mut again = false;
+        for (name, after) in talk.changes.iter().map(|(name, _)| name).zip(&talk.after) {
+            let end = ended.get(name).copied().unwrap_or(End::Unknown);
+            again |= self.ended(name, after.as_ref(), end, talk.is_look, loaded);
+        }
+        if talk.is_look {
+            self.look_at = if again { now + LOOK_AGAIN } else { now };
+        } else if again {
+            self.talk_at = now + LOOK_AGAIN;
+        }
+        if talk.is_look && self.unsure.is_empty() {
+            self.look_at = now + self.resync;
+            if self.odd.is_empty() {
+                self.mending.reset();
+            }
+        }
+    }
+
+    /// Notes what was said; while a reload is under way, or might be, nobody knows to which process.
+    fn remember(&mut self, talk: &Talk, accepted: &Accepted, now: Instant) {
+        while !self.is_reloading && self.recent.front().is_some_and(|(at, ..)| *at + RECENT < now) {
+            self.recent.pop_front();
+        }
+        for ((name, _), after) in talk.changes.iter().zip(&talk.after).filter(|_| !talk.is_look) {
+            let Some(form) = after else { continue };
+            if talk.epoch == self.epoch || self.is_reloading {
+                self.recent.push_back((now, Arc::clone(name), Arc::clone(form)));
+            } else {
+                self.doubt(Arc::clone(name), Arc::clone(form), accepted);
+                self.look_at = now;
+            }
+        }
+    }
+
+    /// Takes in how one service ended; says whether it is to be asked about again in a moment.
+    fn ended(
+        &mut self,
+        name: &Arc<str>,
+        after: Option<&Arc<Served>>,
+        end: End,
+        is_look: bool,
+        loaded: Option<&Accepted>,
+    ) -> bool {
+        if let End::Settled { reload_soon } = end {
+            self.soon |= reload_soon;
+            match after {
+                Some(served) => _ = self.told.insert(Arc::clone(name), Arc::clone(served)),
+                None => _ = self.told.remove(name),
+            }
+            if let Some(unsure) = self.unsure.get_mut(name) {
+                unsure.looks = 0;
+                if is_look {
+                    unsure.forms.pop();
+                }
+                if unsure.forms.is_empty() {
+                    self.unsure.remove(name);
+                }
+            }
+            return false;
+        }
+        // The files brought exactly this: an old process may still be answering, or a hand was on the socket.
+        let is_odd = loaded.is_some_and(|loaded| loaded.get(name) == after);
+        if end == End::Reload && !is_odd {
+            self.stuck.insert(Arc::clone(name), after.cloned());
+            self.unsure.remove(name);
+            return false;
+        }
+        let unsure = self.unsure.entry(Arc::clone(name)).or_default();
+        unsure.looks += 1;
+        if unsure.looks < LOOKS {
+            return true;
+        }
+        self.unsure.remove(name);
+        self.stuck.insert(Arc::clone(name), after.cloned());
+        if is_odd {
+            self.odd.insert(Arc::clone(name));
+        }
+        false
+    }
+}
+
+/// Whether one more change is not too much for one call.
+fn fits(instances: &mut usize, change: &Change) -> bool {
+    let is_first = *instances == 0;
+    let sides = [&change.before, &change.after].into_iter().flatten();
+    *instances += sides.map(|service| service.instances.len()).sum::<usize>();
+    is_first || *instances <= BATCH.1
+}

@@ -1,0 +1,116 @@
+//! Brings a running proxy to what is accepted over its control socket, without a reload.
+//!
+//! What counts is what the proxy says it runs: it is asked about services, told what the plugin makes of its answers, and
+//! asked again until nothing is left to say. So a command that was lost, a crash or a hand on the socket heals.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use tracing::debug;
+
+use super::state::End;
+use crate::model::{Change, Node, Reaction};
+use crate::plugin::{CallError, Renderer};
+use crate::proxy::Socket;
+
+/// Most rounds of questions and commands about one change; removing a server and adding its successor takes three.
+const ROUNDS: usize = 5;
+/// Most questions, and most commands, of one round.
+const LINES_LIMIT: usize = 20_000;
+
+/// Where a running proxy takes questions and commands.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// As [`Socket::ask`].
+    async fn ask(&self, questions: &[String]) -> Result<Vec<String>>;
+    /// As [`Socket::say`].
+    async fn say(&self, line: &str) -> Result<String>;
+}
+
+#[async_trait]
+impl Runtime for Socket {
+    async fn ask(&self, questions: &[String]) -> Result<Vec<String>> {
+        Socket::ask(self, questions).await
+    }
+
+    async fn say(&self, line: &str) -> Result<String> {
+        Socket::say(self, line).await
+    }
+}
+
+/// Who speaks with a proxy.
+#[derive(Clone)]
+pub struct Speaker {
+    /// The plugin that knows the proxy's language.
+    pub renderer: Arc<dyn Renderer>,
+    /// This host.
+    pub node: Arc<Node>,
+    /// The proxy's control socket.
+    pub runtime: Arc<dyn Runtime>,
+    /// Name of the output, for the log.
+    pub name: String,
+}
+
+impl Speaker {
+    /// Brings the proxy to what these services are to be: all at once, and each alone when one is in the way of others.
+    ///
+    /// # Errors
+    /// When the proxy cannot be spoken to.
+    pub async fn talk(&self, changes: &[(Arc<str>, Change)]) -> Result<BTreeMap<Arc<str>, End>> {
+        let all = changes.iter().map(|(_, change)| change.clone()).collect();
+        let end = self.converse(all).await?;
+        if changes.len() == 1 || matches!(end, End::Settled { .. }) {
+            return Ok(changes.iter().map(|(name, _)| (Arc::clone(name), end)).collect());
+        }
+        let mut ended = BTreeMap::new();
+        for (name, change) in changes {
+            ended.insert(Arc::clone(name), self.converse([change.clone()].into()).await?);
+        }
+        Ok(ended)
+    }
+
+    async fn converse(&self, changes: Arc<[Change]>) -> Result<End> {
+        let mut soon = false;
+        for _ in 0..ROUNDS {
+            let questions = match self.renderer.questions(&changes).await {
+                Ok(questions) => questions,
+                Err(error) => return Ok(self.refusal(&error)),
+            };
+            if questions.len() > LINES_LIMIT {
+                return Ok(End::Reload);
+            }
+            let answers = self.runtime.ask(&questions).await?;
+            match self.renderer.react(&self.node, &changes, answers).await {
+                Ok(Reaction::Commands { commands, .. }) if commands.len() > LINES_LIMIT => return Ok(End::Reload),
+                Ok(Reaction::Commands { commands, reload_soon }) => {
+                    soon |= reload_soon;
+                    if commands.is_empty() {
+                        return Ok(End::Settled { reload_soon: soon });
+                    }
+                    self.say(&commands).await;
+                }
+                Ok(Reaction::Reload) => return Ok(End::Reload),
+                Err(error) => return Ok(self.refusal(&error)),
+            }
+        }
+        debug!(output = self.name, services = changes.len(), rounds = ROUNDS, "the proxy did not settle");
+        Ok(End::Reload)
+    }
+
+    /// Whether a command did what it should is what the next questions tell.
+    async fn say(&self, commands: &[String]) {
+        for command in commands {
+            match self.runtime.say(command).await {
+                Ok(answer) => debug!(output = self.name, command, answer = answer.trim(), "said"),
+                Err(error) => debug!(output = self.name, command, error = %format_args!("{error:#}"), "not said"),
+            }
+        }
+    }
+
+    fn refusal(&self, error: &CallError) -> End {
+        debug!(output = self.name, %error, "the plugin does not bring it");
+        End::Unknown
+    }
+}

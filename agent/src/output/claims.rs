@@ -1,0 +1,146 @@
+//! Who has what only one service can have: a domain with its path, a port, the name of a section.
+//!
+//! Who has a claim keeps it as long as it asks for it. Others who ask for it wait. A claim that nobody has goes to the
+//! service that is oldest in the registry, then to the first by name; one of a service that has left goes to whoever
+//! asks for it anew, but not to those who waited already.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Claim;
+
+#[cfg(test)]
+mod tests;
+
+/// Who has a claim, since when, and who would have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The service that has it.
+    pub holder: Arc<str>,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since: u64,
+    /// Services that ask for it too.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub waiting: BTreeSet<Arc<str>>,
+}
+
+/// What a service asks for.
+#[derive(Clone, Debug, Default)]
+struct Asked {
+    claims: Vec<Claim>,
+    /// The revision of the registry that made it; what is older goes first.
+    age: u64,
+    /// Its last instance left.
+    gone: bool,
+}
+
+/// The claims of all services of one output.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    held: BTreeMap<Claim, Held>,
+    asked: BTreeMap<Arc<str>, Asked>,
+    /// Claims without a holder, and who asks for them, until [`Claims::settle`].
+    open: BTreeMap<Claim, BTreeSet<Arc<str>>>,
+    /// Services whose denials may have changed since [`Claims::settle`].
+    touched: BTreeSet<Arc<str>>,
+}
+
+impl Claims {
+    /// Makes `claims`, sorted, all that a service asks for.
+    pub(super) fn set(&mut self, service: &Arc<str>, claims: Vec<Claim>, age: u64, gone: bool, now: u64) {
+        let old = self.asked.remove(service).unwrap_or_default();
+        for claim in old.claims.iter().filter(|claim| claims.binary_search(claim).is_err()) {
+            self.release(service, claim);
+        }
+        for claim in claims.iter().filter(|claim| old.claims.binary_search(claim).is_err()) {
+            self.ask(service, claim, now);
+        }
+        if !claims.is_empty() {
+            self.asked.insert(Arc::clone(service), Asked { claims, age, gone });
+        }
+    }
+
+    /// Takes up what an earlier agent knew: a claim and who had it.
+    pub(super) fn restore(&mut self, claim: Claim, held: Held) {
+        self.held.insert(claim, held);
+    }
+
+    /// Forgets restored claims of services that do not ask for them any more.
+    pub(super) fn forget_unasked(&mut self) {
+        let asks = |name: &Arc<str>, claim: &Claim| {
+            self.asked.get(name).is_some_and(|asked| asked.claims.binary_search(claim).is_ok())
+        };
+        let stale: Vec<(Claim, Arc<str>)> = self
+            .held
+            .iter()
+            .flat_map(|(claim, held)| held.waiting.iter().chain([&held.holder]).map(move |name| (claim, name)))
+            .filter(|(claim, name)| !asks(name, claim))
+            .map(|(claim, name)| (Claim::clone(claim), Arc::clone(name)))
+            .collect();
+        stale.iter().for_each(|(claim, name)| self.release(name, claim));
+    }
+
+    /// Gives claims without a holder away; the services whose denials may have changed.
+    pub(super) fn settle(&mut self, now: u64) -> BTreeSet<Arc<str>> {
+        for (claim, mut waiting) in std::mem::take(&mut self.open) {
+            let age = |name: &Arc<str>| self.asked.get(name).map_or(u64::MAX, |asked| asked.age);
+            let Some(holder) = waiting.iter().min_by_key(|name| (age(name), Arc::clone(name))).cloned() else {
+                continue;
+            };
+            waiting.remove(&holder);
+            self.touched.extend(waiting.iter().cloned().chain([Arc::clone(&holder)]));
+            self.held.insert(claim, Held { holder, since: now, waiting });
+        }
+        std::mem::take(&mut self.touched)
+    }
+
+    /// The claims of a service that another one has.
+    pub(super) fn denied(&self, service: &str) -> Vec<Claim> {
+        let asked = self.asked.get(service).into_iter().flat_map(|asked| &asked.claims);
+        asked.filter(|claim| self.held.get(*claim).is_some_and(|held| *held.holder != *service)).cloned().collect()
+    }
+
+    /// Who has a claim.
+    pub(super) fn held(&self, claim: &str) -> Option<&Held> {
+        self.held.get(claim)
+    }
+
+    /// All claims and who has them.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Claim, &Held)> {
+        self.held.iter()
+    }
+
+    fn ask(&mut self, service: &Arc<str>, claim: &Claim, now: u64) {
+        let is_gone = |name: &str| self.asked.get(name).is_some_and(|asked| asked.gone);
+        match self.held.get_mut(claim) {
+            // An earlier agent knew of it.
+            Some(held) if held.holder == *service || held.waiting.contains(service) => {}
+            Some(held) if is_gone(&held.holder) => {
+                let gone = std::mem::replace(&mut held.holder, Arc::clone(service));
+                held.since = now;
+                self.touched.insert(Arc::clone(&gone));
+                held.waiting.insert(gone);
+            }
+            Some(held) => _ = held.waiting.insert(Arc::clone(service)),
+            None => _ = self.open.entry(Claim::clone(claim)).or_default().insert(Arc::clone(service)),
+        }
+        self.touched.insert(Arc::clone(service));
+    }
+
+    fn release(&mut self, service: &Arc<str>, claim: &Claim) {
+        if let Some(waiting) = self.open.get_mut(claim) {
+            waiting.remove(service);
+        }
+        let Some(held) = self.held.get_mut(claim) else { return };
+        held.waiting.remove(service);
+        if held.holder == *service {
+            let waiting = std::mem::take(&mut held.waiting);
+            self.held.remove(claim);
+            if !waiting.is_empty() {
+                self.open.entry(Claim::clone(claim)).or_default().extend(waiting);
+            }
+        }
+    }
+}
