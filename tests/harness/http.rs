@@ -56,6 +56,14 @@ impl Connection {
         self.request(host, path, true)
     }
 
+    /// Sends `text` as it is, and gives all that comes until the other side closes the connection.
+    pub fn exchange(mut self, text: &str) -> anyhow::Result<String> {
+        self.stream.get_mut().write_all(text.as_bytes()).context("sending")?;
+        let mut answer = Vec::new();
+        self.stream.read_to_end(&mut answer).context("reading the answer")?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
     /// Sends `line` and a line break.
     pub fn send_line(&mut self, line: &str) -> anyhow::Result<()> {
         self.stream.get_mut().write_all(format!("{line}\n").as_bytes()).context("sending")

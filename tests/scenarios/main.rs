@@ -23,5 +23,6 @@ mod ports;
 mod proxies;
 mod python;
 mod reloads;
+mod requests;
 mod selftest;
 mod wilder;

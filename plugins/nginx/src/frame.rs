@@ -3,20 +3,19 @@
 use waypost_plugin_sdk::Part;
 
 use crate::settings::{Settings, Stream};
-use crate::{HTTP, MAIN, STREAM, lines, part};
+use crate::{HTTP, MAIN, STREAM, lines, part, server};
 
 /// The frame of all files.
 pub(crate) fn parts(settings: &Settings) -> Vec<Part> {
     let mut parts = vec![part(MAIN, "0", main(settings)), part(HTTP, "0", HTTP_HEAD)];
     if let Some(binds) = settings.http_bind.get() {
         parts.push(part(HTTP, "1 maps", maps(settings)));
-        if settings.default_server {
-            let listen = lines::listen(&binds.0, " default_server");
-            let lines = lines::merged("    ", [], &settings.server_lines);
-            let status = settings.default_status;
-            // Its name is empty, which no service's domain is.
-            let text = format!("\nserver {{\n{listen}{lines}    return {status};\n}}\n");
-            parts.push(part(HTTP, "2 default server", text));
+        if settings.default_server && settings.default_service.is_none() {
+            parts.push(part(HTTP, "2 default server", server::of_nobody(settings, binds)));
+        } else if settings.default_server {
+            // The service puts its location between, when it is there.
+            parts.push(part(HTTP, "2 default server 1", server::of_services(settings, binds, None)));
+            parts.push(part(HTTP, "2 default server 3", server::END));
         }
     }
     if settings.stream != Stream::Off {
@@ -67,11 +66,22 @@ const HTTP_LINES: [&str; 7] = [
 ];
 
 /// A request that asks for another protocol (websocket) takes its connection with it. One that does not leaves
-/// the connection to the next request, where such connections are kept.
+/// the connection to the next request, where such connections are kept. What has no Host goes on with the name that nginx would
+/// give it by itself.
 fn maps(settings: &Settings) -> String {
     let otherwise = if settings.keepalive == 0 { "close" } else { "''" };
     format!(
         "\nmap $http_upgrade $waypost_connection {{\n    default upgrade;\n    '' {otherwise};\n}}\n\
-         map $http_host $waypost_host {{\n    default $http_host;\n    '' $host;\n}}\n"
+         map $http_host $waypost_host {{\n    default $http_host;\n    '' $waypost_name;\n}}\n\
+         map $host $waypost_name {{\n    default $host;\n    '' $proxy_host;\n}}\n\
+         map \"$host $http_host\" $waypost_bad_host {{\n    default 1;\n    \"{GOOD_HOST}\" '';\n    \"~ $\" '';\n}}\n\
+         map $request_uri $waypost_bad_request {{\n    default $waypost_bad_host;\n    \"{BAD_PATH}\" 1;\n}}\n"
     )
 }
+
+/// The name that nginx goes by, and the same in the header Host: of characters that names and addresses have, maybe with a final dot
+/// and a port. They differ where the request line names another host.
+const GOOD_HOST: &str = r"~*^([a-z0-9._:\[\]-]+) \1[.]?(:[a-z0-9._:\[\]-]*)?$";
+/// A segment `.` or `..` of the path, also where it or its `/` is written by numbers, which nginx would resolve; or a `#`, where the
+/// address ends for some and not for others.
+const BAD_PATH: &str = r"~*^[^?]*(/|%2f)(\.|%2e)(\.|%2e)?(/|%2f|[?]|$)|#";

@@ -4,15 +4,17 @@
 //! `location` for each path. `stream.conf` is for a `stream` block: one `upstream` and one `server` for each port.
 //! `nginx.conf` is a whole configuration of both, to check candidates and to run.
 //!
-//! Whatever only one service can have is a part of its own, keyed by that thing and naming the service in its text:
-//! the name of an upstream, a port, a domain and path. Services that share a domain give the same first and last lines
-//! of its `server` block, and the keys put their locations between.
+//! Whatever only one service can have is claimed, and is a part of its own, keyed by that thing: the name of an
+//! upstream, a port, a domain and path. Services that share a domain give the same first and last lines of its `server`
+//! block, and the keys put their locations between.
 
+mod claims;
 mod frame;
 mod http;
 mod lines;
 mod members;
 pub mod names;
+mod server;
 pub mod settings;
 mod stream;
 #[cfg(test)]
@@ -49,41 +51,63 @@ pub fn frame(settings: &Settings, _node: &Node) -> Result<Vec<Part>, PluginError
     Ok(frame::parts(settings))
 }
 
-/// The parts of one service; none when no instance speaks http, tcp or udp.
+/// The parts of one service, and its claims; none when no instance speaks http, tcp or udp.
 ///
 /// # Errors
-/// `invalid-input` when nginx cannot carry the service: its name, a missing or taken port, a missing domain. A bad
-/// instance is logged and left out.
+/// `invalid-input` when nginx cannot carry the service: its name, a missing or taken port, a missing domain, or all that
+/// leads to it is denied. A bad instance, or one side of a service that has another, is logged and left out.
 pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Rendering, PluginError> {
-    Ok(Rendering { parts: parts(settings, service)?, claims: Vec::new() })
-}
-
-fn parts(settings: &Settings, service: &Service) -> Result<Vec<Part>, PluginError> {
     let members = members::select(settings, service);
-    let refused = |reason: String| format!("service {}: {reason}", show(&service.name));
     let tcp = match &members.tcp {
-        Tcp::Http(servers) => Some(http::parts(settings, service, servers)),
-        Tcp::Plain(servers) => Some(stream::parts(settings, service, Protocol::Tcp, servers)),
+        Tcp::Http(servers) => Some(http::side(settings, service, servers)),
+        Tcp::Plain(servers) => Some(stream::side(settings, service, Protocol::Tcp, servers)),
         Tcp::None => None,
     };
     let udp = match members.udp.as_slice() {
         [] => None,
-        servers => Some(stream::parts(settings, service, Protocol::Udp, servers)),
+        servers => Some(stream::side(settings, service, Protocol::Udp, servers)),
     };
-    match (tcp, udp) {
-        (Some(Ok(mut parts)), Some(Ok(udp))) => {
-            parts.extend(udp);
-            Ok(parts)
-        }
-        // A port that only some of the containers' clients use does not cost the others theirs.
-        (Some(Ok(parts)), Some(Err(reason))) => {
-            log::warn(&refused(format!("its udp side is left out: {reason}")));
-            Ok(parts)
-        }
-        (Some(Ok(parts)), None) | (None, Some(Ok(parts))) => Ok(parts),
-        (Some(Err(reason)), _) | (None, Some(Err(reason))) => refuse(refused(reason)),
-        (None, None) => Ok(Vec::new()),
+    if settings.default_service.as_ref() == Some(&service.name) && !matches!(members.tcp, Tcp::Http(_)) {
+        log::warn(&format!(
+            "service {} does not speak http and answers no unknown domain, though the setting `default-service` names it",
+            show(&service.name)
+        ));
     }
+    let sides =
+        [("tcp", tcp), ("udp", udp)].map(|(name, side)| (name, side.map(|side| side.unwrap_or_else(Side::refused))));
+    together(service, sides.into_iter().filter_map(|(name, side)| Some((name, side?))).collect())
+}
+
+/// What a service is by one transport.
+struct Side {
+    /// What only one service can have, whatever this one is denied.
+    claims: Vec<String>,
+    /// Its parts, or why it has none.
+    parts: Result<Vec<Part>, String>,
+}
+
+impl Side {
+    fn refused(reason: String) -> Side {
+        Side { claims: Vec::new(), parts: Err(reason) }
+    }
+}
+
+/// A port that only some of the containers' clients use does not cost the others theirs: a side that cannot be carried is left
+/// out as long as there is another.
+fn together(service: &Service, sides: Vec<(&str, Side)>) -> Result<Rendering, PluginError> {
+    let carried = sides.iter().any(|(_, side)| side.parts.is_ok());
+    let mut rendering = Rendering::default();
+    for (name, side) in sides {
+        rendering.claims.extend(side.claims);
+        match side.parts {
+            Ok(parts) => rendering.parts.extend(parts),
+            Err(reason) if carried => {
+                log::warn(&format!("service {}: its {name} side is left out: {reason}", show(&service.name)));
+            }
+            Err(reason) => return refuse(format!("service {}: {reason}", show(&service.name))),
+        }
+    }
+    Ok(rendering)
 }
 
 /// A part of a file.

@@ -3,7 +3,7 @@
 use crate::settings::{Bind, Line};
 
 /// Our lines, then the operator's. A directive that the operator gives too is left to the operator, because nginx
-/// takes most of them once; a header is known by its name.
+/// takes most of them once; a header is known by its name, a block by what stands before it.
 pub(crate) fn merged<'a>(indent: &str, ours: impl IntoIterator<Item = &'a str>, theirs: &'a [Line]) -> String {
     let replaced = |line: &str| theirs.iter().any(|their| names(&their.0) == names(line));
     let kept = ours.into_iter().filter(|line| !replaced(line));
@@ -16,10 +16,14 @@ pub(crate) fn listen(binds: &[Bind], options: &str) -> String {
     lines.concat()
 }
 
-/// What a line sets: its directive, and of a header the name.
+/// What a line sets: its directive, of a header the name, and of a block what stands before it.
 fn names(line: &str) -> (&str, Option<String>) {
     let mut words = line.split_whitespace();
     let directive = words.next().unwrap_or_default();
-    let header = words.next().filter(|_| directive == "proxy_set_header").map(str::to_ascii_lowercase);
-    (directive, header)
+    let rest = match directive {
+        "proxy_set_header" => words.next().map(str::to_ascii_lowercase),
+        "location" | "if" => line.split('{').next().map(|head| head.split_whitespace().collect::<Vec<_>>().join(" ")),
+        _ => None,
+    };
+    (directive, rest)
 }

@@ -35,17 +35,19 @@ enum Facts {
 pub(crate) struct Server {
     /// The instance's id, for messages.
     pub(crate) id: String,
-    /// The line.
-    pub(crate) line: String,
+    /// The line; none of one that has left.
+    pub(crate) line: Option<String>,
     /// Whether it takes new requests.
     pub(crate) ready: bool,
 }
 
 /// Leaves out what nginx cannot carry. The first good instance by id says whether the service speaks http or tcp, so that
-/// one that differs changes nothing for the others unless it comes first.
+/// one that differs changes nothing for the others unless it comes first. Those that have left count only where nobody is left.
 pub(crate) fn select(settings: &Settings, service: &Service) -> Members {
     let mut members = Members { tcp: Tcp::None, udp: Vec::new() };
-    for instance in &service.instances {
+    let gone = |instance: &&Instance| instance.readiness == Readiness::Gone;
+    let nobody = service.instances.iter().all(|instance| gone(&instance));
+    for instance in service.instances.iter().filter(|instance| gone(instance) == nobody) {
         let (server, facts) = match read(settings, service, instance) {
             Ok(Some(found)) => found,
             Ok(None) => continue,
@@ -99,5 +101,6 @@ fn server(settings: &Settings, instance: &Instance) -> Result<Server, String> {
     let comment = names::comment(&instance.id);
     let line =
         format!("    server {endpoint} max_fails={max_fails} fail_timeout={}{state};{comment}\n", fail_timeout.0);
+    let line = (instance.readiness != Readiness::Gone).then_some(line);
     Ok(Server { id: instance.id.clone(), line, ready })
 }

@@ -1,7 +1,7 @@
 //! What the operator may set.
 
 use serde::Deserialize;
-use waypost_plugin_sdk::settings;
+use waypost_plugin_sdk::{settings, show};
 
 mod bind;
 mod value;
@@ -27,6 +27,8 @@ pub struct Settings {
     pub default_server: bool,
     /// What they are answered with.
     pub default_status: u16,
+    /// Name of the service that answers them instead.
+    pub default_service: Option<String>,
     /// How requests are spread over the instances of a service.
     pub balance: Balance,
     /// Idle connections to the instances of a service that each worker keeps.
@@ -66,6 +68,7 @@ impl Default for Settings {
             stream: Stream::Off,
             default_server: true,
             default_status: 503,
+            default_service: None,
             balance: Balance::Roundrobin,
             keepalive: 32,
             max_fails: 1,
@@ -88,6 +91,16 @@ impl settings::Settings for Settings {
     fn check(&self) -> Result<(), String> {
         if !(400..600).contains(&self.default_status) {
             return Err(format!("default-status: found {}, expected 400 to 599", self.default_status));
+        }
+        if self.default_service.as_deref() == Some("") {
+            return Err("default-service: found \"\", expected the name of a service, or no such setting".to_owned());
+        }
+        if let (Some(name), false) = (&self.default_service, self.default_server) {
+            return Err(format!(
+                "default-service: found {} with `default-server = false`, where no server of Waypost's answers unknown \
+                 domains; remove one of the two, and write `proxy_pass` to the service's upstream into your own server",
+                show(name)
+            ));
         }
         if self.fail_timeout.0.ends_with("ms") {
             return Err(format!("fail-timeout: found {:?}, nginx takes whole seconds here", self.fail_timeout.0));

@@ -1,10 +1,10 @@
 //! A tcp or udp service: an `upstream`, and a `server` on the port that its consumers know.
 
-use waypost_plugin_sdk::{Part, Service};
+use waypost_plugin_sdk::Service;
 
 use crate::members::Server;
 use crate::settings::{Balance, Bind, Settings, Stream};
-use crate::{STREAM, leave_out, lines, names, part};
+use crate::{STREAM, Side, claims, leave_out, lines, names, part};
 
 /// What a stream is carried by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,8 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    fn name(self) -> &'static str {
+    /// As nginx and people write it.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
@@ -24,16 +25,16 @@ impl Protocol {
     }
 }
 
-/// The upstream, and the server that is also the claim to its port.
+/// What a tcp or udp service is: its upstream, and the server on its port.
 ///
 /// # Errors
 /// Streams are off, the port is missing or taken by http services, or nginx does not take the service's name.
-pub(crate) fn parts(
+pub(crate) fn side(
     settings: &Settings,
     service: &Service,
     protocol: Protocol,
     servers: &[(Server, Option<u16>)],
-) -> Result<Vec<Part>, String> {
+) -> Result<Side, String> {
     let speaks = protocol.name();
     if settings.stream == Stream::Off {
         return Err(format!(
@@ -55,19 +56,32 @@ pub(crate) fn parts(
     if protocol == Protocol::Tcp {
         refuse_own(settings, &binds)?;
     }
-    let mut text = String::new();
+    let claims = vec![claims::upstream(&name, STREAM), claims::port(port, protocol)];
+    let parts = claims::expect(service, &claims[0], "rename one of the two, nginx sees the same name in both")
+        .and_then(|()| claims::expect(service, &claims[1], "give the service another listen-port"))
+        .map(|()| {
+            let lines = agreed(service, port, servers);
+            let server = server(settings, protocol, &binds, (!lines.is_empty()).then_some(&name));
+            let upstream = (!lines.is_empty())
+                .then(|| part(STREAM, format!("3 upstream {name}"), upstream(settings, service, &name, &lines)));
+            let server = part(STREAM, format!("4 port {port:05}/{speaks}"), server);
+            upstream.into_iter().chain([server]).collect()
+        });
+    Ok(Side { claims, parts })
+}
+
+/// The lines of the servers that name this port, or none.
+fn agreed(service: &Service, port: u16, servers: &[(Server, Option<u16>)]) -> String {
+    let mut lines = String::new();
     for (server, other) in servers {
         if let Some(other) = other.filter(|other| *other != port) {
             let reason = format!("its listen-port is {other}, the service's first instance says {port}");
             leave_out(service, &server.id, &reason);
             continue;
         }
-        text += &server.line;
+        lines.extend(server.line.as_deref());
     }
-    Ok(vec![
-        part(STREAM, format!("3 upstream {name}"), upstream(settings, service, &name, &text)),
-        part(STREAM, format!("4 port {port:05}/{speaks}"), server(settings, protocol, &binds, &name)),
-    ])
+    lines
 }
 
 /// A whole upstream. A service whose name had to change is named in it, so that its text differs from that of the
@@ -83,8 +97,9 @@ pub(crate) fn upstream(settings: &Settings, service: &Service, name: &str, lines
     format!("\n{origin}upstream {name} {{\n{balance}{lines}}}\n")
 }
 
-/// Only with `reuseport` does nginx hand all datagrams of a client to one worker, which knows whose answer is whose.
-fn server(settings: &Settings, protocol: Protocol, binds: &[Bind], name: &str) -> String {
+/// Only with `reuseport` does nginx hand all datagrams of a client to one worker, which knows whose answer is whose. Without an
+/// upstream a connection is closed at once.
+fn server(settings: &Settings, protocol: Protocol, binds: &[Bind], upstream: Option<&String>) -> String {
     let Settings { connect_timeout, tcp_timeout, udp_timeout, udp_responses, .. } = settings;
     let (options, own) = match protocol {
         Protocol::Tcp => {
@@ -97,7 +112,10 @@ fn server(settings: &Settings, protocol: Protocol, binds: &[Bind], name: &str) -
         }
     };
     let listen = lines::listen(binds, options);
-    format!("\nserver {{\n{listen}    proxy_pass {name};\n{own}}}\n")
+    match upstream {
+        Some(name) => format!("\nserver {{\n{listen}    proxy_pass {name};\n{own}}}\n"),
+        None => format!("\nserver {{\n{listen}    return \"\";\n}}\n"),
+    }
 }
 
 /// Two parts of nginx cannot listen on one address.

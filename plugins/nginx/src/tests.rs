@@ -1,4 +1,6 @@
+mod absent;
 mod accepted;
+mod claimed;
 mod nginx;
 mod random;
 mod refused;
@@ -7,7 +9,7 @@ mod shapes;
 mod sharing;
 mod texts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use waypost_plugin_sdk::{
     Instance, Node, Part, Plugin, PluginError, Readiness, Service, Transport, attributes, settings,
@@ -49,6 +51,11 @@ fn draining(mut instance: Instance) -> Instance {
     instance
 }
 
+fn gone(mut instance: Instance) -> Instance {
+    instance.readiness = Readiness::Gone;
+    instance
+}
+
 fn over_udp(mut instance: Instance) -> Instance {
     instance.transport = Transport::Udp;
     instance
@@ -62,7 +69,7 @@ fn service(name: &str, instances: &[Instance]) -> Service {
     Service { name: name.into(), instances, denied: Vec::new() }
 }
 
-/// The whole files, as the agent composes them, and the services that were held back.
+/// The whole files, as the agent composes them, and the services that were held back: the first by name has what it claims.
 fn compose(settings: &Settings, services: &[Service]) -> (BTreeMap<String, String>, Vec<String>) {
     let mut parts: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut held_back = Vec::new();
@@ -70,13 +77,23 @@ fn compose(settings: &Settings, services: &[Service]) -> (BTreeMap<String, Strin
     services.sort_by(|a, b| a.name.cmp(&b.name));
     let keyed = |part: Part| ((part.path, part.key), part.text);
     parts.extend(frame(settings, &node()).unwrap().into_iter().map(keyed));
+    let mut taken: BTreeSet<String> = BTreeSet::new();
     for service in services {
-        let Ok(own) = render(settings, &node(), service) else { continue };
-        let own: Vec<_> = own.parts.into_iter().map(keyed).collect();
-        if own.iter().any(|(key, text)| parts.get(key).is_some_and(|taken| taken != text)) {
+        let Ok(wish) = render(settings, &node(), service) else { continue };
+        let denied: Vec<String> = wish.claims.iter().filter(|claim| taken.contains(*claim)).cloned().collect();
+        let Ok(own) = render(settings, &node(), &Service { denied, ..service.clone() }) else {
             held_back.push(service.name.clone());
-        } else {
-            parts.extend(own);
+            continue;
+        };
+        assert_eq!(own.claims, wish.claims, "claims do not depend on what is denied");
+        taken.extend(own.claims);
+        for (key, text) in own.parts.into_iter().map(keyed) {
+            let before = parts.insert(key.clone(), text.clone());
+            assert!(
+                before.as_ref().is_none_or(|before| *before == text),
+                "{key:?} of {}: {before:?}, {text:?}",
+                service.name
+            );
         }
     }
     let mut files: BTreeMap<String, String> = BTreeMap::new();

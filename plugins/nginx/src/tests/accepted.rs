@@ -10,7 +10,7 @@ use waypost_plugin_sdk::Service;
 
 use super::nginx::{test, write};
 use super::random::{catalog, settings};
-use super::{compose, draining, instance, over_udp, service, settings as read, with_streams};
+use super::{compose, draining, gone, instance, over_udp, service, settings as read, with_streams};
 use crate::Settings;
 
 const CATALOGS: usize = 400;
@@ -75,8 +75,14 @@ fn nobody_is_ready() {
         service("db", &[draining(instance("a", "10.0.0.1", 80, &port))]),
         service("dns", &[draining(over_udp(instance("a", "10.0.0.1", 80, &port)))]),
     ];
-    for balance in ["roundrobin", "leastconn", "random"] {
-        check(dir.path(), &with_streams(&format!(r#", "balance": "{balance}""#)), &services);
+    let left = services.clone().map(|mut service| {
+        service.instances.iter_mut().for_each(|instance| *instance = gone(instance.clone()));
+        service
+    });
+    for (balance, services) in
+        [("roundrobin", &services), ("leastconn", &services), ("random", &services), ("random", &left)]
+    {
+        check(dir.path(), &with_streams(&format!(r#", "balance": "{balance}""#)), services);
     }
 }
 
@@ -121,7 +127,7 @@ fn lines_of_the_operators_replace_ours() {
     let facts = [("protocol", "http")];
     check(dir.path(), &settings, &[service("web", &[instance("a", "10.0.0.1", 80, &facts)])]);
     let (files, _) = compose(&settings, &[service("web", &[instance("a", "10.0.0.1", 80, &facts)])]);
-    assert!(!files["http.conf"].contains("$waypost_host;"), "{}", files["http.conf"]);
+    assert!(!files["http.conf"].contains("proxy_set_header Host"), "{}", files["http.conf"]);
     assert!(files["http.conf"].contains("X-Real-IP"), "{}", files["http.conf"]);
     assert!(!files["nginx.conf"].contains("auto"), "{}", files["nginx.conf"]);
 }

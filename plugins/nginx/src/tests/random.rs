@@ -117,7 +117,8 @@ fn instance() -> impl Strategy<Value = Instance> {
     let facts = (protocol, weighted(0.8, text(PORTS)), weighted(0.5, text(DOMAINS)), weighted(0.4, text(PATHS)));
     let id = prop_oneof![8 => "[0-9a-f]{12}".boxed(), 1 => text(IDS).boxed()];
     let transport = prop_oneof![20 => Just(Transport::Tcp), 4 => Just(Transport::Udp), 1 => Just(Transport::Sctp)];
-    let readiness = prop_oneof![4 => Just(Readiness::Ready), 2 => Just(Readiness::Draining)];
+    let readiness =
+        prop_oneof![12 => Just(Readiness::Ready), 6 => Just(Readiness::Draining), 1 => Just(Readiness::Gone)];
     let weight = weighted(0.3, 0..270_u16);
     (id, text(ADDRESSES), 0..3000_u16, transport, readiness, weight, facts).prop_map(
         |(id, address, port, transport, readiness, weight, (protocol, listen_port, domain, path))| {
@@ -135,8 +136,11 @@ fn instance() -> impl Strategy<Value = Instance> {
 
 /// Up to twenty services; names, ports and domains repeat often.
 pub(super) fn catalog() -> impl Strategy<Value = Vec<Service>> {
-    let service = (text(NAMES), vec(instance(), 0..6)).prop_map(|(name, mut instances)| {
+    let service = (text(NAMES), vec(instance(), 0..6), 0..12).prop_map(|(name, mut instances, left)| {
         instances.sort_by(|a, b| a.id.cmp(&b.id));
+        if left == 0 {
+            instances.iter_mut().for_each(|instance| instance.readiness = Readiness::Gone);
+        }
         for instance in &mut instances {
             instance.service.clone_from(&name);
         }
@@ -159,6 +163,10 @@ pub(super) fn settings() -> impl Strategy<Value = Settings> {
         with_streams(r#", "http-bind": "*:80,[::]:80", "default-status": 404, "balance": "random""#),
         parsed(r#"{"default-server": false, "max-fails": 0, "client-max-body-size": "0"}"#),
         with_streams(r#", "server-lines": ["proxy_read_timeout 1h;"], "http-lines": ["gzip on;"]"#),
+        with_streams(r#", "default-service": "web""#),
+        with_streams(
+            r#", "server-lines": ["location /.well-known/acme-challenge/ { root /var/www; }", "error_page 503 /gone.html;"]"#,
+        ),
     ];
     select(forms.to_vec())
 }

@@ -160,6 +160,8 @@ fn wrong_settings() {
         (r#"{"fail-timeout": "500ms"}"#, "fail-timeout: found \"500ms\", nginx takes whole seconds"),
         (r#"{"client-max-body-size": "1M"}"#, "client-max-body-size: found \"1M\", expected a size"),
         (r#"{"default-status": 200}"#, "default-status: found 200, expected 400 to 599"),
+        (r#"{"default-service": ""}"#, "default-service: found \"\", expected the name of a service"),
+        (r#"{"default-service": "x", "default-server": false}"#, "found \"x\" with `default-server = false`"),
         (r#"{"udp-responses": 0}"#, "udp-responses: found 0"),
         (r#"{"worker-connections": 4}"#, "worker-connections: found 4"),
         (r#"{"keepalive": 300000}"#, "keepalive: found 300000"),

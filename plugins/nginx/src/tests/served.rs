@@ -1,5 +1,7 @@
 //! Requests through a real nginx, to servers of this test.
 
+mod absent;
+mod operators;
 mod peers;
 
 use waypost_plugin_sdk::{Instance, Service};
@@ -41,6 +43,8 @@ fn domains_and_paths() {
         http("deep", web("deep"), "a.b.shop.example", "/"),
         http("part", web("part"), "part.example", "/only"),
         http("long", web("long"), &format!("{}.example", "x".repeat(60)), "/"),
+        http("wild", web("wild"), "*.example,*.shop.example.com", "/"),
+        http("named", web("named"), "feature-626-time-management-for-support.shop.example.com", "/api"),
     ];
     let nginx = Running::start(&compose(&front(port), &services).0);
     let long = format!("{}.example", "X".repeat(60));
@@ -59,12 +63,18 @@ fn domains_and_paths() {
         ("www.shop.example", "/api", "root"),
         ("a.b.shop.example", "/", "deep"),
         ("c.b.shop.example", "/", "503"),
-        ("xshop.example", "/", "503"),
+        ("xshop.example", "/", "wild"),
+        ("xshop.example.com", "/", "503"),
         ("part.example", "/only", "part"),
         ("part.example", "/", "503"),
         ("part.example", "/only.txt", "503"),
-        ("nobody.example", "/", "503"),
+        ("nobody.test", "/", "503"),
         (&long, "/", "long"),
+        (&format!("{long}.:80"), "/", "long"),
+        (&format!("x{long}"), "/", "wild"),
+        ("feature-626-time-management-for-support.shop.example.com", "/api/x", "named"),
+        ("feature-626-time-management-for-support.shop.example.com", "/", "503"),
+        ("feature-627-time-management-for-support.shop.example.com", "/", "wild"),
     ] {
         assert_eq!(who(port, host, path), expected, "{host}{path}: {}", nginx.log());
     }

@@ -78,6 +78,7 @@ fn has_known_shape(line: &str) -> bool {
         (true, ["listen", bind]) => ended(bind, |bind| bind.starts_with("*:") || is_endpoint(bind)),
         (true, ["listen", bind, "udp", "reuseport;"]) => bind.starts_with("*:") || is_endpoint(bind),
         (true, ["server_name", name]) => ended(name, is_server_name),
+        (true, ["return", "\"\";"]) => true,
         (true, ["proxy_pass", name]) => ended(name, is_upstream),
         (true, ["location", "=", path, rest @ ..] | ["location", path, rest @ ..]) => is_path(path) && is_action(rest),
         _ => false,
