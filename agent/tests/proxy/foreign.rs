@@ -18,7 +18,7 @@ fn words(words: &[&str]) -> Vec<String> {
 async fn check(site: &Site, command: &[&str], limit: Duration) -> anyhow::Result<Verdict> {
     let options = waypost::proxy::ProxyOptions { check: Some(words(command)), timeout: limit, ..site.options(None) };
     let proxy = Proxy::new(options, CancellationToken::new());
-    let verdict = proxy.check(site.dir.path()).await;
+    let verdict = proxy.check(site.dir.path(), Vec::new(), None).await;
     proxy.stop().await;
     verdict
 }
@@ -33,7 +33,7 @@ async fn haproxys_check_names_the_line() {
     assert_eq!(check(&site, &HAPROXY, LONG).await.unwrap(), Verdict::Valid);
 
     site.configure("one", "garbage");
-    let Verdict::Invalid { text, places } = check(&site, &HAPROXY, LONG).await.unwrap() else { panic!("valid") };
+    let Verdict::Invalid { text, places, .. } = check(&site, &HAPROXY, LONG).await.unwrap() else { panic!("valid") };
     let fault = "unknown keyword 'garbage' in 'frontend' section".to_owned();
     assert_eq!(places, [Place { path: "haproxy.cfg".to_owned(), line: 9, text: fault, may_pass: false }]);
     assert!(text.contains("parsing [haproxy.cfg:9]"), "{text}");
@@ -62,8 +62,9 @@ async fn a_check_that_cannot_run_is_no_verdict() {
 async fn a_check_that_hangs_is_killed_with_its_children() {
     let site = Site::new();
     let script = site.script("hang", "sleep 600 & echo $! > \"$0.child\"; wait");
-    let error = check(&site, &["sh", &script], Duration::from_millis(500)).await.unwrap_err();
-    assert!(format!("{error:#}").contains("did not end within 500ms"), "{error:#}");
+    let verdict = check(&site, &["sh", &script], Duration::from_millis(500)).await.unwrap();
+    let Verdict::Invalid { text, places, overdue: true } = verdict else { panic!("{verdict:?}") };
+    assert!(text.contains("did not end within 500ms") && places.is_empty(), "{text}");
     let child: u32 = fs::read_to_string(site.path("hang.child")).unwrap().trim().parse().unwrap();
     until("the end of the child", || !alive(child)).await;
 }
