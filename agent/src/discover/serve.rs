@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
@@ -22,6 +22,7 @@ use crate::backoff::{Backoff, sleep_until};
 use crate::model::Services;
 use crate::output::{Linger, Memory, Output};
 use crate::proxy::{Bind, ReloadStatus, asked};
+use crate::simulated::time_of_day;
 use crate::status::{OutputState, Status};
 
 /// What the loop of one output works with.
@@ -151,7 +152,7 @@ struct Clock(u64, Instant);
 
 impl Clock {
     fn new() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = time_of_day();
         Clock(u64::try_from(now.as_millis()).unwrap_or_default(), Instant::now())
     }
 
