@@ -127,6 +127,7 @@ pub async fn once(mut output: Output, services: &Services, target: Target) -> (u
     let (mut linger, now) = (Linger::new(linger), Clock::new().now());
     memory.recall(&mut output, &mut linger, now);
     let wanted = linger.update(services, now, |_| false, |_| true).clone();
+    let good = output.accepted().clone();
     output.update(&wanted, &super::Ages::new(), now).await;
     let binds = asked(&directory.files()).into_iter().map(|one| one.bind).collect();
     let proxy = Arc::new(proxy);
@@ -134,7 +135,8 @@ pub async fn once(mut output: Output, services: &Services, target: Target) -> (u
     let written = match output.base().cloned() {
         None => Err(anyhow::anyhow!("the plugin did not give the parts that are there whatever the services")),
         Some(base) => {
-            let job = Job { services: output.accepted().clone(), base, good: None, retried: BTreeSet::new(), binds };
+            let (services, retried) = (output.accepted().clone(), BTreeSet::new());
+            let job = Job { services, base, good, retried, binds };
             let outcome = writer.write(job).await;
             output.refuse(outcome.refusals, now);
             outcome.written.map(|written| written.number > 0)
@@ -205,12 +207,13 @@ impl<D: Disk + 'static> Serving<D> {
         let clock = Clock::new();
         memory.iter_mut().for_each(|memory| memory.recall(&mut output, &mut linger, clock.now()));
         let (speaker, resync) = speaker.unzip();
+        let state = State::new(engine.pace, resync, (found, output.accepted().clone()));
         let mut serving = Serving {
             output,
             linger,
             memory,
             inputs,
-            state: State::new(engine.pace, resync, found),
+            state,
             writer: Some(Box::new(Writer::new(&name, disk))),
             writing: None,
             speaker,

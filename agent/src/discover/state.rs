@@ -77,8 +77,8 @@ pub struct Job {
     pub services: Accepted,
     /// The parts that are there whatever the services.
     pub base: Base,
-    /// What is written now.
-    pub good: Option<Arc<Written>>,
+    /// The services that are written now, as they were last good.
+    pub good: Accepted,
     /// Services that were refused before and are tried again.
     pub retried: BTreeSet<Arc<str>>,
     /// Addresses that the proxy listens on.
@@ -108,8 +108,8 @@ pub struct State {
     writing: Writing,
     /// Files by number, back to those that are loaded.
     history: BTreeMap<u64, Arc<Written>>,
-    /// Addresses of the files that were there before the agent.
-    found: BTreeSet<Bind>,
+    /// What the files have that were there before the agent: addresses, and services that were to stay as they were.
+    found: (BTreeSet<Bind>, Accepted),
     /// How reloading stood last.
     reloads: ReloadStatus,
     /// The files that the last request for a reload was made for.
@@ -121,8 +121,8 @@ pub type Next = (Vec<Action>, Option<Instant>);
 
 impl State {
     /// Nothing is known; `resync` is how often a proxy that takes live updates is asked about everything, and `found`
-    /// what the files bind that are there.
-    pub fn new(pace: Pace, resync: Option<Duration>, found: BTreeSet<Bind>) -> Self {
+    /// the addresses that the files have which are there, and the services that were to stay as they are in them.
+    pub fn new(pace: Pace, resync: Option<Duration>, found: (BTreeSet<Bind>, Accepted)) -> Self {
         State {
             wanted: Services::new(),
             accepted: Accepted::new(),
@@ -275,12 +275,13 @@ impl State {
     }
 
     fn job(&self, base: Base) -> Job {
-        let mut binds = self.loaded.as_ref().map_or_else(|| self.found.clone(), |loaded| loaded.binds.clone());
+        let mut binds = self.loaded.as_ref().map_or_else(|| self.found.0.clone(), |loaded| loaded.binds.clone());
         if self.loaded.is_none() {
             binds.extend(self.written.iter().flat_map(|written| &written.binds).copied());
         }
         let retried = self.writing.retried().clone();
-        Job { services: self.accepted.clone(), base, good: self.written.clone(), retried, binds }
+        let good = self.written.as_ref().map_or(&self.found.1, |written| &written.services).clone();
+        Job { services: self.accepted.clone(), base, good, retried, binds }
     }
 
     /// Whether nobody was asked yet for a reload with the files that are in place, or it was done.

@@ -132,10 +132,9 @@ impl<D: Disk> Writer<D> {
     /// Of files that cannot be side by side, the one that gives way: not the base's, rather one that a service changed
     /// than one that was good before, and the last by the name of its service.
     fn yielding(&self, turn: &Turn, paths: &[String]) -> Option<String> {
-        let good = turn.job.good.as_ref().map(|good| &good.services);
         let rank = |path: &&String| {
             let name = self.composer.files().service_at(path, 1).filter(|_| !self.composer.files().is_common(path, 1));
-            let is_new = name.is_some_and(|name| good.and_then(|good| good.get(name)) != turn.services.get(name));
+            let is_new = name.is_some_and(|name| turn.job.good.get(name) != turn.services.get(name));
             (name.is_some(), is_new, name.map(str::to_owned))
         };
         paths.iter().max_by_key(rank).cloned()
@@ -169,7 +168,7 @@ impl<D: Disk> Writer<D> {
     /// When what no service wrote is refused by itself.
     async fn search(&mut self, turn: &mut Turn, reason: &str, places: &[Place]) -> Result<()> {
         let all = turn.services.clone();
-        let good = turn.job.good.as_ref().map(|good| good.services.clone()).unwrap_or_default();
+        let good = turn.job.good.clone();
         // Those that were refused before are the likeliest.
         if !turn.job.retried.is_empty() {
             let before = turn.refusals.clone();
@@ -260,7 +259,7 @@ impl Turn {
     /// Puts a service back to what is good, or takes it out when it is that already; false when there is nothing to take.
     fn refuse(&mut self, name: &Arc<str>, reason: String, may_pass: bool) -> bool {
         let Some(tried) = self.services.get(name).cloned() else { return false };
-        let good = self.job.good.as_ref().and_then(|good| good.services.get(name).cloned());
+        let good = self.job.good.get(name).cloned();
         let instead = good.filter(|good| *good != tried);
         set(&mut self.services, name, instead.as_ref());
         let version = self.job.services.get(name).cloned();
