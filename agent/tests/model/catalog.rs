@@ -72,9 +72,9 @@ impl Offer {
         }
     }
 
-    /// Whether the check refuses it.
+    /// Whether the plugin or the check refuses it.
     pub(crate) fn is_bad(&self) -> bool {
-        self.members.values().any(|member| !member.drains && matches!(member.weight, Some(13..=15)))
+        self.port == Some(0) || self.members.values().any(|member| !member.drains && matches!(member.weight, Some(13..=15)))
     }
 
     /// Its servers as the proxy shows them.

@@ -160,7 +160,7 @@ impl Witness {
                 Some(holder) if holders_asks(holder, key, offers) => {}
                 Some(holder) => wrong.push(format!("{name} asks for {key}, and {holder} has it, which does not")),
                 None => {
-                    if !(has_rival(key) || has_section_rival || is_taken(world, key) || key == "port 0") {
+                    if !(has_rival(key) || has_section_rival || is_taken(world, key)) {
                         wrong.push(format!("{name} asks for {key}, and nobody has it"));
                     }
                 }

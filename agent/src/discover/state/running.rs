@@ -367,6 +367,11 @@ impl Running {
         if unsure.looks < LOOKS {
             return true;
         }
+        // What cannot be changed live may be a form that it only might have had: what it has then tells without it.
+        if is_look && unsure.forms.pop().is_some() {
+            unsure.looks = 0;
+            return false;
+        }
         self.unsure.remove(name);
         self.stuck.insert(Arc::clone(name), after.cloned());
         if is_odd {
