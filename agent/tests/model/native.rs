@@ -8,8 +8,10 @@ use waypost::plugin::{CallError, Renderer};
 use waypost_plugin_haproxy::{self as haproxy, Settings};
 use waypost_plugin_sdk as sdk;
 
-/// The plugin with its settings.
-pub(crate) struct Native(pub(crate) Settings);
+use crate::world::Shared;
+
+/// The plugin with its settings, and the world, which is told when it asks for a reload soon.
+pub(crate) struct Native(pub(crate) Settings, pub(crate) Shared);
 
 #[async_trait]
 impl Renderer for Native {
@@ -37,7 +39,10 @@ impl Renderer for Native {
         let changes: Vec<_> = changes.iter().map(change).collect();
         Ok(match haproxy::update(&self.0, &node(of), &changes, &answers).map_err(refused)? {
             sdk::Reaction::Commands(commands) => Reaction::Commands { commands, reload_soon: false },
-            sdk::Reaction::CommandsAndReload(commands) => Reaction::Commands { commands, reload_soon: true },
+            sdk::Reaction::CommandsAndReload(commands) => {
+                self.1.world().is_excused = true;
+                Reaction::Commands { commands, reload_soon: true }
+            }
             sdk::Reaction::Reload => Reaction::Reload,
         })
     }

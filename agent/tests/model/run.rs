@@ -98,7 +98,7 @@ impl<'a> Player<'a> {
         let (catalog, services) = watch::channel(Some(self::catalog(&self.offers)));
         let (status, stop) = (Status::new("n"), CancellationToken::new());
         let node = Arc::new(Node { name: "n".into(), address: "10.0.0.1".into(), attributes: Attributes::new() });
-        let renderer = Arc::new(Native(settings(kind)));
+        let renderer = Arc::new(Native(settings(kind), self.world.clone()));
         let (request, wanted) = watch::channel(0);
         let reloading = Arc::new(watch::channel(ReloadStatus::default()).0);
         let number = Arc::new(Mutex::new(0));

@@ -117,11 +117,9 @@ impl World {
     fn is_needed(&mut self, before: &Process) {
         let Some(after) = &self.process else { return };
         let (one, other) = (before.structure(), after.structure());
-        let is_short = 2 * before.spares.as_ref().map_or(0, Vec::len) + 2
-            > before.sections.keys().filter(|name| name.starts_with("waypost-spare-")).count();
         let trouble = self.troubled.is_some_and(|at| at.elapsed() < Duration::from_secs(45));
         let excused = std::mem::replace(&mut self.is_excused, false);
-        if one == other && before.view() == after.view() && !is_short && !trouble && !excused {
+        if one == other && before.view() == after.view() && !trouble && !excused {
             self.violate("a reload was in vain: it changed nothing".to_owned());
         }
     }

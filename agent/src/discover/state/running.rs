@@ -211,17 +211,23 @@ impl Running {
     }
 
     /// The next conversation, when one is due and none is under way, and else when one is.
-    pub(super) fn next(&self, accepted: &Accepted, is_loaded: bool, now: Instant) -> (Option<Talk>, Option<Instant>) {
+    pub(super) fn next(
+        &self,
+        accepted: &Accepted,
+        is_loaded: bool,
+        is_on_trial: &dyn Fn(&str) -> bool,
+        now: Instant,
+    ) -> (Option<Talk>, Option<Instant>) {
         if self.is_talking || !(is_loaded || self.is_open) {
             return (None, None);
         }
-        let changes = self.changes(accepted);
+        let changes = self.changes(accepted, is_on_trial);
         let due = if changes.is_empty() { self.look_at.max(self.talk_at) } else { self.talk_at };
         if due > now {
             return (None, Some(due));
         }
         let is_look = changes.is_empty();
-        let chosen = if is_look { self.looks(accepted) } else { changes };
+        let chosen = if is_look { self.looks(accepted, is_on_trial) } else { changes };
         if chosen.is_empty() {
             return (None, None);
         }
@@ -238,7 +244,7 @@ impl Running {
     }
 
     /// Services that the proxy was told otherwise, but for those that only a reload brings.
-    fn changes(&self, accepted: &Accepted) -> Vec<(Arc<str>, Change)> {
+    fn changes(&self, accepted: &Accepted, is_on_trial: &dyn Fn(&str) -> bool) -> Vec<(Arc<str>, Change)> {
         if self.told.ptr_eq(accepted) {
             return Vec::new();
         }
@@ -249,6 +255,7 @@ impl Running {
             DiffItem::Remove(name, old) => (name, Some(old), None),
         });
         differences
+            .filter(|(name, ..)| !is_on_trial(name))
             .filter(|(name, _, after)| self.stuck.get(*name).is_none_or(|version| version.as_ref() != *after))
             .map(|(name, before, after)| (Arc::clone(name), change(before, after)))
             .take(BATCH.0)
@@ -257,7 +264,7 @@ impl Running {
     }
 
     /// Services to make sure of; all when there is none in particular.
-    fn looks(&self, accepted: &Accepted) -> Vec<(Arc<str>, Change)> {
+    fn looks(&self, accepted: &Accepted, is_on_trial: &dyn Fn(&str) -> bool) -> Vec<(Arc<str>, Change)> {
         let mut instances = 0;
         let all: &mut dyn Iterator<Item = &Arc<str>> =
             if self.unsure.is_empty() { &mut accepted.keys() } else { &mut self.unsure.keys() };
@@ -266,7 +273,7 @@ impl Running {
             let form = self.unsure.get(name).and_then(|unsure| unsure.forms.last());
             (Arc::clone(name), change(form.or(after), after))
         };
-        let free = all.filter(|name| !self.stuck.contains_key(*name));
+        let free = all.filter(|name| !self.stuck.contains_key(*name) && !is_on_trial(name));
         free.map(change).take(LOOK).take_while(|(_, change)| fits(&mut instances, change)).collect()
     }
 
