@@ -364,7 +364,8 @@ impl Running {
         }
         // The files brought exactly this: an old process may still be answering, or a hand was on the socket.
         let is_odd = loaded.is_some_and(|loaded| loaded.get(name) == after);
-        if end == End::Reload && !is_odd {
+        let is_about_form = is_look && self.unsure.get(name).is_some_and(|unsure| !unsure.forms.is_empty());
+        if end == End::Reload && !is_odd && !is_about_form {
             self.stuck.insert(Arc::clone(name), after.cloned());
             self.unsure.remove(name);
             return false;
