@@ -84,9 +84,9 @@ impl Witness {
             Err((line, text)) => wrong.push(format!("the files are invalid: line {line}: {text}")),
         }
         let holders = self.holders_in(&view);
-        let is_behind = offers.iter().any(|(name, offer)| !is_whole(name, offer, &holders));
+        let is_behind = offers.iter().any(|(name, offer)| !is_whole(world, name, offer, &holders));
         let is_left_out = world.taken.iter().any(|port| *port == 8080);
-        let retries = offers.values().any(|offer| offer.is_bad() || offer.keys().iter().any(|key| is_taken(world, key)));
+        let retries = offers.values().any(|offer| is_refused(world, offer));
         for text in differences {
             let is_fine = (is_behind && text.contains("not served as wanted"))
                 || ((is_left_out) && text.contains("left out"))
@@ -108,7 +108,7 @@ impl Witness {
         }
         for (key, holder) in &self.holders {
             let Some(now) = holders.get(key) else { continue };
-            if now != holder && offers.contains_key(holder) && !offers[holder].is_bad() {
+            if now != holder && offers.contains_key(holder) && !is_refused(world, &offers[holder]) {
                 wrong.push(format!("{key} was {holder}'s, which never ceased to ask for it, and is {now}'s"));
             }
         }
@@ -142,8 +142,8 @@ impl Witness {
         let keys = offer.keys();
         let home = view.live.get(&section(name)).cloned().unwrap_or_default();
         let is_home = home.iter().any(|line| service(&self.forms, line) == Some(&name));
-        if offer.is_bad() {
-            let known = self.forms.get(name).into_iter().flatten().filter(|form| !form.is_bad());
+        if is_refused(world, offer) {
+            let known = self.forms.get(name).into_iter().flatten().filter(|form| !form.is_bad() && *form != offer);
             if is_home && !known.into_iter().any(|form| form.servers(name) == home) {
                 wrong.push(format!("{name} is refused and is not what it was: {home:?}"));
             }
@@ -153,16 +153,16 @@ impl Witness {
             wrong.push(format!("{name} has other servers: {}", differing(&home, &offer.servers(name))));
         }
         let rivals: Vec<_> = offers.iter().filter(|(other, _)| **other != name).collect();
-        let has_rival = |key: &String| rivals.iter().any(|(_, other)| other.is_bad() || other.keys().contains(key));
+        let has_rival = |key: &String| rivals.iter().any(|(_, other)| is_refused(world, other) || other.keys().contains(key));
         let has_section_rival = rivals.iter().any(|(other, _)| section(other) == section(name));
         let mut served = 0;
         for key in &keys {
             match holders.get(key) {
                 Some(holder) if *holder == name => served += 1,
-                Some(holder) if holders_asks(holder, key, offers) => {}
+                Some(holder) if may_have(world, holder, key, offers) => {}
                 Some(holder) => wrong.push(format!("{name} asks for {key}, and {holder} has it, which does not")),
                 None => {
-                    if !(has_rival(key) || has_section_rival || is_taken(world, key)) {
+                    if !(has_rival(key) || has_section_rival) {
                         wrong.push(format!("{name} asks for {key}, and nobody has it"));
                     }
                 }
@@ -185,13 +185,18 @@ impl Witness {
     }
 }
 
-fn holders_asks(holder: &str, key: &String, offers: &Offers) -> bool {
-    offers.get(holder).is_some_and(|offer| offer.is_bad() || offer.keys().contains(key))
+fn may_have(world: &World, holder: &str, key: &String, offers: &Offers) -> bool {
+    offers.get(holder).is_some_and(|offer| is_refused(world, offer) || offer.keys().contains(key))
 }
 
 /// Whether a service is served as it is wanted, as far as can be seen from outside.
-fn is_whole(name: &str, offer: &Offer, holders: &BTreeMap<String, &'static str>) -> bool {
-    !offer.is_bad() && offer.keys().iter().all(|key| holders.get(key).is_some_and(|holder| *holder == name))
+fn is_whole(world: &World, name: &str, offer: &Offer, holders: &BTreeMap<String, &'static str>) -> bool {
+    !is_refused(world, offer) && offer.keys().iter().all(|key| holders.get(key).is_some_and(|holder| *holder == name))
+}
+
+/// Whether the plugin or the check refuses a service as it is, or somebody else has its port.
+fn is_refused(world: &World, offer: &Offer) -> bool {
+    offer.is_bad() || offer.keys().iter().any(|key| is_taken(world, key))
 }
 
 /// Whether somebody else has what a key needs.

@@ -80,8 +80,8 @@ impl Process {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let words: Vec<&str> = line.split_whitespace().collect();
             if !line.starts_with(' ') {
+                let words: Vec<&str> = line.split(' ').collect();
                 name = words.get(1).copied().unwrap_or(words[0]).to_owned();
                 if matches!(words[0], "global" | "defaults") {
                     name.clear();
@@ -95,9 +95,17 @@ impl Process {
                 continue;
             }
             let Some(section) = process.sections.get_mut(&name) else {
-                process.base += &format!("{line}\n");
+                process.base.push_str(line);
+                process.base.push('\n');
                 continue;
             };
+            let words = line.trim_start();
+            if !words.starts_with("bind ") && !words.starts_with("server ") {
+                section.body.push_str(line);
+                section.body.push('\n');
+                continue;
+            }
+            let words: Vec<&str> = words.split(' ').collect();
             match words[..] {
                 ["bind", addresses, ..] => {
                     for port in addresses.split(',').filter_map(|one| one.rsplit_once(':')?.1.parse::<u16>().ok()) {
@@ -111,7 +119,7 @@ impl Process {
                     let server = Server::new(address, words, false).ok_or((number, line.to_owned()))?.0;
                     section.servers.insert(id.to_owned(), server);
                 }
-                _ => section.body += &format!("{line}\n"),
+                _ => return Err((number, line.to_owned())),
             }
         }
         let map = |path: &str| {

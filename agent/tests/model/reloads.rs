@@ -44,7 +44,11 @@ pub(crate) async fn run(mut line: Reloads) {
         tokio::select! {
             biased;
             () = line.stop.cancelled() => break,
+            // A reload that was under way may have started it again.
             () = ended.notified() => {
+                if line.world.world().process.is_some() {
+                    continue;
+                }
                 is_down = true;
                 not_before = Some(Instant::now() + restart.next_delay());
                 line.status.send_modify(|status| status.last_error = Some("it ended".to_owned()));
