@@ -200,7 +200,9 @@ impl Output {
     pub fn try_again(&mut self, now: u64) {
         for name in self.may_pass() {
             if let Some(Refusal { version, .. }) = self.refusals.remove(&name) {
-                self.ask(&name, version.map(|version| version.claims.clone()).unwrap_or_default(), now);
+                let age = self.ages.get(&name).copied().unwrap_or_default();
+                let claims = version.map(|version| version.claims.clone()).unwrap_or_default();
+                self.claims.set_again(&name, claims, age, now);
                 self.again.insert(name);
             }
         }
