@@ -71,8 +71,8 @@ pub(super) struct Running {
     stuck: BTreeMap<Arc<str>, Option<Arc<Served>>>,
     /// Services that the proxy has otherwise than it loaded them, and cannot be told.
     odd: BTreeSet<Arc<str>>,
-    /// Services for which a reload soon would be good.
-    soon: BTreeSet<Arc<str>>,
+    /// A reload soon would be good.
+    soon: bool,
     /// What was said lately, or since a reload began.
     recent: VecDeque<(Instant, Arc<str>, Arc<Served>)>,
     is_reloading: bool,
@@ -99,7 +99,7 @@ impl Running {
             unsure: BTreeMap::new(),
             stuck: BTreeMap::new(),
             odd: BTreeSet::new(),
-            soon: BTreeSet::new(),
+            soon: false,
             recent: VecDeque::new(),
             is_reloading: false,
             epoch: 0,
@@ -120,7 +120,7 @@ impl Running {
     }
 
     pub(super) fn soon(&self) -> bool {
-        !self.soon.is_empty()
+        self.soon
     }
 
     /// Services that only a reload brings, as they are accepted.
@@ -152,7 +152,7 @@ impl Running {
     }
 
     pub(super) fn reload_requested(&mut self, now: Instant) {
-        self.soon.clear();
+        self.soon = false;
         if !self.odd.is_empty() {
             self.mend_at = now + self.mending.next_delay();
         }
@@ -189,8 +189,8 @@ impl Running {
         self.epoch += 1;
         self.stuck.clear();
         self.odd.clear();
-        // What was asked for while this reload was on its way came with it.
-        self.soon.retain(|name| loaded.get(name) != accepted.get(name));
+        // Whatever the new process has otherwise is asked about, and then it is known whether another one is due.
+        self.soon = false;
         self.unanswered = 0;
         self.talk_at = now;
         self.doubt_all(accepted, now);
@@ -348,9 +348,7 @@ impl Running {
         loaded: Option<&Accepted>,
     ) -> bool {
         if let End::Settled { reload_soon } = end {
-            if reload_soon {
-                self.soon.insert(Arc::clone(name));
-            }
+            self.soon |= reload_soon;
             match after {
                 Some(served) => _ = self.told.insert(Arc::clone(name), Arc::clone(served)),
                 None => _ = self.told.remove(name),
