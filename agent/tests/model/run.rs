@@ -21,6 +21,7 @@ use crate::catalog::{Event, Offers, SETTINGS, Story, catalog};
 use crate::chance::Chance;
 use crate::check::Witness;
 use crate::native::Native;
+use crate::process::Process;
 use crate::reloads::{self, Reloads};
 use crate::world::{Shared, SimulatedDisk};
 
@@ -182,7 +183,9 @@ impl<'a> Player<'a> {
             Event::BaseRefused(millis) => self.world.world().base_refused = until(millis),
             Event::Take(port) => {
                 let mut world = self.world.world();
-                if world.process.as_ref().is_none_or(|process| !process.ports().contains(port)) {
+                let is_bound = |process: &Process| process.ports().contains(port);
+                let is_in_files = Process::load(&world.files).is_ok_and(|process| is_bound(&process));
+                if !is_in_files && !world.process.as_ref().is_some_and(is_bound) {
                     world.taken.insert(*port);
                 }
             }
