@@ -260,7 +260,16 @@ impl Output {
             match self.taken(&name, answer) {
                 Some(Ok(rendering)) => {
                     self.without.remove(&name);
-                    self.ask(&name, rendering.claims.clone(), now);
+                    // One that is held back keeps what it had, however often it is rendered.
+                    let is_held = |refusal: &&Refusal| {
+                        refusal.version.as_ref().is_some_and(|version| version.service.instances == service.instances)
+                    };
+                    let claims = match self.refusals.get(&name).filter(is_held) {
+                        Some(Refusal { instead: Some(instead), .. }) => instead.claims.clone(),
+                        Some(_) => Vec::new(),
+                        None => rendering.claims.clone(),
+                    };
+                    self.ask(&name, claims, now);
                     self.take(&name, &service, rendering);
                 }
                 Some(Err(text)) => {
