@@ -79,6 +79,8 @@ pub struct Output {
     /// What the check refused.
     refusals: BTreeMap<Arc<str>, Refusal>,
     accepted: Accepted,
+    /// Claims of what services stay with if they are refused once more.
+    kept: BTreeMap<Arc<str>, Vec<Claim>>,
     /// Services to be rendered again: the plugin crashed on them, or what they may have changed.
     again: BTreeSet<Arc<str>>,
     /// Services that the plugin does not render as they are wanted now.
@@ -103,6 +105,7 @@ impl Output {
             ages: imbl::OrdMap::new(),
             without: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            kept: BTreeMap::new(),
             accepted: Accepted::new(),
             again: BTreeSet::new(),
             unrendered: BTreeSet::new(),
@@ -187,6 +190,7 @@ impl Output {
             // What is not served has no claim; what stays as it was keeps those it had.
             let claims = refusal.instead.as_ref().map(|served| served.claims.clone()).unwrap_or_default();
             let version = self.rendered.get(&name).cloned();
+            self.kept.remove(&name);
             self.ask(&name, claims, now);
             self.refusals.insert(Arc::clone(&name), Refusal { version, ..refusal });
             self.accept(&name);
@@ -199,10 +203,13 @@ impl Output {
     /// Lets what was refused and may pass in again.
     pub fn try_again(&mut self, now: u64) {
         for name in self.may_pass() {
-            if let Some(Refusal { version, .. }) = self.refusals.remove(&name) {
+            if let Some(Refusal { version, instead, .. }) = self.refusals.remove(&name) {
                 let age = self.ages.get(&name).copied().unwrap_or_default();
                 let claims = version.map(|version| version.claims.clone()).unwrap_or_default();
-                self.claims.set_again(&name, claims, age, now);
+                if let Some(instead) = instead {
+                    self.kept.insert(Arc::clone(&name), instead.claims.clone());
+                }
+                self.claims.set_again(&name, self.with_kept(&name, claims), age, now);
                 self.again.insert(name);
             }
         }
@@ -213,6 +220,9 @@ impl Output {
         let wanted = |name: &Arc<str>| self.rendered.get(name).filter(|one| !one.parts.is_empty());
         let good = |name: &Arc<str>| !self.refusals.contains_key(name) && written.get(name) == wanted(name);
         self.problems.retain(|name, (_, by_plugin)| *by_plugin || !good(name));
+        let passed: Vec<_> = self.kept.keys().filter(|name| good(name)).cloned().collect();
+        // Rendered again, they ask for what they want now and for nothing else.
+        self.again.extend(passed.iter().inspect(|name| drop(self.kept.remove(*name))).cloned());
         self.publish();
     }
 
@@ -375,12 +385,20 @@ impl Output {
             .seen
             .get(name)
             .is_some_and(|service| service.instances.iter().all(|instance| instance.readiness == Readiness::Gone));
-        self.claims.set(name, claims, age, is_gone, now);
+        self.claims.set(name, self.with_kept(name, claims), age, is_gone, now);
+    }
+
+    fn with_kept(&self, name: &str, mut claims: Vec<Claim>) -> Vec<Claim> {
+        claims.extend(self.kept.get(name).into_iter().flatten().cloned());
+        claims.sort_unstable();
+        claims.dedup();
+        claims
     }
 
     fn leave(&mut self, name: &Arc<str>, now: u64) {
         self.rendered.remove(name);
         self.refusals.remove(name);
+        self.kept.remove(name);
         self.without.remove(name);
         self.unrendered.remove(name);
         self.problems.remove(name);
