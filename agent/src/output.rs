@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Claim, Node, Part, Readiness, Rendering, Service, Services, check_claims, check_part};
 use crate::plugin::{CallError, Renderer, batches};
+use crate::simulated::{Fault, has};
 use crate::status::Status;
 
 mod claims;
@@ -39,6 +40,14 @@ pub struct Served {
     pub parts: Vec<Part>,
     /// What it asks for that only one service can have.
     claims: Vec<Claim>,
+}
+
+impl Served {
+    /// Whether both have something that only one service can have.
+    pub fn rivals(&self, other: &Served) -> bool {
+        let has = |served: &Served, claim: &Claim| !served.service.denied.contains(claim);
+        self.claims.iter().any(|claim| other.claims.contains(claim) && has(self, claim) && has(other, claim))
+    }
 }
 
 /// Services that may be served, by name; a clone is free, and comparing two costs what differs.
@@ -410,7 +419,7 @@ impl Output {
     fn accept(&mut self, name: &Arc<str>) {
         let rendered = self.rendered.get(name);
         let accepted = match self.refusals.get(name) {
-            Some(refusal) if rendered == refusal.version.as_ref() => refusal.instead.clone(),
+            Some(refusal) if rendered == refusal.version.as_ref() && !has(Fault::RefusedIsLive) => refusal.instead.clone(),
             _ => {
                 self.refusals.remove(name);
                 rendered.cloned()

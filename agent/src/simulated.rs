@@ -10,8 +10,8 @@ use tokio::time::Instant;
 /// A fault that the agent once had; the model test shows that it would find it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Addresses are compared with those of the files instead of those that the proxy has.
-    BindsOfFiles,
+    /// The proxy is taken for another process that has its ports.
+    OwnIsForeign,
     /// After a start the proxy is taken to have what is written.
     LoadedIsWritten,
     /// Services that only a reload brings owe one for ever.
@@ -20,6 +20,8 @@ pub enum Fault {
     RefusedIsLive,
     /// After a reload nobody asks about what was removed since.
     RemovedIsForgotten,
+    /// A prepared backend is given away while a request is in it.
+    PlacesAtOnce,
     /// A check that hangs says nothing of the files.
     HangingIsNoVerdict,
     /// A claim goes to the first by name of all who ask.

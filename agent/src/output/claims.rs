@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Claim;
+use crate::simulated::{Fault, has};
 
 #[cfg(test)]
 mod tests;
@@ -128,7 +129,7 @@ impl Claims {
         match self.held.get_mut(claim) {
             // An earlier agent knew of it.
             Some(held) if held.holder == *service || held.waiting.contains(service) => {}
-            Some(held) if is_new && is_gone(&held.holder) => {
+            Some(held) if is_new && (is_gone(&held.holder) || (has(Fault::FirstByName) && *service < held.holder)) => {
                 let gone = std::mem::replace(&mut held.holder, Arc::clone(service));
                 held.since = now;
                 self.touched.insert(Arc::clone(&gone));

@@ -102,3 +102,27 @@ fn all_states_agree_whenever_all_is_quiet() {
     println!("{played} seeds in {:?}", began.elapsed());
     assert!(failure.is_none(), "{}", told(failure.unwrap(), None));
 }
+
+/// Every fault that the agent once had is found, and by what.
+const FAULTS: [(Fault, &str); 10] = [
+    (Fault::OwnIsForeign, ""),
+    (Fault::LoadedIsWritten, ""),
+    (Fault::StuckForEver, ""),
+    (Fault::RefusedIsLive, ""),
+    (Fault::RemovedIsForgotten, ""),
+    (Fault::PlacesAtOnce, ""),
+    (Fault::HangingIsNoVerdict, ""),
+    (Fault::FirstByName, ""),
+    (Fault::NoLinger, ""),
+    (Fault::BaseIsBlamed, ""),
+];
+
+#[test]
+fn every_planted_fault_is_found() {
+    for (fault, by) in FAULTS {
+        let seed = first_failure(1000, Some(fault)).unwrap_or_else(|| panic!("{fault:?} is not found"));
+        let found = play(seed, &story(seed), Some(fault), false).violations;
+        println!("{fault:?}: seed {seed}: {found:?}");
+        assert!(found.iter().any(|text| text.contains(by)), "{}", told(seed, Some(fault)));
+    }
+}

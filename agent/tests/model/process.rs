@@ -53,6 +53,15 @@ pub(crate) struct Section {
     pub(crate) servers: BTreeMap<String, Server>,
     /// Its other lines.
     pub(crate) body: String,
+    /// A request is in it until then, without a server.
+    pub(crate) open: Option<Instant>,
+}
+
+impl Section {
+    /// Whether somebody is in it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.is_some_and(|until| until > Instant::now()) || self.servers.values().any(Server::is_busy)
+    }
 }
 
 /// A process with what it loaded and was told.

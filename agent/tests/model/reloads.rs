@@ -70,6 +70,8 @@ pub(crate) async fn run(mut line: Reloads) {
                         });
                     }
                     Err(is_refused) => {
+                        // It is tried again until it is done, whatever the files have become.
+                        line.world.world().is_excused = true;
                         let least = if is_refused { REFUSED } else { Duration::ZERO };
                         let pause = retry.next_delay().max(least);
                         (not_before, again_at) = (Some(Instant::now() + least), Some(Instant::now() + pause));

@@ -44,6 +44,7 @@ pub(crate) fn play(seed: u64, story: &Story, fault: Option<Fault>, is_traced: bo
     runtime.block_on(async {
         simulated::set(seed, fault);
         let mut player = Player::new(seed, memory.path(), is_traced);
+        player.world.world().is_own_unknown = simulated::has(Fault::OwnIsForeign);
         player.start(0);
         for (index, (wait, event)) in story.iter().enumerate() {
             sleep(Duration::from_millis(*wait)).await;
@@ -193,8 +194,10 @@ impl<'a> Player<'a> {
             Event::Open(millis) => {
                 let mut world = self.world.world();
                 let sections = world.process.iter_mut().flat_map(|process| process.sections.values_mut());
-                let servers = sections.flat_map(|section| section.servers.values_mut());
-                servers.for_each(|server| server.busy = until(millis));
+                for section in sections.filter(|section| section.servers.values().any(|server| server.admin == 0)) {
+                    section.open = until(millis);
+                    section.servers.values_mut().for_each(|server| server.busy = until(&(millis / 2)));
+                }
             }
             Event::Quiet => self.quiet().await,
         }

@@ -1,5 +1,7 @@
 //! The control socket of the simulated `HAProxy`: one command, one answer in its words.
 
+use waypost::simulated::{Fault, has};
+
 use super::process::{Process, Section, Server};
 
 const STATE: &str = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight \
@@ -63,7 +65,7 @@ fn traffic(process: &Process, section: &str) -> String {
     if !found.binds.is_empty() {
         text += &format!("{section},FRONTEND,,0,OPEN,,http,\n");
     }
-    let used = found.servers.values().filter(|server| server.is_busy()).count();
+    let used = u8::from(found.is_open() && !has(Fault::PlacesAtOnce));
     text + &format!("{section},BACKEND,0,{used},UP,,http,\n")
 }
 
@@ -84,6 +86,11 @@ fn route(process: &Process, key: &str) -> String {
 
 fn map(process: &mut Process, verb: &str, path: &str, rest: &[&str], faults: &mut Vec<String>) -> String {
     let is_routes = path == "routes.map";
+    if let ("add", false, [name, spare]) = (verb, is_routes, rest)
+        && process.sections.get(*spare).is_some_and(Section::is_open)
+    {
+        faults.push(format!("{spare} is given to {name} while a request is in it"));
+    }
     let known = if is_routes { Some(&mut process.routes) } else { process.spares.as_mut() };
     let Some(entries) = known else { return NO_MAP.to_owned() };
     match (verb, rest) {

@@ -81,8 +81,10 @@ impl World {
     }
 
     pub(crate) fn violate(&mut self, text: String) {
-        self.note(|| format!("VIOLATION {text}"));
-        self.violations.push(text);
+        if !self.violations.contains(&text) {
+            self.note(|| format!("VIOLATION {text}"));
+            self.violations.push(text);
+        }
     }
 
     /// How reloads go now.

@@ -11,6 +11,7 @@ use super::change;
 use crate::backoff::Backoff;
 use crate::model::Change;
 use crate::output::{Accepted, Served};
+use crate::simulated::{Fault, has};
 
 /// Most services, and most of their instances, of one conversation.
 const BATCH: (usize, usize) = (32, 4_000);
@@ -187,13 +188,19 @@ impl Running {
         }
         self.is_reloading = false;
         self.epoch += 1;
-        self.stuck.clear();
+        if !has(Fault::StuckForEver) {
+            self.stuck.clear();
+        }
         self.odd.clear();
         // Whatever the new process has otherwise is asked about, and then it is known whether another one is due.
         self.soon = false;
         self.unanswered = 0;
         self.talk_at = now;
         self.doubt_all(accepted, now);
+        if has(Fault::RemovedIsForgotten) {
+            self.told = accepted.clone();
+            forms.clear();
+        }
         forms.into_iter().for_each(|(name, form)| self.doubt(name, form, accepted));
     }
 
