@@ -191,11 +191,12 @@ pub(crate) fn story(seed: u64) -> Story {
     let names: Vec<&'static str> = NAMES.iter().copied().filter(|_| !chance.once_in(3)).collect();
     let names = if names.is_empty() { vec!["a"] } else { names };
     for index in 0..count {
-        let wait = match chance.below(6) {
-            0 => 0,
-            1 | 2 => chance.below(60),
-            3 => chance.below(1000),
-            4 => chance.below(5000),
+        let wait = match chance.below(12) {
+            0 | 1 => 0,
+            2..=5 => chance.below(60),
+            6 | 7 => chance.below(1000),
+            8 | 9 => chance.below(5000),
+            10 => 60_000 + chance.below(10_000),
             _ => chance.below(20_000),
         };
         let event = if index > 2 && chance.once_in(6) { Event::Quiet } else { one(&mut chance, &names, &mut offers) };
@@ -216,7 +217,7 @@ fn one(chance: &mut Chance, names: &[&'static str], offers: &mut Offers) -> Even
         6 => Event::Reloads(chance.of(&[Mode::Slow, Mode::Refused, Mode::Hanging, Mode::Unreported]), for_a_while(chance)),
         7 => Event::Take(chance.of(&[7001, 7002, 8080])),
         8 => Event::Free,
-        9 => Event::Open(for_a_while(chance)),
+        9 => Event::Open(12 * for_a_while(chance)),
         10 if chance.once_in(2) => Event::BaseRefused(for_a_while(chance)),
         11..=14 if !offers.is_empty() => {
             let name = chance.of(&offers.keys().copied().collect::<Vec<_>>());

@@ -226,6 +226,9 @@ impl Runtime for Shared {
         let mut is_lost = false;
         if is_on(world.losing) {
             is_lost = world.chance.once_in(2);
+            if is_lost {
+                world.troubled = Some(Instant::now());
+            }
             if is_lost && world.chance.once_in(2) {
                 world.note(|| format!("lost: {line}"));
                 bail!("lost");
