@@ -251,6 +251,9 @@ impl Output {
         claims.into_iter().for_each(|(claim, held)| self.claims.restore(claim, held));
         for (name, served) in stale {
             if served.parts.iter().all(|part| check_part(part).is_ok()) {
+                // It keeps what it had whatever becomes of its new form.
+                self.claims.set(&name, served.claims.clone(), 0, false, 0);
+                self.kept.insert(Arc::clone(&name), served.claims.clone());
                 self.accepted.insert(Arc::clone(&name), Arc::clone(&served));
                 self.rendered.insert(Arc::clone(&name), served);
                 self.again.insert(name);

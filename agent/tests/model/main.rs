@@ -31,7 +31,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// The first seed that fails of so many, in words.
-fn first_failure(seeds: u64, fault: Option<Fault>) -> Option<u64> {
+fn first_failure(seeds: u64, fault: Option<Fault>, by: &str) -> Option<u64> {
     let (next, found) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
     let is_found = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -42,7 +42,8 @@ fn first_failure(seeds: u64, fault: Option<Fault>) -> Option<u64> {
                     if seed >= seeds {
                         break;
                     }
-                    if !play(seed, &story(seed), fault, false).violations.is_empty() {
+                    let violations = play(seed, &story(seed), fault, false).violations;
+                    if violations.iter().any(|text| text.contains(by)) {
                         found.fetch_min(seed, Ordering::AcqRel);
                         is_found.store(true, Ordering::Release);
                     }
@@ -97,32 +98,32 @@ fn all_states_agree_whenever_all_is_quiet() {
         return;
     }
     let (began, seeds) = (Instant::now(), number("WAYPOST_SEEDS").unwrap_or(SEEDS));
-    let failure = first_failure(seeds, None);
+    let failure = first_failure(seeds, None, "");
     let played = failure.map_or(seeds, |seed| seed + 1);
     println!("{played} seeds in {:?}", began.elapsed());
     assert!(failure.is_none(), "{}", told(failure.unwrap(), None));
 }
 
-/// Every fault that the agent once had is found, and by what.
+/// Faults that the agent once had, and in which words the model says what is wrong.
 const FAULTS: [(Fault, &str); 10] = [
-    (Fault::OwnIsForeign, ""),
-    (Fault::LoadedIsWritten, ""),
-    (Fault::StuckForEver, ""),
-    (Fault::RefusedIsLive, ""),
-    (Fault::RemovedIsForgotten, ""),
-    (Fault::PlacesAtOnce, ""),
-    (Fault::HangingIsNoVerdict, ""),
-    (Fault::FirstByName, ""),
-    (Fault::NoLinger, ""),
-    (Fault::BaseIsBlamed, ""),
+    (Fault::OwnIsForeign, "left out, since somebody else has its address"),
+    (Fault::LoadedIsWritten, "the process has not the base of its files"),
+    (Fault::StuckForEver, "a reload was in vain"),
+    (Fault::RefusedIsLive, "is refused and is not what it was"),
+    (Fault::RemovedIsForgotten, "routes of the process and of its files"),
+    (Fault::PlacesAtOnce, "while a request is in it"),
+    (Fault::HangingIsNoVerdict, "the files are not written"),
+    (Fault::FirstByName, "never ceased to ask for it"),
+    (Fault::NoLinger, "which left"),
+    (Fault::BaseIsBlamed, "and nobody has it"),
 ];
+/// Seeds that find each of them.
+const ENOUGH: u64 = 1500;
 
 #[test]
 fn every_planted_fault_is_found() {
     for (fault, by) in FAULTS {
-        let seed = first_failure(1000, Some(fault)).unwrap_or_else(|| panic!("{fault:?} is not found"));
-        let found = play(seed, &story(seed), Some(fault), false).violations;
-        println!("{fault:?}: seed {seed}: {found:?}");
-        assert!(found.iter().any(|text| text.contains(by)), "{}", told(seed, Some(fault)));
+        let seed = first_failure(ENOUGH, Some(fault), by).unwrap_or_else(|| panic!("{fault:?} is not found"));
+        println!("{fault:?}: seed {seed}");
     }
 }
