@@ -141,14 +141,24 @@ impl<D: Disk> Writer<D> {
         paths.iter().max_by_key(rank).cloned()
     }
 
+    /// Takes out parts of the base whose address somebody else has; false when there are none.
+    fn leave_out(&self, turn: &mut Turn, places: &[Place]) -> bool {
+        let mut found = false;
+        for at in places.iter().filter(|at| at.may_pass) {
+            let Some(part) = self.composer.files().base_part_at(&at.path, at.line) else { continue };
+            let reason = format!("{} ({} line {})", at.text, at.path, at.line);
+            turn.base.retain(|other| (&other.path, &other.key) != (&part.path, &part.key));
+            found |= turn.left_out.insert(part.key, reason).is_none();
+        }
+        found
+    }
+
     /// Takes out what the check found fault with; false when it names nobody.
     fn blame(&self, turn: &mut Turn, places: &[Place]) -> bool {
-        let mut found = false;
+        let mut found = self.leave_out(turn, places);
         for at in places {
             let reason = || format!("{} ({} line {})", at.text, at.path, at.line);
-            if let Some(part) = self.composer.files().base_part_at(&at.path, at.line).filter(|_| at.may_pass) {
-                turn.base.retain(|other| (&other.path, &other.key) != (&part.path, &part.key));
-                found |= turn.left_out.insert(part.key, reason()).is_none();
+            if at.may_pass && self.composer.files().base_part_at(&at.path, at.line).is_some() {
                 continue;
             }
             if has(Fault::BaseIsBlamed) && self.composer.files().is_common(&at.path, at.line) {
@@ -236,7 +246,14 @@ impl<D: Disk> Writer<D> {
 
     async fn passes(&mut self, turn: &mut Turn) -> Result<bool> {
         let limit = (4 * self.took).max(CHECK_LEAST);
-        Ok(matches!(self.candidate(turn, Some(limit)).await?, Candidate::Valid | Candidate::Unchanged))
+        loop {
+            match self.candidate(turn, Some(limit)).await? {
+                Candidate::Valid | Candidate::Unchanged => return Ok(true),
+                // The proxy's own check comes before its addresses are tried, so this was not known yet.
+                Candidate::Invalid(Verdict::Invalid { places, .. }) if self.leave_out(turn, &places) => {}
+                _ => return Ok(false),
+            }
+        }
     }
 
     async fn candidate(&mut self, turn: &mut Turn, limit: Option<Duration>) -> Result<Candidate> {
