@@ -190,6 +190,7 @@ impl Output {
 
     /// Takes back what was accepted and is refused now.
     pub fn refuse(&mut self, refusals: BTreeMap<Arc<str>, Refusal>, now: u64) {
+        let mut all_claims = Vec::new();
         for (name, refusal) in refusals {
             if self.accepted.get(&name) != refusal.version.as_ref() {
                 continue;
@@ -198,12 +199,19 @@ impl Output {
             self.problems.insert(Arc::clone(&name), (format!("{how}: {}", refusal.reason), false));
             // What is not served has no claim; what stays as it was keeps those it had.
             let claims = refusal.instead.as_ref().map(|served| served.claims.clone()).unwrap_or_default();
+            let denied = refusal.instead.as_ref().map(|served| served.service.denied.clone()).unwrap_or_default();
+            let had = claims.iter().filter(|claim| !denied.contains(claim)).cloned().collect();
+            all_claims.push((Arc::clone(&name), claims));
             let version = self.rendered.get(&name).cloned();
             self.kept.remove(&name);
-            self.ask(&name, claims, now);
+            self.ask(&name, had, now);
             self.refusals.insert(Arc::clone(&name), Refusal { version, ..refusal });
             self.accept(&name);
         }
+        let others = self.claims.settle(now);
+        self.again.extend(others);
+        // Only then do they wait for what they had not.
+        all_claims.into_iter().for_each(|(name, claims)| self.ask(&name, claims, now));
         let others = self.claims.settle(now);
         self.again.extend(others);
         self.publish();
