@@ -430,7 +430,9 @@ impl Output {
     fn accept(&mut self, name: &Arc<str>) {
         let rendered = self.rendered.get(name);
         let accepted = match self.refusals.get(name) {
-            Some(refusal) if rendered == refusal.version.as_ref() && !has(Fault::RefusedIsLive) => refusal.instead.clone(),
+            Some(refusal) if rendered == refusal.version.as_ref() && !has(Fault::RefusedIsLive) => {
+                refusal.instead.clone()
+            }
             _ => {
                 self.refusals.remove(name);
                 rendered.cloned()

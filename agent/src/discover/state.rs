@@ -238,7 +238,8 @@ impl State {
             return (vec![Action::TryAgain], None);
         }
         if let Some(running) = &self.running {
-            let (talk, due) = running.next(&self.accepted, self.loaded.is_some(), &|name| self.writing.is_on_trial(name), now);
+            let (talk, due) =
+                running.next(&self.accepted, self.loaded.is_some(), &|name| self.writing.is_on_trial(name), now);
             actions.extend(talk.map(Action::Talk));
             wake.extend([due, running.mend_at(now)]);
         }

@@ -74,7 +74,8 @@ impl Offer {
 
     /// Whether the plugin or the check refuses it.
     pub(crate) fn is_bad(&self) -> bool {
-        self.port == Some(0) || self.members.values().any(|member| !member.drains && matches!(member.weight, Some(13..=15)))
+        self.port == Some(0)
+            || self.members.values().any(|member| !member.drains && matches!(member.weight, Some(13..=15)))
     }
 
     /// Its servers as the proxy shows them.
@@ -206,6 +207,19 @@ pub(crate) fn story(seed: u64) -> Story {
     story
 }
 
+/// A story that chance hardly tells: a request is still in a prepared backend when another service needs one.
+pub(crate) fn occupied() -> Story {
+    let members = |address| BTreeMap::from([(0, Member { address, weight: None, drains: false })]);
+    let offer = |domain, address| Offer { domains: vec![domain], path: "", port: None, members: members(address) };
+    vec![
+        (10_000, Event::Offer("team/app", offer("x.example", 1))),
+        (5_000, Event::Open(170_000)),
+        (100, Event::Leave("team/app")),
+        (70_000, Event::Offer("team_app", offer("y.example", 1))),
+        (0, Event::Quiet),
+    ]
+}
+
 fn one(chance: &mut Chance, names: &[&'static str], offers: &mut Offers) -> Event {
     let for_a_while = |chance: &mut Chance| 100 + chance.below(15_000);
     match chance.below(32) {
@@ -214,7 +228,10 @@ fn one(chance: &mut Chance, names: &[&'static str], offers: &mut Offers) -> Even
         3 => Event::ProxyEnds,
         4 => Event::Cut(for_a_while(chance)),
         5 => Event::Lose(for_a_while(chance)),
-        6 => Event::Reloads(chance.of(&[Mode::Slow, Mode::Refused, Mode::Hanging, Mode::Unreported]), for_a_while(chance)),
+        6 => Event::Reloads(
+            chance.of(&[Mode::Slow, Mode::Refused, Mode::Hanging, Mode::Unreported]),
+            for_a_while(chance),
+        ),
         7 => Event::Take(chance.of(&[7001, 7002, 8080])),
         8 => Event::Free,
         9 => Event::Open(12 * for_a_while(chance)),

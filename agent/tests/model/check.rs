@@ -71,7 +71,10 @@ impl Witness {
             for key in keys.iter().filter(|key| !key.starts_with("port ")) {
                 let found = view.routes.get(key).map(|(name, _)| name.clone());
                 if at.elapsed() < LINGER * 3 / 4 && found.as_deref() != Some(&section(name)) {
-                    world.violate(format!("{key} led to {name}, which left {:?} ago, and now to {found:?}", at.elapsed()));
+                    world.violate(format!(
+                        "{key} led to {name}, which left {:?} ago, and now to {found:?}",
+                        at.elapsed()
+                    ));
                 }
             }
         }
@@ -158,7 +161,8 @@ impl Witness {
             wrong.push(format!("{name} has other servers: {}", differing(&home, &offer.servers(name))));
         }
         let rivals: Vec<_> = offers.iter().filter(|(other, _)| **other != name).collect();
-        let has_rival = |key: &String| rivals.iter().any(|(_, other)| is_refused(world, other) || other.keys().contains(key));
+        let has_rival =
+            |key: &String| rivals.iter().any(|(_, other)| is_refused(world, other) || other.keys().contains(key));
         let has_section_rival = rivals.iter().any(|(other, _)| section(other) == section(name));
         let mut served = 0;
         for key in &keys {
@@ -216,7 +220,10 @@ fn same(view: &View, fresh: &Process, process: &Process, wrong: &mut Vec<String>
     let routes = |view: &View| view.routes.iter().map(|one| format!("{one:?}")).collect::<BTreeSet<_>>();
     let ports = |view: &View| view.ports.iter().map(|one| format!("{one:?}")).collect::<BTreeSet<_>>();
     if routes(view) != routes(&fresh_view) {
-        wrong.push(format!("routes of the process and of its files: {}", differing(&routes(view), &routes(&fresh_view))));
+        wrong.push(format!(
+            "routes of the process and of its files: {}",
+            differing(&routes(view), &routes(&fresh_view))
+        ));
     }
     if ports(view) != ports(&fresh_view) {
         wrong.push(format!("ports of the process and of its files: {}", differing(&ports(view), &ports(&fresh_view))));

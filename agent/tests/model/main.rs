@@ -16,7 +16,7 @@ mod world;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use catalog::{Story, story};
+use catalog::{Story, occupied, story};
 use run::play;
 use waypost::simulated::Fault;
 
@@ -28,6 +28,10 @@ const THREADS: u64 = 2;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
+}
+
+fn story_of(seed: u64, fault: Option<Fault>) -> Story {
+    if fault == Some(Fault::PlacesAtOnce) { occupied() } else { story(seed) }
 }
 
 /// The first seed that fails of so many, in words.
@@ -42,7 +46,7 @@ fn first_failure(seeds: u64, fault: Option<Fault>, by: &str) -> Option<u64> {
                     if seed >= seeds {
                         break;
                     }
-                    let violations = play(seed, &story(seed), fault, false).violations;
+                    let violations = play(seed, &story_of(seed, fault), fault, false).violations;
                     if violations.iter().any(|text| text.contains(by)) {
                         found.fetch_min(seed, Ordering::AcqRel);
                         is_found.store(true, Ordering::Release);
@@ -118,10 +122,12 @@ const FAULTS: [(Fault, &str); 10] = [
     (Fault::BaseIsBlamed, "and nobody has it"),
 ];
 /// Seeds that find each of them.
-const ENOUGH: u64 = 1500;
+const ENOUGH: u64 = 300;
 
 #[test]
 fn every_planted_fault_is_found() {
+    let sound = (0..8).flat_map(|seed| play(seed, &occupied(), None, false).violations);
+    assert_eq!(sound.collect::<Vec<_>>(), Vec::<String>::new());
     for (fault, by) in FAULTS {
         let seed = first_failure(ENOUGH, Some(fault), by).unwrap_or_else(|| panic!("{fault:?} is not found"));
         println!("{fault:?}: seed {seed}");

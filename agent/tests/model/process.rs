@@ -35,8 +35,7 @@ impl Server {
             (false, _) => 0,
         };
         let port = port.parse().ok()?;
-        let server =
-            Server { address: host.to_owned(), port, admin: u32::from(is_added), weight, check, busy: None };
+        let server = Server { address: host.to_owned(), port, admin: u32::from(is_added), weight, check, busy: None };
         Some((server, is_checked))
     }
 

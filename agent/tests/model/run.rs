@@ -39,8 +39,7 @@ pub(crate) struct Outcome {
 /// Plays a story; what it was left with in `memory` is that of an earlier agent.
 pub(crate) fn play(seed: u64, story: &Story, fault: Option<Fault>, is_traced: bool) -> Outcome {
     let memory = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "." }).unwrap();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         simulated::set(seed, fault);
         let mut player = Player::new(seed, memory.path(), is_traced);
@@ -129,8 +128,7 @@ impl<'a> Player<'a> {
         let (ages, wants) = (watch::Sender::new(Ages::new()), watch::Sender::new(Wants::new()));
         let selection = Selection::new(Filter::default());
         let inputs = Inputs { services, ages: ages.subscribe(), wants: wants.subscribe(), selection };
-        let line =
-            Reloads { world: self.world.clone(), wanted, status: reloading, files: number, stop: stop.clone() };
+        let line = Reloads { world: self.world.clone(), wanted, status: reloading, files: number, stop: stop.clone() };
         self.world.world().is_excused = true;
         let tasks = (tokio::spawn(discover::run(engine, inputs, stop.clone())), tokio::spawn(reloads::run(line)));
         self.agent = Some(Agent { catalog, status, stop, tasks, _idle: (ages, wants) });

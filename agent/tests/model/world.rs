@@ -145,7 +145,9 @@ impl World {
         };
         let line = |word: &str| text.lines().position(|line| line.ends_with(word)).map(|index| index + 1);
         if is_on(self.base_refused) {
-            return Check::Refused(line("frontend http-in").map(|at| place(at, "bad front end", false)).into_iter().collect());
+            return Check::Refused(
+                line("frontend http-in").map(|at| place(at, "bad front end", false)).into_iter().collect(),
+            );
         }
         if let Some(at) = line(" weight 13") {
             return Check::Refused(vec![place(at, "unlucky weight", false)]);
