@@ -9,12 +9,16 @@
 
 mod answers;
 mod ask;
+mod cookies;
 mod plan;
 mod routes;
 mod servers;
 mod spares;
 #[cfg(test)]
 mod tests;
+mod traffic;
+
+use std::collections::BTreeSet;
 
 use waypost_plugin_sdk::{Change, Node, PluginError, Reaction, Service, log};
 
@@ -45,13 +49,14 @@ struct NeedsReload(String);
 /// `invalid-input` when HAProxy cannot carry one of them.
 pub fn questions(settings: &Settings, changes: &[Change]) -> Result<Vec<String>, PluginError> {
     let turns = turns(settings, changes)?;
-    Ok(ask::lines(&ask::asks(settings, &turns)).iter().map(|line| ask::text(line)).collect())
+    Ok(ask::texts(&ask::asks(settings, &turns)))
 }
 
 /// What to tell it, given the answers to [`questions`].
 ///
 /// # Errors
-/// `invalid-input` as above; `other` when an answer is none that HAProxy gives.
+/// `invalid-input` as above; `other` when an answer is none that HAProxy gives, or when two processes answered: asking
+/// again helps.
 pub fn update(
     settings: &Settings,
     _node: &Node,
@@ -127,6 +132,21 @@ impl Turn {
     fn is_routed(&self, settings: &Settings) -> bool {
         let http = |wanted: &Option<Wanted>| wanted.as_ref().is_some_and(|wanted| wanted.http().is_some());
         settings.routing == Routing::Map && (http(&self.before) || http(&self.after))
+    }
+
+    /// Whether it leaves without servers, so that nothing but what the file says of it is left.
+    fn leaves_empty(&self) -> bool {
+        self.after.is_none() && self.before.as_ref().is_some_and(|before| before.servers().is_empty())
+    }
+
+    /// Domains of which it has paths, but not all of the domain, before and after: an entry of their own keeps what is
+    /// left of them from `*`.
+    fn markers(&self) -> [BTreeSet<String>; 2] {
+        self.keys().map(|keys| {
+            let domain = |key: &String| key.split('/').next().unwrap_or_default().to_owned();
+            let paths = keys.iter().filter(|key| !key.starts_with('*')).map(domain);
+            paths.filter(|domain| !keys.contains(&format!("{domain}/"))).collect()
+        })
     }
 
     /// Keys of the map that lead to it before and after.

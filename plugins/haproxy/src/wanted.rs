@@ -1,6 +1,6 @@
 //! What a service is to HAProxy: the same for the files and for a running process.
 
-use waypost_plugin_sdk::{PluginError, Service, refuse, show};
+use waypost_plugin_sdk::{PluginError, Readiness, Service, refuse, show};
 
 use crate::http::{self, Http};
 use crate::members::{self, Members, Server};
@@ -71,8 +71,19 @@ pub(crate) fn read(
         Members::Tcp(servers) => tcp::read(settings, servers, leave_out).map(Kind::Tcp),
         Members::None => return Ok(None),
     };
-    match kind {
+    match kind.map(|kind| without_gone(kind, service)) {
         Ok(kind) => Ok(Some(Wanted { name, kind })),
         Err(reason) => refuse(format!("service {}: {reason}", show(&service.name))),
     }
+}
+
+/// An instance that has left gives the service its routes and port, and no server.
+fn without_gone(mut kind: Kind, service: &Service) -> Kind {
+    let servers = match &mut kind {
+        Kind::Http(http) => &mut http.servers,
+        Kind::Tcp(tcp) => &mut tcp.servers,
+    };
+    let is_gone = |id: &str| service.instances.iter().any(|i| i.id == id && i.readiness == Readiness::Gone);
+    servers.retain(|server| !is_gone(&server.id));
+    kind
 }

@@ -67,7 +67,7 @@ fn is_dynamic(algorithm: &str) -> bool {
     DYNAMIC.contains(&algorithm.split('(').next().unwrap_or_default()) || algorithm == "consistent"
 }
 
-fn is_plain(byte: u8) -> bool {
+pub(super) fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"._:/=+@,()%-".contains(&byte)
 }
 
@@ -100,6 +100,8 @@ pub(super) fn steps(
         let full = format!("{section}/{}", server.id);
         match running.get(&server.id) {
             Some(running) => steps.join.extend(adjust(abilities, &full, server, running)?),
+            // The file has it; it gets nothing new anyway.
+            None if server.endpoint.is_name && server.weight == Some(0) => {}
             None if server.endpoint.is_name => {
                 return Err(format!("the host name {} has to be looked up", server.endpoint.host));
             }
@@ -137,8 +139,17 @@ fn add(abilities: &Abilities, full: &str, server: &Server) -> String {
 /// A server that stands for the instance already, or else one that is free; it is taken out of `slots`.
 fn slot<'a>(slots: &mut Vec<(&'a String, &'a Running)>, server: &Server) -> Option<(&'a String, &'a Running)> {
     let same = slots.iter().position(|(_, slot)| !slot.is_out() && is_at(slot, server));
-    let index = same.or_else(|| slots.iter().position(|(_, slot)| slot.is_out()))?;
+    let index = same.or_else(|| slots.iter().position(|(_, slot)| slot.is_out() && !slot.is_used))?;
     Some(slots.remove(index))
+}
+
+/// Whether a server that runs stands for one that is wanted.
+pub(super) fn is_wanted(wanted: &[Server], name: &str, running: &Running) -> bool {
+    wanted.iter().any(|server| {
+        let host = &server.endpoint.host;
+        let is_there = running.host.as_ref().map_or_else(|| is_at(running, server), |name| name == host);
+        is_there && (server.id == name || name.starts_with(SLOT))
+    })
 }
 
 fn is_at(running: &Running, server: &Server) -> bool {
