@@ -118,7 +118,10 @@ fn compare(haproxy: &Haproxy, catalog: &Catalog, more: &str) {
     let fresh = Haproxy::start("127.0.0.2", more, catalog);
     assert_eq!(haproxy.servers(&accepted), fresh.servers(&accepted));
     if !more.contains("acl") {
-        assert_eq!(haproxy.map("routes.map"), fresh.map("routes.map"));
+        let (mut routes, fresh) = (haproxy.map("routes.map"), fresh.map("routes.map"));
+        // Where a domain ends is left in the map until the next reload, when no service is left that needs it.
+        routes.retain(|key, section| section != "." || fresh.contains_key(key));
+        assert_eq!(routes, fresh);
     }
 }
 
