@@ -22,6 +22,7 @@ use std::collections::BTreeSet;
 
 use waypost_plugin_sdk::{Change, Node, PluginError, Reaction, Service, log};
 
+use crate::http::{Http, Route};
 use crate::settings::{Routing, Settings};
 use crate::wanted::{self, Kind, Wanted};
 use answers::Process;
@@ -139,23 +140,26 @@ impl Turn {
         self.after.is_none() && self.before.as_ref().is_some_and(|before| before.servers().is_empty())
     }
 
-    /// Domains of which it has paths, but not all of the domain, before and after: an entry of their own keeps what is
-    /// left of them from `*`.
+    /// Keys of the map that keep the rest of a domain from `*`, before and after.
     fn markers(&self) -> [BTreeSet<String>; 2] {
-        self.keys().map(|keys| {
-            let domain = |key: &String| key.split('/').next().unwrap_or_default().to_owned();
-            let paths = keys.iter().filter(|key| !key.starts_with('*')).map(domain);
-            paths.filter(|domain| !keys.contains(&format!("{domain}/"))).collect()
-        })
+        [&self.before, &self.after]
+            .map(|wanted| wanted.as_ref().and_then(Wanted::http).map(markers).unwrap_or_default())
     }
 
     /// Keys of the map that lead to it before and after.
     fn keys(&self) -> [Vec<String>; 2] {
         [&self.before, &self.after].map(|wanted| {
             let http = wanted.as_ref().and_then(Wanted::http);
-            http.map(|http| http.routes.iter().map(crate::http::Route::key).collect()).unwrap_or_default()
+            http.map(|http| http.routes.iter().map(Route::key).collect()).unwrap_or_default()
         })
     }
+}
+
+/// One for each domain of which it has paths, but not the root; services share them.
+fn markers(http: &Http) -> BTreeSet<String> {
+    let keys: BTreeSet<String> = http.routes.iter().map(Route::key).collect();
+    let domains = keys.iter().filter_map(|key| key.split_once('/')).map(|(domain, _)| domain);
+    domains.filter(|domain| !keys.contains(&format!("{domain}/"))).map(|domain| format!("{domain}//")).collect()
 }
 
 /// Joins commands, keeping their order, into lines that HAProxy takes.

@@ -220,19 +220,25 @@ impl<'a> Planner<'a> {
             }
         }
         let is_gone = self.leave.len() == start;
+        // A server that is deleted now went into maintenance earlier, and a reload was asked for then.
+        let leaves_now = self.leave[start..].iter().any(|said| !said.starts_with("del server "));
         if is_gone && claim.is_some() {
             self.leave.push(format!("del map {SPARES} {}", turn.name));
         }
         // Its rule still catches what another service may take; its port is still open, and what connects is turned away.
         // (`shutdown frontend` is no way out: HAProxy 2.8 and 3.0 keep the socket, and let clients wait.)
         let is_in_file = before.tcp().is_some() || self.settings.routing == Routing::Acl;
-        self.reload_soon |= !is_gone && (is_in_file || self.routes.leaves_marker(turn));
+        self.reload_soon |= leaves_now && (is_in_file || self.routes.leaves_marker(turn));
         // One that had no server left has nothing but its place in the file.
-        let is_open = || match before.tcp() {
-            Some(_) => process.traffic(&turn.name).is_some_and(|traffic| traffic.listens),
-            None => process.section(&turn.name).is_some(),
-        };
-        self.file_only |= turn.leaves_empty() && is_in_file && is_open();
+        self.file_only |= is_in_file && turn.leaves_empty() && self.is_open(turn, before);
+    }
+
+    /// Whether the process still has the port of a tcp service, the section of an http service.
+    fn is_open(&self, turn: &Turn, before: &Wanted) -> bool {
+        match before.tcp() {
+            Some(_) => self.process.traffic(&turn.name).is_some_and(|traffic| traffic.listens),
+            None => self.process.section(&turn.name).is_some(),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::{NeedsReload, Turn};
 use crate::ROUTES;
 use crate::settings::Settings;
 
-/// Where a marker leads to: nowhere.
+/// What a marker leads to: nobody.
 const MARKER: &str = ".";
 
 /// What is wanted of the map by the services that change.
@@ -69,7 +69,8 @@ impl<'a> Routes<'a> {
     pub(super) fn leaves_marker(&self, turn: &Turn) -> bool {
         let [before, after] = turn.markers();
         let [_, keys] = turn.keys();
-        let is_left = |marker: &String| !after.contains(marker) && !keys.contains(&format!("{marker}/"));
+        // With the root of the domain in the map nothing looks for the marker.
+        let is_left = |marker: &String| !after.contains(marker) && !keys.iter().any(|key| *marker == format!("{key}/"));
         turn.is_routed(self.settings) && before.iter().any(is_left)
     }
 }

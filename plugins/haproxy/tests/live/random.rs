@@ -50,7 +50,7 @@ fn instance(random: &mut Random, service: &str) -> Instance {
     }
 }
 
-/// One instance joins, leaves or changes; a service whose last one leaves goes.
+/// One instance joins, leaves or changes. A service whose last one leaves goes, or stays without a server for a while.
 fn step(random: &mut Random, catalog: &mut Catalog) {
     let names = if random.below(8) == 0 { TCP } else { HTTP };
     let name = random.pick(names);
@@ -59,11 +59,13 @@ fn step(random: &mut Random, catalog: &mut Catalog) {
         instances: Vec::new(),
         denied: Vec::new(),
     });
+    service.instances.retain(|instance| instance.readiness != Readiness::Gone);
     let new = instance(random, name);
     let old = service.instances.iter().position(|old| old.id == new.id);
     match (old, random.below(4)) {
         (Some(old), 0) => service.instances[old] = new,
         (Some(old), 1) => service.instances[old].weight = new.weight,
+        (Some(old), 2) if service.instances.len() == 1 => service.instances[old].readiness = Readiness::Gone,
         (Some(old), _) => drop(service.instances.remove(old)),
         (None, _) => service.instances.push(new),
     }
