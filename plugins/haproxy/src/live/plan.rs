@@ -98,7 +98,12 @@ impl<'a> Planner<'a> {
         }
         self.join.extend(mending);
         self.leave.extend(self.routes.leave(turn, self.process));
-        self.join.extend(self.routes.join(turn, self.process));
+        for command in self.routes.join(turn, self.process) {
+            // Services share markers, and a map takes an entry twice.
+            if !self.join.contains(&command) {
+                self.join.push(command);
+            }
+        }
         let is_said = start != (self.leave.len(), self.join.len());
         self.reload_soon |= is_said && self.routes.leaves_marker(turn);
         Ok(())

@@ -1,4 +1,6 @@
 mod odd;
+mod places;
+mod routes;
 
 use waypost_plugin_sdk::{Change, Instance, Plugin, PluginError, Reaction, Readiness, Service};
 
