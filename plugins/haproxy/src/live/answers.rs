@@ -143,7 +143,7 @@ impl Process {
 
     /// Whether it is certain that nobody is in a section: no request of its last owner may meet the servers of the next.
     pub(super) fn is_empty(&self, name: &str) -> bool {
-        self.traffic(name).is_some_and(|traffic| !traffic.is_used)
+        self.traffic(name).is_some_and(|traffic| traffic.sessions == 0)
             && self.section(name).is_some_and(|servers| servers.values().all(|server| server.is_out() && !server.busy))
     }
 

@@ -38,7 +38,7 @@ fn answer(line: &str, said: &[(&str, &str)]) -> String {
 /// Rows of `show stat`, of which these columns count: section, server, queue, sessions, status, cookie.
 fn traffic(rows: &[&str]) -> String {
     let header = "# pxname,svname,qcur,scur,status,cookie,mode,\n";
-    header.to_owned() + &rows.iter().map(|row| format!("{row},http,\n")).collect::<String>()
+    rows.iter().fold(header.to_owned(), |text, row| text + row + ",http,\n")
 }
 
 fn react(settings: &Settings, changes: &[Change], said: &[(&str, &str)]) -> Reaction {

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 pub(super) struct Traffic {
     /// Whether it takes connections of its own.
     pub(super) listens: bool,
-    /// Whether requests or connections are in it: also those that wait for a server, or for another try without one.
-    pub(super) is_used: bool,
+    /// Requests and connections in it: also those that wait for a server, or for another try without one.
+    pub(super) sessions: u64,
     /// Whether it was made at run time and does not take requests yet (HAProxy 3.4).
     pub(super) is_unpublished: bool,
     /// Whether it hands out cookies.
@@ -47,7 +47,7 @@ impl Traffic {
             match kind {
                 "FRONTEND" => traffic.listens = status != "STOP",
                 "BACKEND" => {
-                    traffic.is_used = count(queued)? + count(sessions)? > 0;
+                    traffic.sessions = count(queued)?.max(count(sessions)?);
                     traffic.is_unpublished = status.contains("UNPUB");
                     traffic.has_cookie = !cookie.is_empty();
                 }

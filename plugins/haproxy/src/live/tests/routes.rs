@@ -40,7 +40,7 @@ fn who_is_entitled_takes_the_route_and_who_is_not_leaves_it() {
     let blog = service("blog", &[http("b", "10.0.0.2", 80)]);
     let loses = Change { before: Some(blog), after: None };
     assert_eq!(said(&[loses.clone(), same(web.clone())], &[(ROUTE, &elsewhere)]), take, "in one call");
-    assert_eq!(said(&[loses.clone()], &[(ROUTE, FOUND)]), commands(&[]), "later: it is shop's by now");
+    assert_eq!(said(std::slice::from_ref(&loses), &[(ROUTE, FOUND)]), commands(&[]), "later: it is shop's by now");
     assert_eq!(said(&[loses], &[(ROUTE, &elsewhere)]), commands(&["del map routes.map shop.example/"]));
     let both = [new(web), new(service("twin", &[http("b", "10.0.0.2", 80)]))];
     assert_eq!(said(&both, &[]), Reaction::Reload, "two cannot have it");
