@@ -150,6 +150,10 @@ impl<'a> Planner<'a> {
         if let Some(spare) = claim {
             let servers = process.section(spare).filter(|_| spare.starts_with(SPARE));
             let servers = servers.ok_or_else(|| turn.needs_reload("its prepared backend is unknown"))?;
+            if process.claims.iter().flat_map(|claims| claims.values()).filter(|claimed| *claimed == spare).count() > 1
+            {
+                return Err(turn.needs_reload("another service has its prepared backend as well"));
+            }
             self.adopt(turn, after, spare, servers)?;
             return Ok(Home { section: spare.to_owned(), servers, opening: None });
         }

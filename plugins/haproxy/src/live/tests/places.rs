@@ -33,6 +33,10 @@ fn a_prepared_backend_is_given_away_empty() {
     assert!(!is_given(&[("old", "10.0.0.5", 0, 1, 6, "-", 8080)], CONNECTIONS, "0,0,UP,"), "it takes requests");
     let unknown = react(&one, &change, &[(&stat, "No such proxy.\n")]);
     assert_eq!(unknown, Reaction::Reload, "nobody knows who is in it");
+    let claims =
+        |others: &str| react(&one, &change, &[("show map spares.map", &format!("0x1 shop {spare}\n{others}"))]);
+    assert!(matches!(claims(""), Reaction::Commands(_)), "it is its own already");
+    assert_eq!(claims(&format!("0x1 news {spare}\n")), Reaction::Reload, "a stray hand gave it away twice");
 }
 
 #[test]
