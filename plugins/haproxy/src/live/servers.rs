@@ -13,8 +13,7 @@ use crate::settings::Settings;
 pub(super) struct Abilities {
     /// Whether servers can be added and deleted (HAProxy 2.6).
     pub(super) is_dynamic: bool,
-    /// Whether an address that is set counts a moment later only (seen on HAProxy 3.4, not on 2.6).
-    moves_late: bool,
+    version: (u32, u32),
     /// Whether backends can be added (HAProxy 3.4), and the operator wants that.
     pub(super) adds_backends: bool,
     /// What a server of the file has by `default-server` and by its line, with a blank before each word.
@@ -57,7 +56,7 @@ impl Abilities {
         let weight = words.rsplit_once(" weight ").map(|(_, rest)| rest.split(' ').next().unwrap_or_default());
         Ok(Abilities {
             is_dynamic: version >= (2, 6),
-            moves_late: version >= (2, 8),
+            version,
             adds_backends: version >= (3, 4) && settings.dynamic_backends,
             is_checked: last(["check", "no-check"]) == Some("check"),
             weight: weight.and_then(|weight| weight.parse().ok()).unwrap_or(1),
@@ -187,8 +186,10 @@ fn adjust(abilities: &Abilities, full: &str, server: &Server, running: &Running)
     if abilities.is_checked && !running.is_checked() {
         said.push(format!("enable health {full}"));
     }
-    // Until the new address counts, requests would go to whoever has the old one: the next round takes it into use.
-    if (has_moved && !abilities.moves_late) || (!has_moved && running.is_forced()) {
+    // HAProxy 3.4 changes the address a moment after its answer, 2.6 at once. Until then requests would go to whoever has
+    // the old one now, so the next round, which sees the new one, takes the server back.
+    let moves_late = abilities.version >= (2, 8);
+    if (has_moved && !moves_late) || (!has_moved && running.is_forced()) {
         said.push(format!("set server {full} state ready"));
     }
     Ok((!said.is_empty()).then(|| said.join("; ")))
