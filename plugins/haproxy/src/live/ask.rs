@@ -37,6 +37,10 @@ impl Ask {
     }
 }
 
+/// Up to so many changes of one call are asked about closely: the traffic of a section has a header of 2 to 4 KB. When
+/// that matters among more, it is a reload, and the agent asks about each alone.
+const FEW: usize = 4;
+
 /// Everything that decides on these services, each question once.
 pub(super) fn asks(settings: &Settings, turns: &[Turn]) -> Vec<Ask> {
     if turns.is_empty() {
@@ -46,6 +50,7 @@ pub(super) fn asks(settings: &Settings, turns: &[Turn]) -> Vec<Ask> {
     if turns.iter().any(|turn| turn.check(settings).is_err()) {
         return asks.into_iter().collect();
     }
+    let are_few = turns.len() <= FEW;
     let has_cookies = cookies::key(settings).is_some();
     for turn in turns {
         let is_routed = turn.is_routed(settings);
@@ -57,13 +62,17 @@ pub(super) fn asks(settings: &Settings, turns: &[Turn]) -> Vec<Ask> {
         if !candidates.is_empty() {
             asks.insert(Ask::Claims);
         }
-        // An answer has a header of 2 to 4 KB, so a service that has its place already does not ask about others.
         let with_cookies = has_cookies && turn.after.as_ref().is_some_and(|after| after.http().is_some());
         let traffic = |section: &String| Ask::Traffic(section.clone(), with_cookies);
-        if with_cookies || turn.before.is_none() {
-            asks.extend(candidates.iter().map(traffic));
-        }
-        if with_cookies || turn.before.is_none() || turn.before == turn.after || turn.leaves_empty() {
+        let is_new = turn.before.is_none();
+        // One that should have its place may have lost it all the same.
+        let places = match turn.after {
+            _ if with_cookies || is_new => candidates.len(),
+            Some(_) if are_few => 2,
+            _ => 0,
+        };
+        asks.extend(candidates.iter().take(places).map(traffic));
+        if with_cookies || is_new || turn.leaves_empty() || (are_few && turn.before == turn.after) {
             asks.insert(traffic(&turn.name));
         }
         for section in candidates.into_iter().chain([turn.name.clone()]) {

@@ -202,7 +202,7 @@ impl<'a> Planner<'a> {
             }
             if process.is_empty(&spare) {
                 free.push((spare, servers));
-            } else {
+            } else if process.traffic(&spare).is_some() {
                 lingering += 1;
             }
         }

@@ -75,6 +75,19 @@ fn nothing_is_adopted() {
 }
 
 #[test]
+fn a_service_that_lost_its_place_is_asked_about_alone() {
+    let lost =
+        |name: &str| same(service(name, &[instance("a", "10.0.0.1", 80, &[("protocol", "http"), ("domain", name)])]));
+    let names = ["a.example", "b.example", "c.example", "d.example", "e.example"];
+    let many: Vec<Change> = names.map(lost).into();
+    let questions = questions(&live(), &many).unwrap().concat();
+    assert!(!questions.contains("show stat"), "its answers are long: {questions}");
+    assert_eq!(react(&live(), &many, &[]), Reaction::Reload);
+    let Reaction::Commands(lines) = react(&live(), &many[..1], &[]) else { panic!("a place is free") };
+    assert!(lines[0].starts_with("add map spares.map a.example"), "{lines:?}");
+}
+
+#[test]
 fn a_slot_in_use_is_no_slot() {
     let two = shop(&[http("a", "10.0.0.1", 8080), http("b", "10.0.0.2", 8081)]);
     let servers =
