@@ -1,13 +1,13 @@
 //! A service without an instance stays for a while and answers that nobody is there.
 
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 
 use waypost_plugin_sdk::Readiness;
 
 use crate::agent::{all, changes, settle};
 use crate::clients::{answering, backend, catalog, follow, get, http, instance};
-use crate::haproxy::{Catalog, Haproxy};
+use crate::haproxy::{Catalog, Haproxy, free_port};
 
 fn gone(catalog: &Catalog, name: &str) -> Catalog {
     let mut catalog = catalog.clone();
@@ -49,7 +49,7 @@ fn an_http_service_leaves_and_comes_back() {
 
 #[test]
 fn a_tcp_service_keeps_its_port_until_it_leaves() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let port = free_port().to_string();
     let start = catalog(&[("db", &[instance("a", backend("db"), &[("listen-port", port.as_str())])])]);
     let away = gone(&start, "db");
     let mut haproxy = Haproxy::start("127.0.0.1", "", &start);

@@ -2,7 +2,7 @@
 
 use crate::agent::{all, changes, settle};
 use crate::clients::{Requests, answering, backend, catalog, follow, get, http, release, rest, send, spied};
-use crate::haproxy::{Catalog, Haproxy, wait};
+use crate::haproxy::{Catalog, Haproxy, free_port, wait};
 
 fn has_secret(requests: &Requests) -> bool {
     requests.lock().unwrap().iter().any(|request| request.contains("secret"))
@@ -61,7 +61,7 @@ fn a_service_that_comes_back_does_not_wait_for_its_requests() {
 #[test]
 fn requests_without_a_server_are_not_overlooked() {
     let ((shop, asked), (news, seen)) = (spied("shop"), spied("news"));
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = ([127, 0, 0, 1], free_port()).into();
     let web = web();
     let second = with(&web, [&catalog(&[("news", &[http("b", news, "news.example")])])]);
     for (server, is_queued) in [(shop, true), (closed, false)] {

@@ -1,13 +1,13 @@
 //! What clients see, and what others do on the socket.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
 use waypost_plugin_sdk::{Change, Readiness};
 
 use crate::agent::{all, changes, settle};
 use crate::clients::{answering, backend, catalog, follow, get, head, http, instance};
-use crate::haproxy::{Catalog, Haproxy, wait};
+use crate::haproxy::{Catalog, Haproxy, free_port, wait};
 
 #[test]
 fn the_first_instance_of_a_new_service_needs_no_reload() {
@@ -132,7 +132,7 @@ fn a_server_that_leaves_finishes_what_is_open() {
 
 #[test]
 fn a_tcp_service_leaves_and_comes_back() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let port = free_port().to_string();
     let facts = [("protocol", "tcp"), ("listen-port", port.as_str())];
     let one = instance("a", backend("one"), &facts);
     let two = instance("b", backend("two"), &facts);
