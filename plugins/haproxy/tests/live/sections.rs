@@ -1,10 +1,11 @@
 //! A section that is there already: two services may have it one after the other, and it may not be ready.
 
-use waypost_plugin_sdk::Change;
+use waypost_plugin_haproxy::{questions, update};
+use waypost_plugin_sdk::{Change, Instance, PluginError};
 
 use crate::agent::{all, changes, settle};
 use crate::clients::{answering, backend, catalog, follow, get, http, release, rest, send, spied};
-use crate::haproxy::{Catalog, Haproxy, wait};
+use crate::haproxy::{Catalog, Haproxy, node, wait};
 
 #[test]
 fn two_services_with_one_section_never_meet() {
@@ -96,4 +97,27 @@ fn a_backend_that_was_made_is_published() {
     assert_eq!(answering(&haproxy, "shop.example"), ["one"]);
     let same = Change { before: both.get("shop").cloned(), after: both.get("shop").cloned() };
     assert_eq!(settle(&haproxy, &[same], &mut || false).commands, 0);
+}
+
+/// While one process takes over from another, both may answer.
+#[test]
+fn answers_of_two_processes_are_one_of_neither() {
+    let names: Vec<String> = (0..100).map(|number| format!("s{number}.example")).collect();
+    let web = [http("w", backend("web"), "web.example")];
+    let start = catalog(&[("web", &web)]);
+    let all: Vec<(&str, &[Instance])> = names.iter().map(|name| (name.as_str(), [].as_slice())).collect();
+    let mut many = catalog(&all);
+    for (name, service) in &mut many {
+        service.instances = vec![http("a", ([127, 0, 0, 1], 9).into(), name)];
+    }
+    let mut haproxy = Haproxy::start("127.0.0.1", "", &start);
+    let comes = changes(&haproxy, &Catalog::new(), &many);
+    let lines = questions(&haproxy.settings, &comes).unwrap();
+    let mut answers: Vec<String> = lines.iter().map(|line| haproxy.ask(line)).collect();
+    assert!(update(&haproxy.settings, &node(), &comes, &answers).is_ok());
+    haproxy.restart(&start);
+    answers.truncate(1);
+    answers.extend(lines[1..].iter().map(|line| haproxy.ask(line)));
+    let found = update(&haproxy.settings, &node(), &comes, &answers);
+    assert!(matches!(found, Err(PluginError::Other(_))), "{found:?}");
 }
