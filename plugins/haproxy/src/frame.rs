@@ -2,6 +2,7 @@
 
 use waypost_plugin_sdk::Part;
 
+use crate::front;
 use crate::members;
 use crate::names::{DEFAULTS, SLOT, STATISTICS};
 use crate::settings::{Line, Routing, Settings};
@@ -16,6 +17,7 @@ pub(crate) fn parts(settings: &Settings) -> Vec<Part> {
         let text = format!("\nlisten {STATISTICS}\n    bind {}\n{STATISTICS_PAGE}", addresses.join(","));
         parts.push(configuration("30 statistics", text));
     }
+    parts.extend(front::parts(settings));
     if settings.routing == Routing::Map {
         // Keys of routes start with a letter, a digit, `*` or `_`, so this comes first; HAProxy wants the file to exist.
         parts.push(Part { path: ROUTES.to_owned(), key: "#".to_owned(), text: MAP_HEAD.to_owned() });

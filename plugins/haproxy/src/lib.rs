@@ -1,13 +1,14 @@
 //! Writes services down as HAProxy's configuration.
 //!
 //! `haproxy.cfg` holds one section for each service, `routes.map` the domains and paths of http services. Whatever
-//! only one service can have is a part of its own, keyed by that thing and naming the service in its text: the
-//! name of a section, a port, a domain and path. So the agent sees who wants the same.
+//! only one service can have is claimed in words: the name of its section, its port, its domains and paths. What
+//! another service has is denied to it, and left out here.
 //!
 //! A section is named by [`names::proxy`] of the service, a server is named by the instance's id: both follow from the
 //! service and the instance alone, so that a running HAProxy can be spoken to about them.
 
 mod frame;
+mod front;
 mod http;
 mod live;
 mod members;
@@ -41,7 +42,9 @@ impl Plugin for Haproxy {
     const SCHEMA: &'static str = include_str!("settings.json");
 }
 
-/// The parts that are there whatever the services: global settings, defaults and the statistics page.
+/// The parts that are there whatever the services: global settings, defaults, the statistics page and the front end of
+/// http services. That front end is one part, and so is the statistics page: each can be left out while its port is
+/// taken. (With routing by acl it is the `bind` of the front end that is a part of its own.)
 ///
 /// # Errors
 /// None today.
@@ -49,26 +52,26 @@ pub fn frame(settings: &Settings, _node: &Node) -> Result<Vec<Part>, PluginError
     Ok(frame::parts(settings))
 }
 
-/// The parts of one service; none when no instance speaks http or tcp.
+/// The parts of one service, and what it claims; nothing when no instance speaks http or tcp.
+///
+/// The claims are `domain D`, `domain D path /P`, `port N` and `section S`. They are the same whatever is denied. A
+/// denied domain or path is left out; a service without any, or without its port or section, is refused.
 ///
 /// # Errors
 /// `invalid-input` when HAProxy cannot carry the service: its name, a missing or taken port, a missing domain. A bad
 /// instance is logged and left out.
 pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Rendering, PluginError> {
-    Ok(Rendering { parts: parts(settings, service)?, claims: Vec::new() })
-}
-
-fn parts(settings: &Settings, service: &Service) -> Result<Vec<Part>, PluginError> {
     let mut leave_out = |id: &str, reason: &str| {
         log::warn(&format!("service {} instance {} is left out: {reason}", show(&service.name), show(id)));
     };
-    let wanted = wanted::read(settings, service, &mut leave_out)?;
-    Ok(wanted
-        .map(|Wanted { name, kind }| match kind {
-            Kind::Http(http) => http::parts(settings, service, &name, &http),
-            Kind::Tcp(tcp) => tcp::parts(settings, service, &name, &tcp),
-        })
-        .unwrap_or_default())
+    let Some(Wanted { name, kind, claims }) = wanted::read(settings, service, &mut leave_out)? else {
+        return Ok(Rendering::default());
+    };
+    let parts = match kind {
+        Kind::Http(http) => http::parts(settings, service, &name, &http),
+        Kind::Tcp(tcp) => tcp::parts(settings, service, &name, &tcp),
+    };
+    Ok(Rendering { parts, claims })
 }
 
 /// A part of the configuration.
@@ -76,8 +79,7 @@ fn configuration(key: impl Into<String>, text: impl Into<String>) -> Part {
     Part { path: CONFIGURATION.to_owned(), key: key.into(), text: text.into() }
 }
 
-/// A whole section, keyed by its name. A service whose name had to change is named in it, so that its text differs
-/// from that of the service which has this name by itself.
+/// A whole section, keyed by its name. A service whose name had to change is named in it.
 fn section(service: &Service, name: &str, head: &str, lines: &str) -> Part {
     let origin = if service.name == name { String::new() } else { format!("# service {}\n", service.name) };
     configuration(format!("60 {name}"), format!("\n{origin}{head} {name}\n{lines}"))

@@ -143,7 +143,7 @@ impl Turn {
     /// Keys of the map that keep the rest of a domain from `*`, before and after.
     fn markers(&self) -> [BTreeSet<String>; 2] {
         [&self.before, &self.after]
-            .map(|wanted| wanted.as_ref().and_then(Wanted::http).map(markers).unwrap_or_default())
+            .map(|wanted| wanted.as_ref().and_then(Wanted::http).map(Http::markers).unwrap_or_default())
     }
 
     /// Keys of the map that lead to it before and after.
@@ -153,13 +153,6 @@ impl Turn {
             http.map(|http| http.routes.iter().map(Route::key).collect()).unwrap_or_default()
         })
     }
-}
-
-/// One for each domain of which it has paths, but not the root; services share them.
-fn markers(http: &Http) -> BTreeSet<String> {
-    let keys: BTreeSet<String> = http.routes.iter().map(Route::key).collect();
-    let domains = keys.iter().filter_map(|key| key.split_once('/')).map(|(domain, _)| domain);
-    domains.filter(|domain| !keys.contains(&format!("{domain}/"))).map(|domain| format!("{domain}//")).collect()
 }
 
 /// Joins commands, keeping their order, into lines that HAProxy takes.

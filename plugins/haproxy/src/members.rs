@@ -45,7 +45,8 @@ impl Server {
         let weight = self.weight.map(|weight| format!(" weight {weight}")).unwrap_or_default();
         // A name that nobody knows takes its server down instead of making the whole file invalid.
         let lookup = match (self.endpoint.is_name, &settings.resolvers) {
-            (true, Some(resolvers)) => format!(" resolvers {} init-addr last,libc,none", resolvers.0),
+            // Who follows a name need not stop at the start until the system has found it.
+            (true, Some(resolvers)) => format!(" resolvers {} init-addr last,none", resolvers.0),
             (true, None) => " init-addr last,libc,none".to_owned(),
             (false, _) => String::new(),
         };
@@ -64,11 +65,17 @@ pub(crate) fn check(settings: &Settings) -> String {
 }
 
 /// Leaves out what HAProxy cannot carry, and names it to `leave_out`. The first good instance by id says what the
-/// service speaks, so that one that differs changes nothing for the others unless it comes first.
+/// service speaks, so that one that differs changes nothing for the others unless it comes first; one that drains
+/// says so only where all do. Instances that are gone count when there is no other.
 pub(crate) fn select(settings: &Settings, service: &Service, leave_out: &mut dyn FnMut(&str, &str)) -> Members {
     let mut members = Members::None;
     let mut ids = BTreeSet::new();
-    for instance in &service.instances {
+    let mut instances: Vec<&Instance> = service.instances.iter().collect();
+    if !is_gone(service) {
+        instances.retain(|instance| instance.readiness != Readiness::Gone);
+    }
+    instances.sort_by_key(|instance| instance.readiness == Readiness::Draining);
+    for instance in instances {
         let (server, facts) = match read(settings, service, instance) {
             Ok(Some(found)) => found,
             Ok(None) => continue,
@@ -97,6 +104,29 @@ pub(crate) fn select(settings: &Settings, service: &Service, leave_out: &mut dyn
     members
 }
 
+/// Whether all that is left of it is what leads to it.
+fn is_gone(service: &Service) -> bool {
+    service.instances.iter().all(|instance| instance.readiness == Readiness::Gone)
+}
+
+/// The servers that stand in the section, by id: those of a service that is gone leave it without any. Weights keep their
+/// proportions when one is above what HAProxy takes, and none that is positive becomes 0.
+pub(crate) fn settle(service: &Service, servers: &mut Vec<Server>) {
+    if is_gone(service) {
+        servers.clear();
+    }
+    servers.sort_by(|a, b| a.id.cmp(&b.id));
+    let limit = u32::from(WEIGHT_LIMIT);
+    let largest = servers.iter().filter_map(|server| server.weight).max().map_or(0, u32::from);
+    if largest <= limit {
+        return;
+    }
+    for weight in servers.iter_mut().filter_map(|server| server.weight.as_mut()) {
+        let scaled = (u32::from(*weight) * limit + largest / 2) / largest;
+        *weight = u16::try_from(scaled.max(u32::from(*weight > 0))).unwrap_or(WEIGHT_LIMIT);
+    }
+}
+
 /// None when it is not HAProxy's: it proxies neither datagrams nor SCTP.
 fn read(settings: &Settings, service: &Service, instance: &Instance) -> Result<Option<(Server, Facts)>, String> {
     if instance.transport != Transport::Tcp {
@@ -115,12 +145,9 @@ fn read(settings: &Settings, service: &Service, instance: &Instance) -> Result<O
 fn server(instance: &Instance) -> Result<Server, String> {
     let id = names::server(&instance.id)?.to_owned();
     let endpoint = names::endpoint(&instance.address, instance.port)?;
-    let weight = match (instance.readiness, instance.weight) {
-        (_, Some(weight)) if weight > WEIGHT_LIMIT => {
-            return Err(format!("its weight is {weight}, HAProxy takes 0 to {WEIGHT_LIMIT}"));
-        }
-        (Readiness::Draining | Readiness::Gone, _) => Some(0),
-        (Readiness::Ready, weight) => weight,
+    let weight = match instance.readiness {
+        Readiness::Draining | Readiness::Gone => Some(0),
+        Readiness::Ready => instance.weight,
     };
     Ok(Server { id, endpoint, weight })
 }

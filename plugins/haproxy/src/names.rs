@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use waypost_plugin_sdk::{check, show};
 
+use crate::front::NOBODY;
+
 /// Longest path of a route, in bytes; a request line has to fit HAProxy's 16 KiB buffer.
 pub(crate) const PATH_LIMIT: usize = 1024;
 
@@ -33,7 +35,7 @@ pub fn proxy(service: &str) -> Result<String, String> {
     if !is_name(&name) {
         return Err("HAProxy takes names of A-Z a-z 0-9 _ : . - (and `/`, written as `_`)".to_owned());
     }
-    if name == HTTP_FRONTEND || name == STATISTICS || name.starts_with(SPARE) {
+    if name == HTTP_FRONTEND || name == STATISTICS || name == NOBODY || name.starts_with(SPARE) {
         return Err(format!("the name {name} belongs to a section of Waypost's own"));
     }
     Ok(name)

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Deserialize;
 use waypost_plugin_sdk::{settings, show};
 
+use crate::names;
+
 mod bind;
 
 pub use bind::{Bind, Binds, Host, Hosts};
@@ -31,6 +33,8 @@ pub struct Settings {
     pub tcp_bind: Hosts,
     /// How http requests find their service.
     pub routing: Routing,
+    /// Name of the service that answers http requests for domains that no service has.
+    pub default_service: Option<String>,
     /// How requests are spread over the instances of a service.
     pub balance: Balance,
     /// Whether HAProxy checks servers by itself.
@@ -68,6 +72,7 @@ impl Default for Settings {
             http_bind: on(80),
             tcp_bind: Hosts(vec![Host::Any]),
             routing: Routing::Map,
+            default_service: None,
             balance: Balance::Roundrobin,
             check: true,
             check_interval: Time("2s".to_owned()),
@@ -110,12 +115,16 @@ impl settings::Settings for Settings {
         if self.maxconn == Some(0) {
             return Err("maxconn: found 0, expected 1 or more".to_owned());
         }
-        if self.socket.is_none() && self.stats_bind.get().is_none() {
+        if self.socket.is_none() && self.stats_bind.get().is_none() && self.http_bind.get().is_none() {
             return Err(
-                "stats-bind: \"off\" leaves HAProxy without a listener, with which it would not start, as long as \
-                        there is no service; set `socket`, or an address"
+                "stats-bind: \"off\" leaves HAProxy without a listener, as `http-bind` is \"off\" too, and without \
+                        one it does not start as long as there is no service; set `socket`, or one of the addresses"
                     .to_owned(),
             );
+        }
+        if let Some(Err(why)) = self.default_service.as_deref().map(names::proxy) {
+            let name = show(self.default_service.as_deref().unwrap_or_default());
+            return Err(format!("default-service: found {name}, expected the name of a service: {why}"));
         }
         if let (Some(stats), Some(http)) = (self.stats_bind.get(), self.http_bind.get())
             && let Some(taken) = stats.0.iter().find(|stats| http.0.iter().any(|http| stats.overlaps(http)))

@@ -14,6 +14,23 @@ pub(crate) struct Tcp {
     pub(crate) port: u16,
 }
 
+impl Tcp {
+    /// What only one service can have.
+    pub(crate) fn claim(&self) -> String {
+        format!("port {}", self.port)
+    }
+
+    /// # Errors
+    /// Another service has its port.
+    pub(crate) fn deny(&self, denied: &[String]) -> Result<(), String> {
+        let claim = self.claim();
+        if denied.contains(&claim) {
+            return Err(format!("another service has the {claim}; give it another listen-port"));
+        }
+        Ok(())
+    }
+}
+
 /// The first port that a server names decides; servers that name another are left out.
 ///
 /// # Errors
@@ -39,7 +56,7 @@ pub(crate) fn read(
     Ok(Tcp { servers: servers.into_iter().map(|(server, _)| server).collect(), port })
 }
 
-/// The section, and the claim to its port.
+/// The section, and its line in the list of ports.
 pub(crate) fn parts(settings: &Settings, service: &Service, name: &str, Tcp { servers, port }: &Tcp) -> Vec<Part> {
     let addresses: Vec<String> = binds(settings, *port).iter().map(Bind::to_string).collect();
     let mut lines = format!("    bind {}\n    mode tcp\n", addresses.join(","));

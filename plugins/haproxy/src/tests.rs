@@ -1,11 +1,15 @@
 mod accepted;
 mod articles;
+mod claims;
 pub(crate) mod random;
 mod refused;
+mod reload;
+mod requests;
+mod running;
 mod shapes;
 mod sharing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use waypost_plugin_sdk::{
     Instance, Node, Part, Plugin, PluginError, Readiness, Service, Transport, attributes, settings,
@@ -42,28 +46,34 @@ pub(crate) fn service(name: &str, instances: &[Instance]) -> Service {
     Service { name: name.into(), instances, denied: Vec::new() }
 }
 
-/// The whole files, as the agent composes them, and the services that were held back.
+/// The whole files, as the agent composes them, and the services that were denied something: the first by name has it.
 fn compose(settings: &Settings, services: &[Service]) -> (BTreeMap<String, String>, Vec<String>) {
     let mut parts: BTreeMap<(String, String), String> = BTreeMap::new();
-    let mut held_back = Vec::new();
-    let mut services: Vec<&Service> = services.iter().collect();
+    let mut held: BTreeSet<String> = BTreeSet::new();
+    let mut without = Vec::new();
+    let mut services: Vec<Service> = services.to_vec();
     services.sort_by(|a, b| a.name.cmp(&b.name));
-    let keyed = |part: Part| ((part.path, part.key), part.text);
-    parts.extend(frame(settings, &node()).unwrap().into_iter().map(keyed));
-    for service in services {
-        let Ok(own) = render(settings, &node(), service) else { continue };
-        let own: Vec<_> = own.parts.into_iter().map(keyed).collect();
-        if own.iter().any(|(key, text)| parts.get(key).is_some_and(|taken| taken != text)) {
-            held_back.push(service.name.clone());
-        } else {
-            parts.extend(own);
+    let mut add = |part: Part| {
+        let text = parts.entry((part.path, part.key.clone())).or_insert_with(|| part.text.clone());
+        assert_eq!(*text, part.text, "what only one can have is claimed: {}", part.key);
+    };
+    frame(settings, &node()).unwrap().into_iter().for_each(&mut add);
+    for mut service in services {
+        let Ok(own) = render(settings, &node(), &service) else { continue };
+        service.denied = own.claims.iter().filter(|claim| held.contains(*claim)).cloned().collect();
+        if !service.denied.is_empty() {
+            without.push(service.name.clone());
         }
+        let Ok(left) = render(settings, &node(), &service) else { continue };
+        assert_eq!(left.claims, own.claims, "the same claims whatever is denied");
+        held.extend(own.claims);
+        left.parts.into_iter().for_each(&mut add);
     }
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     for ((path, _), text) in parts {
         files.entry(path).or_default().push_str(&text);
     }
-    (files, held_back)
+    (files, without)
 }
 
 /// The text of one service's parts in one file.

@@ -1,6 +1,6 @@
 //! What a service is to HAProxy: the same for the files and for a running process.
 
-use waypost_plugin_sdk::{PluginError, Readiness, Service, refuse, show};
+use waypost_plugin_sdk::{PluginError, Service, refuse, show};
 
 use crate::http::{self, Http};
 use crate::members::{self, Members, Server};
@@ -14,6 +14,8 @@ pub(crate) struct Wanted {
     /// Name of the section.
     pub(crate) name: String,
     pub(crate) kind: Kind,
+    /// All that it asks for and only one service can have, whatever it is denied.
+    pub(crate) claims: Vec<String>,
 }
 
 /// What the service speaks.
@@ -52,38 +54,55 @@ impl Wanted {
 /// None when no instance speaks http or tcp. Bad instances are named to `leave_out`.
 ///
 /// # Errors
-/// `invalid-input` when HAProxy cannot carry the service.
+/// `invalid-input` when HAProxy cannot carry the service, or when others have all that it asks for.
 pub(crate) fn read(
     settings: &Settings,
     service: &Service,
     leave_out: &mut dyn FnMut(&str, &str),
 ) -> Result<Option<Wanted>, PluginError> {
-    let members = members::select(settings, service, leave_out);
-    if matches!(members, Members::None) {
-        return Ok(None);
-    }
-    let name = match names::proxy(&service.name) {
-        Ok(name) => name,
-        Err(reason) => return refuse(format!("service {}: {reason}", show(&service.name))),
-    };
-    let kind = match members {
-        Members::Http(servers) => http::read(settings, servers).map(Kind::Http),
-        Members::Tcp(servers) => tcp::read(settings, servers, leave_out).map(Kind::Tcp),
-        Members::None => return Ok(None),
-    };
-    match kind.map(|kind| without_gone(kind, service)) {
-        Ok(kind) => Ok(Some(Wanted { name, kind })),
-        Err(reason) => refuse(format!("service {}: {reason}", show(&service.name))),
+    match members::select(settings, service, leave_out) {
+        Members::None => Ok(None),
+        members => match wanted(settings, service, members, leave_out) {
+            Ok(wanted) => Ok(Some(wanted)),
+            Err(reason) => refuse(format!("service {}: {reason}", show(&service.name))),
+        },
     }
 }
 
-/// An instance that has left gives the service its routes and port, and no server.
-fn without_gone(mut kind: Kind, service: &Service) -> Kind {
-    let servers = match &mut kind {
-        Kind::Http(http) => &mut http.servers,
-        Kind::Tcp(tcp) => &mut tcp.servers,
+fn wanted(
+    settings: &Settings,
+    service: &Service,
+    members: Members,
+    leave_out: &mut dyn FnMut(&str, &str),
+) -> Result<Wanted, String> {
+    let name = names::proxy(&service.name)?;
+    let mut kind = match members {
+        Members::Http(servers) => Kind::Http(http::read(settings, service, servers)?),
+        Members::Tcp(servers) => Kind::Tcp(tcp::read(settings, servers, leave_out)?),
+        Members::None => return Err("no instance speaks http or tcp".to_owned()),
     };
-    let is_gone = |id: &str| service.instances.iter().any(|i| i.id == id && i.readiness == Readiness::Gone);
-    servers.retain(|server| !is_gone(&server.id));
-    kind
+    let section = format!("section {name}");
+    let mut claims = vec![section.clone()];
+    match &kind {
+        Kind::Http(http) => claims.extend(http.claims()),
+        Kind::Tcp(tcp) => claims.push(tcp.claim()),
+    }
+    claims.sort_unstable();
+    if service.denied.contains(&section) {
+        return Err(format!(
+            "another service has the {section}; names that differ in `/` and `_` only become the same, so rename one"
+        ));
+    }
+    let servers = match &mut kind {
+        Kind::Http(http) => {
+            http.deny(&service.denied)?;
+            &mut http.servers
+        }
+        Kind::Tcp(tcp) => {
+            tcp.deny(&service.denied)?;
+            &mut tcp.servers
+        }
+    };
+    members::settle(service, servers);
+    Ok(Wanted { name, kind, claims })
 }

@@ -5,10 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::answers::Process;
 use super::{NeedsReload, Turn};
 use crate::ROUTES;
+use crate::front::NOBODY;
 use crate::settings::Settings;
-
-/// What a marker leads to: nobody.
-const MARKER: &str = ".";
 
 /// What is wanted of the map by the services that change.
 pub(super) struct Routes<'a> {
@@ -54,7 +52,7 @@ impl<'a> Routes<'a> {
         let mut commands = Vec::new();
         let own = self.wanted.iter().filter(|(_, name)| **name == turn.name);
         let [_, markers] = if turn.is_routed(self.settings) { turn.markers() } else { Default::default() };
-        let markers = markers.iter().map(|marker| (marker, MARKER));
+        let markers = markers.iter().map(|marker| (marker, NOBODY));
         for (key, name) in own.map(|(key, name)| (key, *name)).chain(markers) {
             match process.route(key) {
                 None => commands.push(format!("add map {ROUTES} {key} {name}")),

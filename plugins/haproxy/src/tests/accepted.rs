@@ -1,5 +1,6 @@
 //! HAProxy itself accepts what is rendered.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -11,16 +12,19 @@ use proptest::test_runner::TestRunner;
 use waypost_plugin_sdk::Service;
 
 use super::random::{catalog, settings};
-use super::{compose, settings as read};
-use crate::Settings;
+use super::{compose, node, settings as read};
+use crate::{Settings, frame};
 
 const CATALOGS: usize = 1000;
 
 /// Panics with the file unless `haproxy -c` has nothing to say against it; an `[ALERT]` counts, as HAProxy 3.4 gives
 /// some with exit code 0.
 fn check(dir: &Path, settings: &Settings, services: &[Service]) {
-    let (files, _) = compose(settings, services);
-    for (name, text) in &files {
+    verify(dir, &compose(settings, services).0, services);
+}
+
+fn verify(dir: &Path, files: &BTreeMap<String, String>, services: &[Service]) {
+    for (name, text) in files {
         fs::write(dir.join(name), text).unwrap();
     }
     let output = Command::new("haproxy")
@@ -62,6 +66,27 @@ fn an_empty_catalog() {
     let dir = tempfile::tempdir().unwrap();
     for json in ["{}", r#"{"routing": "acl"}"#, r#"{"stats-bind": "off", "socket": "/run/haproxy.sock"}"#] {
         check(dir.path(), &read(json), &[]);
+    }
+}
+
+/// As the agent leaves it out while another process has its port; the rules of services must not end up elsewhere then.
+#[test]
+fn the_front_end_can_be_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let web = |name| super::service(name, &[super::instance("a", "10.0.0.1", 80, &[("protocol", "http")])]);
+    for (json, key, left) in [
+        (r#"{"socket": "/run/haproxy.sock"}"#, "40 http", "\n# For services that come before the next reload\n"),
+        (r#"{"routing": "acl"}"#, "40 http bind", "\nfrontend http-in\n    option idle-close-on-response\n"),
+    ] {
+        let settings = read(json);
+        let part = frame(&settings, &node()).unwrap().into_iter().find(|part| part.key == key).unwrap();
+        assert!(part.text.contains("    bind *:80\n"), "{}", part.text);
+        let services = [web("web"), web("shop")];
+        let (mut files, _) = compose(&settings, &services);
+        let whole = files["haproxy.cfg"].replace(&part.text, "");
+        assert!(whole.contains(left) && !whole.contains("    bind *:80\n"), "{whole}");
+        files.insert("haproxy.cfg".to_owned(), whole);
+        verify(dir.path(), &files, &services);
     }
 }
 

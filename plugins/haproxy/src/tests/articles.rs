@@ -33,13 +33,7 @@ fn drury_http_in_the_form_of_the_article() {
         ],
     );
     let article = settings(r#"{"routing": "acl", "check": false}"#);
-    let expected = "
-frontend http-in
-    bind *:80
-    option idle-close-on-response
-    option forwardfor
-    http-request disable-l7-retry unless METH_GET
-    acl ghost.example.web.dev.app1.internal hdr_dom(host) -i ghost.example.web.dev.app1.internal
+    let own = "    acl ghost.example.web.dev.app1.internal hdr_dom(host) -i ghost.example.web.dev.app1.internal
     use_backend ghost.example.web.dev.app1.internal if ghost.example.web.dev.app1.internal
 
 backend ghost.example.web.dev.app1.internal
@@ -47,8 +41,27 @@ backend ghost.example.web.dev.app1.internal
     server 0ce60d000eac 10.250.136.243:49176
     server 7874ghGD121s 10.250.136.221:49188
 ";
-    assert_eq!(text(&article, &web, "haproxy.cfg"), expected);
+    assert_eq!(text(&article, &web, "haproxy.cfg"), own);
     assert_eq!(text(&article, &web, "routes.map"), "");
+    let front = "
+frontend http-in
+    bind *:80
+    option idle-close-on-response
+    option forwardfor
+    http-request disable-l7-retry unless METH_GET
+    http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
+    http-request del-header X-Forwarded-Host
+    http-request set-header X-Forwarded-Host %[req.fhdr(host)] if { req.fhdr(host) -m found }
+    http-request set-header X-Real-IP %[src]
+    http-request deny deny_status 400 unless { req.fhdr(host) -m reg ^[]A-Za-z0-9._:[-]+$ } || HTTP_1.0 !{ req.fhdr(host) -m found }
+    http-request set-var(txn.host) req.fhdr(host),regsub(:[0-9]*$,),regsub([.]$,),lower
+    http-request set-var(txn.path) path,url_dec,concat(/),regsub(/+,/,g)
+    http-request set-var(txn.path) str(/) unless { path -m found }
+    http-request deny deny_status 400 if { path -m sub %00 } || !{ var(txn.path) -m found } || { var(txn.path) -m sub /./ /../ }
+    http-request set-var(txn.wildcard) var(txn.host),regsub(^[^.]+,*)
+";
+    let (files, _) = compose(&article, &[web]);
+    assert!(files["haproxy.cfg"].ends_with(&format!("{front}{own}")), "{}", files["haproxy.cfg"]);
 }
 
 #[test]
@@ -99,10 +112,16 @@ fn whole_files() {
 #[test]
 fn an_empty_catalog_is_the_frame() {
     let (files, _) = compose(&settings("{}"), &[]);
-    assert!(files["haproxy.cfg"].ends_with("listen waypost-stats\n    bind *:1936\n    option idle-close-on-response\n    stats enable\n    stats uri /\n    stats hide-version\n"));
+    let statistics = "listen waypost-stats\n    bind *:1936\n    option idle-close-on-response\n    stats enable\n    stats uri /\n    stats hide-version\n";
+    let (before, front) = files["haproxy.cfg"].split_once("\nfrontend http-in\n    bind *:80\n").unwrap();
+    assert!(before.ends_with(statistics), "{before}");
+    assert!(front.ends_with("\n    use_backend %[var(txn.backend)]\n"), "{front}");
     assert_eq!(files["routes.map"].lines().count(), 1);
     let (files, _) = compose(&settings(r#"{"routing": "acl"}"#), &[]);
     assert!(!files.contains_key("routes.map"));
+    assert!(files["haproxy.cfg"].contains("\nfrontend http-in\n    bind *:80\n"));
+    let (files, _) = compose(&settings(r#"{"http-bind": "off"}"#), &[]);
+    assert!(files["haproxy.cfg"].ends_with(statistics), "{}", files["haproxy.cfg"]);
 }
 
 #[test]

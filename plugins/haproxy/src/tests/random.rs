@@ -116,8 +116,9 @@ fn instance() -> impl Strategy<Value = Instance> {
     let facts = (protocol, weighted(0.8, text(PORTS)), weighted(0.5, text(DOMAINS)), weighted(0.4, text(PATHS)));
     let id = prop_oneof![8 => "[0-9a-f]{12}".boxed(), 1 => text(IDS).boxed()];
     let transport = prop_oneof![20 => Just(Transport::Tcp), 1 => Just(Transport::Udp)];
-    let readiness = prop_oneof![4 => Just(Readiness::Ready), 1 => Just(Readiness::Draining)];
-    let weight = weighted(0.3, 0..270_u16);
+    let readiness =
+        prop_oneof![4 => Just(Readiness::Ready), 1 => Just(Readiness::Draining), 1 => Just(Readiness::Gone)];
+    let weight = weighted(0.3, prop_oneof![9 => 0..270_u16, 1 => any::<u16>()]);
     (id, text(ADDRESSES), 0..3000_u16, transport, readiness, weight, facts).prop_map(
         |(id, address, port, transport, readiness, weight, (protocol, listen_port, domain, path))| {
             let facts = [
@@ -153,6 +154,8 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
     let forms = [
         "{}",
         r#"{"routing": "acl"}"#,
+        r#"{"routing": "acl", "default-service": "web", "socket": "/run/haproxy.sock"}"#,
+        r#"{"default-service": "team/app", "stats-bind": "off"}"#,
         r#"{"check": false, "balance": "leastconn", "tcp-bind": "127.0.0.1,::1", "http-bind": "127.0.0.1:80"}"#,
         r#"{"socket": "/run/haproxy.sock", "stats-bind": "off", "hard-stop-after": "off", "maxconn": 100}"#,
         r#"{"socket": "/run/haproxy.sock", "spare-backends": 12, "slots": 2, "global-lines": ["log 127.0.0.1:514 local0"]}"#,

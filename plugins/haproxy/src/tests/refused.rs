@@ -15,10 +15,7 @@ const TCP: &[(&str, &str)] = &[("listen-port", "8000")];
 
 #[test]
 fn a_bad_instance_is_left_out_and_the_others_stay() {
-    let mut heavy = instance("heavy", "10.0.0.9", 80, TCP);
-    heavy.weight = Some(257);
     let mut bad = vec![
-        heavy,
         instance("two words", "10.0.0.9", 80, TCP),
         instance("line\nbackend x", "10.0.0.9", 80, TCP),
         instance("", "10.0.0.9", 80, TCP),
@@ -102,6 +99,63 @@ fn weights_and_draining() {
 }
 
 #[test]
+fn weights_above_what_haproxy_takes_keep_their_proportions() {
+    let weighted = |weights: &[u16]| -> Vec<String> {
+        let server = |(number, weight): (usize, &u16)| {
+            let mut server = instance(&number.to_string(), "10.0.0.1", 80, TCP);
+            server.weight = Some(*weight);
+            server
+        };
+        let instances: Vec<Instance> = weights.iter().enumerate().map(server).collect();
+        servers(&instances).into_iter().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(weighted(&[1000, 500, 250, 1, 0]), ["256", "128", "64", "1", "0"]);
+    assert_eq!(weighted(&[257, 256, 1]), ["256", "255", "1"]);
+    assert_eq!(weighted(&[256, 100, 1]), ["256", "100", "1"], "nothing to scale");
+    assert_eq!(weighted(&[u16::MAX, u16::MAX - 1, 1]), ["256", "256", "1"]);
+    let mut leaving = instance("a", "10.0.0.1", 80, TCP);
+    (leaving.weight, leaving.readiness) = (Some(1000), Readiness::Draining);
+    let silent = instance("b", "10.0.0.2", 80, TCP);
+    let mut some = instance("c", "10.0.0.3", 80, TCP);
+    some.weight = Some(200);
+    assert_eq!(
+        servers(&[leaving, silent, some]),
+        ["a 10.0.0.1:80 weight 0", "b 10.0.0.2:80", "c 10.0.0.3:80 weight 200"]
+    );
+}
+
+#[test]
+fn an_instance_that_drains_decides_only_where_all_do() {
+    let tcp = |id: &str, port: &str, readiness| {
+        let mut instance = instance(id, "10.0.0.1", 80, &[("listen-port", port)]);
+        instance.readiness = readiness;
+        instance
+    };
+    let (ready, draining) = (Readiness::Ready, Readiness::Draining);
+    assert_eq!(servers(&[tcp("a", "8000", draining), tcp("b", "9000", ready)]), ["b 10.0.0.1:80"]);
+    assert_eq!(servers(&[tcp("a", "8000", draining), tcp("b", "9000", draining)]), ["a 10.0.0.1:80 weight 0"]);
+    let both = servers(&[tcp("a", "9000", draining), tcp("b", "9000", ready)]);
+    assert_eq!(both, ["a 10.0.0.1:80 weight 0", "b 10.0.0.1:80"], "by id all the same");
+    let web = instance("b", "10.0.0.1", 80, &[("protocol", "http")]);
+    assert_eq!(servers(&[tcp("a", "8000", draining), web]), ["b 10.0.0.1:80"]);
+}
+
+#[test]
+fn names_are_followed_or_looked_up_once() {
+    let db = service("db", &[instance("a", "db.internal", 5432, TCP)]);
+    for (json, expected) in [
+        (r#"{"check": false}"#, "    server a db.internal:5432 init-addr last,libc,none\n"),
+        (
+            r#"{"check": false, "resolvers": "dns"}"#,
+            "    server a db.internal:5432 resolvers dns init-addr last,none\n",
+        ),
+    ] {
+        let text = text(&settings(json), &db, "haproxy.cfg");
+        assert!(text.ends_with(expected), "{text}");
+    }
+}
+
+#[test]
 fn the_first_good_instance_decides() {
     let http = [("protocol", "http")];
     let tcp = |id: &str, port: &str| instance(id, "10.0.0.1", 80, &[("listen-port", port)]);
@@ -136,6 +190,7 @@ fn a_service_is_refused_with_a_reason() {
     check("{}", "two words", &tcp("8000"), "HAProxy takes names of");
     check("{}", "web\nbackend x", &http, "HAProxy takes names of");
     check("{}", "http-in", &http, "belongs to a section of Waypost's own");
+    check("{}", ".", &http, "belongs to a section of Waypost's own");
     check("{}", "waypost-stats", &tcp("8000"), "belongs to a section of Waypost's own");
     check("{}", "web", &tcp("1936"), "listen-port 1936 belongs to waypost-stats (setting `stats-bind`)");
     check("{}", "web", &tcp("80"), "listen-port 80 belongs to http-in (setting `http-bind`)");
@@ -154,7 +209,12 @@ fn wrong_settings() {
     for (json, expected) in [
         (r#"{"socket": "run/x"}"#, "socket: expected an absolute path"),
         (r#"{"socket": "/run/a b"}"#, "socket: found \"/run/a b\", expected one word"),
-        (r#"{"stats-bind": "off"}"#, "without a listener"),
+        (r#"{"stats-bind": "off", "http-bind": "off"}"#, "without a listener"),
+        (
+            r#"{"default-service": "a b"}"#,
+            "default-service: found \"a b\", expected the name of a service: HAProxy takes",
+        ),
+        (r#"{"default-service": "http-in"}"#, "belongs to a section of Waypost's own"),
         (r#"{"stats-bind": "*:80"}"#, "stats-bind: *:80 is also where `http-bind` listens"),
         (r#"{"http-bind": "80"}"#, "http-bind: found \"80\", expected addresses"),
         (r#"{"http-bind": "*:0"}"#, "expected addresses"),

@@ -38,9 +38,7 @@ fn is_endpoint(word: &str) -> bool {
 fn is_condition(words: &[&str]) -> bool {
     match words {
         [acl] => is_name(acl),
-        [acl, "{", "path", path, "}", "||", same, "{", "path_beg", below, "}"] => {
-            is_name(acl) && acl == same && is_path(path) && *below == format!("{path}/")
-        }
+        [acl, "{", "var(txn.path)", "-m", "beg", path, "}"] => is_name(acl) && is_path(path) && path.ends_with('/'),
         _ => false,
     }
 }
@@ -50,7 +48,7 @@ fn is_server_tail(words: &[&str]) -> bool {
         [] => true,
         ["check", "inter", "2s", "rise", "3", "fall", "2", rest @ ..]
         | ["resolvers", "default", rest @ ..]
-        | ["init-addr", "last,libc,none", rest @ ..] => is_server_tail(rest),
+        | ["init-addr", "last,libc,none" | "last,none", rest @ ..] => is_server_tail(rest),
         ["weight", weight, rest @ ..] => {
             weight.parse::<u16>().is_ok_and(|weight| weight <= 256) && is_server_tail(rest)
         }
@@ -62,15 +60,16 @@ fn has_known_shape(line: &str) -> bool {
     let (indented, line) = line.strip_prefix("    ").map_or((false, line), |rest| (true, rest));
     let words: Vec<&str> = line.split(' ').collect();
     match (indented, words.as_slice()) {
-        (false, ["backend" | "listen", name]) => is_name(name),
+        (false, ["backend" | "listen", name]) | (true, ["use_backend", name]) => is_name(name),
         (false, ["#", "service", name]) => is_service(name) && name.contains('/'),
         (false, ["#", port, name]) => is_number(port) && is_name(name),
         (true, ["bind", binds]) => binds.split(',').all(|bind| bind.starts_with("*:") || is_endpoint(bind)),
         (true, ["server", name, endpoint, tail @ ..]) => is_name(name) && is_endpoint(endpoint) && is_server_tail(tail),
         (true, ["acl", name, "hdr_dom(host)", "-i", domain]) => is_name(name) && name == domain,
-        (true, ["acl", name, "req.hdr(host),field(1,:),lower,regsub(^[^.]*,*)", "-m", "str", domain]) => {
+        (true, ["acl", name, "var(txn.wildcard)", "-m", "str", domain]) => {
             is_name(name) && is_domain(domain) && *domain == format!("*{name}")
         }
+        (true, ["use_backend", "%[str(.)]", "if", acl]) => is_name(acl),
         (true, ["use_backend", name, "if", condition @ ..]) => is_name(name) && is_condition(condition),
         _ => false,
     }
@@ -79,7 +78,10 @@ fn has_known_shape(line: &str) -> bool {
 fn is_map_line(line: &str) -> bool {
     let Some((key, name)) = line.split_once(' ') else { return false };
     let Some((domain, path)) = key.split_once('/') else { return false };
-    is_domain(domain) && is_path(&format!("/{path}")) && is_name(name)
+    if path == "/" {
+        return is_domain(domain) && name == ".";
+    }
+    (is_domain(domain) || key == "*/") && name != "." && is_path(&format!("/{path}")) && is_name(name)
 }
 
 /// Lines that do not depend on services: those of a catalog with one service of each kind, less its names.

@@ -69,17 +69,19 @@ fn the_longest_domain_and_path_come_first() {
     let wanted = |line: &&str| line.starts_with("acl ") || line.starts_with("use_backend ");
     let rules: Vec<&str> = files["haproxy.cfg"].lines().map(str::trim_start).filter(wanted).collect();
     let expected = [
-        "acl .example.com req.hdr(host),field(1,:),lower,regsub(^[^.]*,*) -m str *.example.com",
+        "acl .example.com var(txn.wildcard) -m str *.example.com",
         "acl example.com hdr_dom(host) -i example.com",
         "acl f hdr_dom(host) -i f",
         "acl x.example.com hdr_dom(host) -i x.example.com",
         "acl zz hdr_dom(host) -i zz",
         "use_backend e if x.example.com",
         "use_backend d if .example.com",
-        "use_backend c if example.com { path /api/v2 } || example.com { path_beg /api/v2/ }",
-        "use_backend b if example.com { path /api } || example.com { path_beg /api/ }",
+        "use_backend c if example.com { var(txn.path) -m beg /api/v2/ }",
+        "use_backend b if example.com { var(txn.path) -m beg /api/ }",
         "use_backend a if example.com",
-        "use_backend f if zz { path /1 } || zz { path_beg /1/ }",
+        "use_backend %[str(.)] if example.com",
+        "use_backend f if zz { var(txn.path) -m beg /1/ }",
+        "use_backend %[str(.)] if zz",
         "use_backend f if f",
     ];
     assert_eq!(rules, expected);

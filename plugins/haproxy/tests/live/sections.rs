@@ -4,7 +4,7 @@ use waypost_plugin_haproxy::{questions, update};
 use waypost_plugin_sdk::{Change, Instance, PluginError};
 
 use crate::agent::{all, changes, settle};
-use crate::clients::{answering, backend, catalog, follow, get, http, release, rest, send, spied};
+use crate::clients::{answering, backend, catalog, follow, get, http, instance, release, rest, send, spied};
 use crate::haproxy::{Catalog, Haproxy, node, wait};
 
 #[test]
@@ -120,4 +120,35 @@ fn answers_of_two_processes_are_one_of_neither() {
     answers.extend(lines[1..].iter().map(|line| haproxy.ask(line)));
     let found = update(&haproxy.settings, &node(), &comes, &answers);
     assert!(matches!(found, Err(PluginError::Other(_))), "{found:?}");
+}
+
+#[test]
+fn a_domain_with_paths_keeps_the_rest_from_the_wildcard() {
+    let path = |id: &str, name, path| {
+        instance(id, backend(name), &[("protocol", "http"), ("domain", "a.c.example"), ("path", path)])
+    };
+    let wild = [http("w", backend("wild"), "*.c.example")];
+    let (shop, blog) = ([path("a", "shop", "/api")], [path("b", "blog", "/blog")]);
+    let start = catalog(&[("wild", &wild)]);
+    let one = catalog(&[("wild", &wild), ("blog", &blog)]);
+    let both = catalog(&[("wild", &wild), ("shop", &shop), ("blog", &blog)]);
+    let mut haproxy = Haproxy::start("127.0.0.1", "", &start);
+    assert_eq!(get(&haproxy, "a.c.example", "/x").1, "wild");
+    follow(&haproxy, &start, &both);
+    let seen = |haproxy: &Haproxy| {
+        ["/api", "/blog/x", "/x"].map(|path| match get(haproxy, "a.c.example", path) {
+            (status, _) if status == "503" => status,
+            (_, name) => name,
+        })
+    };
+    assert_eq!(seen(&haproxy), ["shop", "blog", "503"]);
+    assert_eq!(get(&haproxy, "b.c.example", "/x").1, "wild");
+    assert_eq!(haproxy.ask("show map routes.map").matches("a.c.example// .").count(), 1);
+    assert_eq!(settle(&haproxy, &all(&haproxy, &both), &mut || false).commands, 0);
+    assert!(follow(&haproxy, &both, &one).reload_soon, "blog needs the marker, but who knows");
+    assert_eq!(seen(&haproxy), ["503", "blog", "503"]);
+    assert!(follow(&haproxy, &one, &start).reload_soon);
+    assert!(!follow(&haproxy, &one, &start).reload_soon, "asked for once");
+    haproxy.restart(&start);
+    assert_eq!(seen(&haproxy), ["wild", "wild", "wild"]);
 }

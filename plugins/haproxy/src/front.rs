@@ -1,0 +1,101 @@
+//! The front end that all http services share: there from the first file on, so that neither the first http service
+//! nor the last one costs a reload.
+//!
+//! A request is routed by its host and path in one form, whatever the client wrote: `txn.host` in lower case, without
+//! port and final dot; `txn.path` decoded once, without `//`, and ending in `/`. The request itself goes on unchanged.
+
+use waypost_plugin_sdk::Part;
+
+use crate::frame;
+use crate::names::{HTTP_FRONTEND, SPARE};
+use crate::settings::{Routing, Settings};
+use crate::{ROUTES, SPARES, configuration};
+
+/// What `routes.map` has for a domain without its root path: the domain is known, and no service is named so.
+pub(crate) const NOBODY: &str = ".";
+/// What a route to the default service has for a domain; no client can ask for it.
+pub(crate) const ANY_DOMAIN: &str = "*";
+
+/// The front end, and backends for services that come before the next reload; none where http services are not served.
+pub(crate) fn parts(settings: &Settings) -> Vec<Part> {
+    let Some(bind) = settings.http_bind.get() else { return Vec::new() };
+    let addresses: Vec<String> = bind.0.iter().map(ToString::to_string).collect();
+    let head = format!("\nfrontend {HTTP_FRONTEND}\n");
+    let bind = format!("    bind {}\n", addresses.join(","));
+    let options = format!("{OPTIONS}{HEADERS}{}{NORMALISE}", frame::lines(&settings.http_lines));
+    let mut parts = match settings.routing {
+        Routing::Map => {
+            let spares = if settings.spares() > 0 { spares_lookup() } else { String::new() };
+            vec![configuration("40 http", format!("{head}{bind}{options}{}{spares}{USE}", lookup()))]
+        }
+        // The rules of services follow: without its port the front end still has to be there.
+        Routing::Acl => vec![
+            configuration("40 http", head),
+            configuration("40 http bind", bind),
+            configuration("40 http rules", format!("{options}    {}\n", wildcard())),
+        ],
+    };
+    if settings.spares() > 0 {
+        parts.push(configuration("45 spares", spares(settings)));
+    }
+    parts
+}
+
+/// Without the first, every reload resets the idle connections of clients. The last one lets only requests be sent again
+/// to another server that change nothing (RFC 9110, 9.2.1).
+const OPTIONS: &str = "    option idle-close-on-response
+    option forwardfor
+    http-request disable-l7-retry unless METH_GET
+";
+
+/// What a client sent in these is replaced; only `X-Forwarded-For` keeps what was there.
+const HEADERS: &str = "    http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
+    http-request del-header X-Forwarded-Host
+    http-request set-header X-Forwarded-Host %[req.fhdr(host)] if { req.fhdr(host) -m found }
+    http-request set-header X-Real-IP %[src]
+";
+
+/// `OPTIONS *` has no path and counts as `/`; `url_dec` gives nothing for what is not percent-encoded as it should be.
+const NORMALISE: &str = "    http-request deny deny_status 400 unless { req.fhdr(host) -m reg ^[]A-Za-z0-9._:[-]+$ } || HTTP_1.0 !{ req.fhdr(host) -m found }
+    http-request set-var(txn.host) req.fhdr(host),regsub(:[0-9]*$,),regsub([.]$,),lower
+    http-request set-var(txn.path) path,url_dec,concat(/),regsub(/+,/,g)
+    http-request set-var(txn.path) str(/) unless { path -m found }
+    http-request deny deny_status 400 if { path -m sub %00 } || !{ var(txn.path) -m found } || { var(txn.path) -m sub /./ /../ }
+";
+
+/// The name that `*.` has to stand in for the first label.
+fn wildcard() -> String {
+    "http-request set-var(txn.wildcard) var(txn.host),regsub(^[^.]+,*)".to_owned()
+}
+
+/// The domain first: where `HOST//` is found, the domain is known without this path, and nothing less exact is asked.
+/// No other key starts `HOST//` but the root path, which would have been found before.
+fn lookup() -> String {
+    let unless = "if !{ var(txn.backend) -m found }";
+    let step = |key: &str| format!("    http-request set-var(txn.backend) {key},map_beg({ROUTES})");
+    let path = ",concat(,txn.path)";
+    let lines = [
+        step(&format!("var(txn.host){path}")),
+        format!("{} {unless}", step("var(txn.host),concat(//)")),
+        format!("    {} {unless}", wildcard()),
+        format!("{} {unless}", step(&format!("var(txn.wildcard){path}"))),
+        format!("{} {unless}", step("var(txn.wildcard),concat(//)")),
+        format!("{} {unless}", step(&format!("str({ANY_DOMAIN}/)"))),
+        format!("    http-request deny deny_status 503 if {{ var(txn.backend) -m str {NOBODY} }}"),
+    ];
+    lines.map(|line| line + "\n").concat()
+}
+
+/// A service that came since the last reload lives in a prepared backend. What is not in this map stays as it is.
+fn spares_lookup() -> String {
+    format!("    http-request set-var(txn.backend) var(txn.backend),map({SPARES})\n")
+}
+
+const USE: &str = "    use_backend %[var(txn.backend)]\n";
+
+/// Empty backends for services that come later.
+fn spares(settings: &Settings) -> String {
+    let mut text = "\n# For services that come before the next reload\n".to_owned();
+    text.extend((1..=settings.spares()).flat_map(|number| ["backend ".to_owned(), format!("{SPARE}{number}\n")]));
+    text
+}

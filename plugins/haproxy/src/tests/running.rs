@@ -1,0 +1,163 @@
+//! A real HAProxy, started from the files, and servers that say what they were asked.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use std::{fs, iter, thread};
+
+use tempfile::TempDir;
+use waypost_plugin_sdk::{Change, Instance, Reaction, Service};
+
+use super::{compose, instance, node, service, settings};
+use crate::{Settings, questions, update};
+
+/// A process, which ends with this value.
+pub(super) struct Running {
+    /// Where it listens for http.
+    http: SocketAddr,
+    pub(super) child: Child,
+    settings: Settings,
+    dir: TempDir,
+}
+
+impl Running {
+    /// Starts it; `more` are settings in JSON, each with a comma before it, where `{dir}` is its directory.
+    pub(super) fn start(more: &str, services: &[Service]) -> Running {
+        let dir = tempfile::tempdir().unwrap();
+        let http = free();
+        let more = more.replace("{dir}", &dir.path().display().to_string());
+        let settings = settings(&format!(r#"{{"http-bind": "{http}", "stats-bind": "off", "check": false{more}}}"#));
+        for (name, text) in compose(&settings, services).0 {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        let mut command = Command::new("haproxy");
+        command.arg("-db").arg("-f").arg(dir.path().join("haproxy.cfg")).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("this test runs HAProxy: install 2.6 or later (apt-get install haproxy)");
+        let running = Running { http, child, settings, dir };
+        wait("HAProxy listens", || running.is_listening());
+        running
+    }
+
+    /// A client's connection; a read fails when nothing comes for long.
+    pub(super) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    pub(super) fn is_listening(&self) -> bool {
+        TcpStream::connect(self.http).is_ok()
+    }
+
+    /// Brings it to another state over its socket, `{dir}/socket`, by what the plugin says; panics when it asks for a reload.
+    pub(super) fn follow(&self, change: Change) {
+        let changes = [change];
+        for _ in 0..5 {
+            let questions = questions(&self.settings, &changes).unwrap();
+            let answers: Vec<String> = questions.iter().map(|line| self.say(line)).collect();
+            match update(&self.settings, &node(), &changes, &answers).unwrap() {
+                Reaction::Commands(lines) | Reaction::CommandsAndReload(lines) if lines.is_empty() => return,
+                Reaction::Commands(lines) | Reaction::CommandsAndReload(lines) => {
+                    lines.iter().for_each(|line| drop(self.say(line)));
+                }
+                Reaction::Reload => panic!("{changes:?} need a reload"),
+            }
+        }
+        panic!("it does not settle: {changes:?}");
+    }
+
+    /// What it answers to one line on its socket.
+    pub(super) fn say(&self, line: &str) -> String {
+        let mut stream = UnixStream::connect(self.dir.path().join("socket")).unwrap();
+        stream.write_all(format!("{line}\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Status and body of the answer to these bytes, after which HAProxy closes.
+    pub(super) fn ask(&self, request: &[u8]) -> (String, String) {
+        let mut stream = self.connect();
+        stream.write_all(request).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        (head.split(' ').nth(1).unwrap_or_default().to_owned(), body.to_owned())
+    }
+
+    /// Who answers a request of HTTP/1.1: a server's name, or the status of HAProxy's own answer.
+    pub(super) fn who(&self, host: &str, path: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let (status, body) = self.ask(request.as_bytes());
+        if status == "200" { body.lines().next().unwrap_or_default().to_owned() } else { status }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// An address on loopback that nobody has, and that the system gives nobody who asks for any: those begin at 32768.
+pub(super) fn free() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let numbers = iter::repeat_with(|| process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000);
+    let mut ports = numbers.take(12_000).map(|number| 20_000 + u16::try_from(number).unwrap());
+    let port = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap();
+    ([127, 0, 0, 1], port).into()
+}
+
+/// A server that answers every request with `name` and the head of the request.
+pub(super) fn server(name: &str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let name = name.to_owned();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let name = name.clone();
+            thread::spawn(move || answer(&stream.unwrap(), &name));
+        }
+    });
+    address
+}
+
+fn answer(mut stream: &TcpStream, name: &str) -> Option<()> {
+    let mut head = String::new();
+    let mut byte = [0];
+    while !head.ends_with("\r\n\r\n") {
+        stream.read_exact(&mut byte).ok()?;
+        head.push(char::from(byte[0]));
+    }
+    let body = format!("{name}\n{head}");
+    let length = body.len();
+    stream
+        .write_all(format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}").as_bytes())
+        .ok()
+}
+
+/// An http service of one such server.
+pub(super) fn http(name: &str, facts: &[(&str, &str)]) -> Service {
+    service(name, &[http_instance(name, facts)])
+}
+
+pub(super) fn http_instance(name: &str, facts: &[(&str, &str)]) -> Instance {
+    let facts: Vec<(&str, &str)> = facts.iter().copied().chain([("protocol", "http")]).collect();
+    let address = server(name);
+    instance("a", &address.ip().to_string(), address.port(), &facts)
+}
+
+/// Polls until it holds; fails after ten seconds with what was waited for.
+#[expect(clippy::disallowed_methods, reason = "HAProxy lives in real time")]
+pub(super) fn wait(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(10), "waited ten seconds: {what}");
+        thread::yield_now();
+    }
+}
