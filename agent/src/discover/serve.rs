@@ -1,6 +1,6 @@
 //! One output: carries out what [`State`] says, and reports what came of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::disk::RealDisk;
-use super::state::{Action, End, Job, Pace, State, Talk};
+use super::state::{Action, End, Ended, Job, Pace, State, Talk};
 use super::talk::Speaker;
 use super::target::{Inputs, Target};
 use super::write::{Disk, Outcome, Writer};
@@ -172,7 +172,7 @@ enum Event {
     /// The catalog, the wishes of containers, or the time of services that left.
     Wanted,
     Reloads,
-    Talked(Option<BTreeMap<Arc<str>, End>>),
+    Talked(Option<Ended>),
     Wrote(Box<Outcome>),
     Time,
 }
@@ -187,7 +187,7 @@ struct Serving<D> {
     writer: Option<Box<Writer<D>>>,
     writing: Option<JoinHandle<(Box<Writer<D>>, Outcome)>>,
     speaker: Option<Speaker>,
-    talking: Option<(Talk, BoxFuture<'static, Result<BTreeMap<Arc<str>, End>>>)>,
+    talking: Option<(Talk, BoxFuture<'static, Result<Ended>>)>,
     request_reload: Box<dyn Fn() + Send>,
     reloads: watch::Receiver<ReloadStatus>,
     status: Status,
@@ -357,11 +357,11 @@ impl<D: Disk + 'static> Serving<D> {
         self.state.want(&wanted);
     }
 
-    fn talked(&mut self, ended: Option<BTreeMap<Arc<str>, End>>) {
+    fn talked(&mut self, ended: Option<Ended>) {
         let Some((talk, _)) = self.talking.take() else { return };
         for (name, change) in &talk.changes {
             let is_change = change.before != change.after;
-            match ended.as_ref().and_then(|ended| ended.get(name)) {
+            match ended.as_ref().and_then(|ended| ended.services.get(name)) {
                 Some(End::Settled { .. }) if is_change => {
                     info!(service = &**name, "{}: the proxy has taken the change up without a reload", self.place);
                     *self.shown.live.get_or_insert_default() += 1;
@@ -372,7 +372,7 @@ impl<D: Disk + 'static> Serving<D> {
                 _ => {}
             }
         }
-        self.state.talked(&talk, ended, Instant::now());
+        self.state.talked(&talk, ended.as_ref(), Instant::now());
     }
 
     fn wrote(&mut self, outcome: Outcome) {

@@ -44,6 +44,11 @@ struct Turn {
 #[derive(Debug, PartialEq, Eq)]
 struct NeedsReload(String);
 
+/// The process that gave the answers to [`questions`].
+pub fn process(answers: &[String]) -> Option<String> {
+    answers::process(answers).map(|number| number.to_string())
+}
+
 /// What to ask the process about these services.
 ///
 /// # Errors

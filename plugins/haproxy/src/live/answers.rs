@@ -69,6 +69,12 @@ const FORCED_DRAIN: u32 = 0x08;
 const CHECK_CONFIGURED: u32 = 0x02;
 const CHECK_ENABLED: u32 = 0x04;
 
+/// The process that gave these answers.
+pub(super) fn process(answers: &[String]) -> Option<u32> {
+    let first = split(answers.first()?);
+    process_number(first.first()?).ok()
+}
+
 impl Process {
     /// Reads the answers to `asks`, one for each line.
     ///
@@ -81,10 +87,9 @@ impl Process {
         }
         let mut process = Process { has_routes: true, ..Process::default() };
         let mut number = None;
-        let are_several = lines.len() > 1;
         for (asks, answer) in lines.into_iter().zip(answers) {
             let mut texts = split(answer);
-            if are_several && !texts.is_empty() {
+            if !texts.is_empty() {
                 let found = process_number(texts.remove(0))?;
                 if *number.get_or_insert(found) != found {
                     return Err("two HAProxy processes answered, as while one takes over: ask again".to_owned());

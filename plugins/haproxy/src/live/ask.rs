@@ -82,7 +82,7 @@ pub(super) fn asks(settings: &Settings, turns: &[Turn]) -> Vec<Ask> {
     asks.into_iter().collect()
 }
 
-/// Asked first on every line where there are several: the process they are answered by.
+/// Asked first on every line: the process that answers it.
 pub(super) const PROCESS: &str = "show info";
 
 /// The questions that share a line.
@@ -106,9 +106,6 @@ pub(super) fn lines(asks: &[Ask]) -> Vec<&[Ask]> {
 
 /// The lines as they are sent.
 pub(super) fn texts(asks: &[Ask]) -> Vec<String> {
-    let lines = lines(asks);
-    let first = (lines.len() > 1).then(|| PROCESS.to_owned());
-    let text =
-        |asks: &[Ask]| first.clone().into_iter().chain(asks.iter().map(Ask::command)).collect::<Vec<_>>().join("; ");
-    lines.into_iter().map(text).collect()
+    let text = |asks: &[Ask]| asks.iter().fold(PROCESS.to_owned(), |line, ask| format!("{line}; {}", ask.command()));
+    lines(asks).into_iter().map(text).collect()
 }

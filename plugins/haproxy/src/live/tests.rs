@@ -30,6 +30,7 @@ fn answer(line: &str, said: &[(&str, &str)]) -> String {
         None if command.starts_with("show servers state waypost-spare-") => HEADER.to_owned(),
         None if command.starts_with("show servers conn waypost-spare-") => CONNECTIONS.to_owned(),
         None if command.starts_with("show map") => String::new(),
+        None if command == "show info" => "Name: HAProxy\nPid: 7\n".to_owned(),
         None => "Can't find backend.\n".to_owned(),
     };
     line.split("; ").map(|command| answer(command) + "\n").collect()
