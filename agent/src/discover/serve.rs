@@ -19,7 +19,7 @@ use super::talk::Speaker;
 use super::target::{Inputs, Target};
 use super::write::{Disk, Outcome, Writer};
 use crate::backoff::{Backoff, sleep_until};
-use crate::model::Services;
+use crate::model::{Ages, Services};
 use crate::output::{Linger, Memory, Output};
 use crate::proxy::{Bind, ReloadStatus, asked};
 use crate::status::{OutputState, Status};
@@ -121,12 +121,12 @@ pub async fn run<D: Disk + 'static>(engine: Engine<D>, inputs: Inputs, stop: Can
 
 /// Renders, checks and writes once, for commands that do not stay: how many services the output takes, and whether files
 /// changed.
-pub async fn once(mut output: Output, services: &Services, target: Target) -> (usize, Result<bool>) {
+pub async fn once(mut output: Output, services: &Services, ages: &Ages, target: Target) -> (usize, Result<bool>) {
     let Target { name, directory, mut memory, linger, proxy, .. } = target;
     let (mut linger, now) = (Linger::new(linger), Clock::new().now());
     memory.recall(&mut output, &mut linger, now);
     let wanted = linger.update(services, now, |_| false, |_| true).clone();
-    output.update(&wanted, &super::Ages::new(), now).await;
+    output.update(&wanted, ages, now).await;
     let binds = asked(&directory.files()).into_iter().map(|one| one.bind).collect();
     let proxy = Arc::new(proxy);
     let mut writer = Writer::new(&name, RealDisk::new(&name, directory, Arc::clone(&proxy)));
