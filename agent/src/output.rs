@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use futures::StreamExt;
 use imbl::ordmap::DiffItem;
 
-use crate::model::{Claim, Node, Part, Readiness, Rendering, Service, Services, check_part};
+use crate::model::{Ages, Claim, Node, Part, Readiness, Rendering, Service, Services, check_part};
 use crate::plugin::{CallError, Renderer, batches};
 use crate::status::Status;
 
@@ -50,8 +50,6 @@ pub struct Output {
     /// What the plugin made of them.
     rendered: BTreeMap<Arc<str>, Arc<Served>>,
     claims: Claims,
-    /// The age of services, for claims that nobody has.
-    ages: imbl::OrdMap<Arc<str>, u64>,
     /// Services that were last rendered without some claims, and without which.
     without: BTreeMap<Arc<str>, Vec<Claim>>,
     /// What the check refused.
@@ -78,7 +76,6 @@ impl Output {
             seen: Services::new(),
             rendered: BTreeMap::new(),
             claims: Claims::default(),
-            ages: imbl::OrdMap::new(),
             without: BTreeMap::new(),
             refusals: BTreeMap::new(),
             accepted: Accepted::new(),
@@ -125,10 +122,11 @@ impl Output {
         passing.map(|(name, _)| Arc::clone(name)).collect()
     }
 
-    /// Renders what differs from the last turn, settles who has what, and so finds what may be served.
-    pub async fn update(&mut self, wanted: &Services, ages: &imbl::OrdMap<Arc<str>, u64>, now: u64) {
+    /// Renders what differs from the last turn, settles who has what, and so finds what may be served. `ages` decide about
+    /// claims that nobody has.
+    pub async fn update(&mut self, wanted: &Services, ages: &Ages, now: u64) {
         self.render_base().await;
-        self.ages = ages.clone();
+        self.claims.ages = ages.clone();
         let is_first = self.seen.is_empty();
         let mut names = std::mem::take(&mut self.again);
         for change in self.seen.diff(wanted) {
@@ -337,12 +335,11 @@ impl Output {
     }
 
     fn ask(&mut self, name: &Arc<str>, claims: Vec<Claim>, now: u64) {
-        let age = self.ages.get(name).copied().unwrap_or_default();
         let is_gone = self
             .seen
             .get(name)
             .is_some_and(|service| service.instances.iter().all(|instance| instance.readiness == Readiness::Gone));
-        self.claims.set(name, claims, age, is_gone, now);
+        self.claims.set(name, claims, is_gone, now);
     }
 
     fn leave(&mut self, name: &Arc<str>, now: u64) {
@@ -352,7 +349,7 @@ impl Output {
         self.unrendered.remove(name);
         self.problems.remove(name);
         self.again.remove(name);
-        self.claims.set(name, Vec::new(), 0, false, now);
+        self.claims.set(name, Vec::new(), false, now);
     }
 
     /// What of a service may be served now.

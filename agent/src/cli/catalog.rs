@@ -77,7 +77,7 @@ async fn from_registry(config: &Config, plugins: &Plugins, arguments: &CatalogAr
             let entries = listed.with_context(failed)?.with_context(failed)?.clone();
             readings.push((entries.unwrap_or_default(), decoder));
         }
-        status.services(&discover::catalog_of(readings).await);
+        status.services(&discover::catalog_of(readings).await.0);
         show(&status.report(), arguments);
         if !arguments.watch {
             return Ok(());

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use waypost::discover::{self, Inputs, LiveOptions, Pace, Reading, Target};
 use waypost::layout::{Decoder, Layout};
-use waypost::model::{Attributes, Entries, Node};
+use waypost::model::{Ages, Attributes, Entries, Node, Stored};
 use waypost::output::write::Directory;
 use waypost::output::{Filter, Memory, Output, Selection, Wants};
 use waypost::plugin::{Host, Limits, Plugin, Source};
@@ -79,16 +79,12 @@ impl Site {
         let (entries, followed) = watch::channel(None);
         let (wants, wanted) = watch::channel(Wants::new());
         let (catalog, services) = watch::channel(None);
+        let (ages_out, ages) = watch::channel(Ages::new());
         let decoder = Decoder::new(Layout::new(json).await.unwrap(), status.clone());
         let output = Output::new("haproxy", Arc::new(haproxy.clone()), node.clone(), status.clone());
         let socket = Socket::new(dir.path().join(socket), Duration::from_secs(2));
         let live = LiveOptions { renderer: Arc::new(haproxy), node, socket, resync };
-        let inputs = Inputs {
-            services,
-            ages: watch::channel(discover::Ages::new()).1,
-            wants: wanted,
-            selection: Selection::new(Filter::default()),
-        };
+        let inputs = Inputs { services, ages, wants: wanted, selection: Selection::new(Filter::default()) };
         let pace = Pace { min: Duration::from_millis(50), max: Duration::from_millis(500) };
         let target = target(dir.path(), live);
         let tasks = vec![
@@ -96,6 +92,7 @@ impl Site {
             tokio::spawn(discover::follow(
                 vec![Reading { entries: followed, decoder, doubt: None }],
                 catalog,
+                ages_out,
                 status.clone(),
                 stop.clone(),
             )),
@@ -114,7 +111,8 @@ impl Site {
                 "address": "127.0.0.1", "port": offer.port, "transport": "tcp", "weight": offer.weight,
                 "readiness": if offer.draining { "draining" } else { "ready" }, "attributes": attributes,
             });
-            (Arc::from(format!("/waypost/services/{service}/{id}")), Arc::from(value.to_string()))
+            let stored = Stored { value: value.to_string().into(), created: 1 };
+            (Arc::from(format!("/waypost/services/{service}/{id}")), stored)
         });
         self.entries.send_replace(Some(entries.collect()));
     }
