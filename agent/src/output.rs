@@ -12,6 +12,7 @@ use imbl::ordmap::DiffItem;
 
 use crate::model::{Ages, Claim, Node, Part, Readiness, Rendering, Service, Services, check_part};
 use crate::plugin::{CallError, Renderer, batches};
+use crate::simulated::{Fault, has};
 use crate::status::Status;
 
 mod claims;
@@ -55,6 +56,8 @@ pub struct Output {
     /// What the check refused.
     refusals: BTreeMap<Arc<str>, Refusal>,
     accepted: Accepted,
+    /// Claims of what services stay with if they are refused once more.
+    kept: BTreeMap<Arc<str>, Vec<Claim>>,
     /// Services to be rendered again: the plugin crashed on them, or what they may have changed.
     again: BTreeSet<Arc<str>>,
     /// Services that the plugin does not render as they are wanted now.
@@ -78,6 +81,7 @@ impl Output {
             claims: Claims::default(),
             without: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            kept: BTreeMap::new(),
             accepted: Accepted::new(),
             again: BTreeSet::new(),
             unrendered: BTreeSet::new(),
@@ -163,6 +167,7 @@ impl Output {
             // What is not served has no claim; what stays as it was keeps those it had.
             let claims = refusal.instead.as_ref().map(|served| served.claims.clone()).unwrap_or_default();
             let version = self.rendered.get(&name).cloned();
+            self.kept.remove(&name);
             self.ask(&name, claims, now);
             self.refusals.insert(Arc::clone(&name), Refusal { version, ..refusal });
             self.accept(&name);
@@ -175,8 +180,12 @@ impl Output {
     /// Lets what was refused and may pass in again.
     pub fn try_again(&mut self, now: u64) {
         for name in self.may_pass() {
-            if let Some(Refusal { version, .. }) = self.refusals.remove(&name) {
-                self.ask(&name, version.map(|version| version.claims.clone()).unwrap_or_default(), now);
+            if let Some(Refusal { version, instead, .. }) = self.refusals.remove(&name) {
+                let claims = version.map(|version| version.claims.clone()).unwrap_or_default();
+                if let Some(instead) = instead {
+                    self.kept.insert(Arc::clone(&name), instead.claims.clone());
+                }
+                self.claims.set_again(&name, self.with_kept(&name, claims), now);
                 self.again.insert(name);
             }
         }
@@ -187,6 +196,9 @@ impl Output {
         let wanted = |name: &Arc<str>| self.rendered.get(name).filter(|one| !one.parts.is_empty());
         let good = |name: &Arc<str>| !self.refusals.contains_key(name) && written.get(name) == wanted(name);
         self.problems.retain(|name, (_, by_plugin)| *by_plugin || !good(name));
+        let passed: Vec<_> = self.kept.keys().filter(|name| good(name)).cloned().collect();
+        // Rendered again, they ask for what they want now and for nothing else.
+        self.again.extend(passed.iter().inspect(|name| drop(self.kept.remove(*name))).cloned());
         self.publish();
     }
 
@@ -206,6 +218,9 @@ impl Output {
         claims.into_iter().for_each(|(claim, held)| self.claims.restore(claim, held));
         for (name, served) in stale {
             if served.parts.iter().all(|part| check_part(part).is_ok()) {
+                // It keeps what it had whatever becomes of its new form.
+                self.claims.set(&name, served.claims.clone(), false, 0);
+                self.kept.insert(Arc::clone(&name), served.claims.clone());
                 self.accepted.insert(Arc::clone(&name), Arc::clone(&served));
                 self.rendered.insert(Arc::clone(&name), served);
                 self.again.insert(name);
@@ -234,7 +249,16 @@ impl Output {
             match self.taken(&name, answer) {
                 Some(Ok(rendering)) => {
                     self.without.remove(&name);
-                    self.ask(&name, rendering.claims.clone(), now);
+                    // One that is held back keeps what it had, however often it is rendered.
+                    let is_held = |refusal: &&Refusal| {
+                        refusal.version.as_ref().is_some_and(|version| version.service.instances == service.instances)
+                    };
+                    let claims = match self.refusals.get(&name).filter(is_held) {
+                        Some(Refusal { instead: Some(instead), .. }) => instead.claims.clone(),
+                        Some(_) => Vec::new(),
+                        None => rendering.claims.clone(),
+                    };
+                    self.ask(&name, claims, now);
                     self.take(&name, &service, rendering);
                 }
                 Some(Err(text)) => {
@@ -339,12 +363,20 @@ impl Output {
             .seen
             .get(name)
             .is_some_and(|service| service.instances.iter().all(|instance| instance.readiness == Readiness::Gone));
-        self.claims.set(name, claims, is_gone, now);
+        self.claims.set(name, self.with_kept(name, claims), is_gone, now);
+    }
+
+    fn with_kept(&self, name: &str, mut claims: Vec<Claim>) -> Vec<Claim> {
+        claims.extend(self.kept.get(name).into_iter().flatten().cloned());
+        claims.sort_unstable();
+        claims.dedup();
+        claims
     }
 
     fn leave(&mut self, name: &Arc<str>, now: u64) {
         self.rendered.remove(name);
         self.refusals.remove(name);
+        self.kept.remove(name);
         self.without.remove(name);
         self.unrendered.remove(name);
         self.problems.remove(name);
@@ -356,7 +388,9 @@ impl Output {
     fn accept(&mut self, name: &Arc<str>) {
         let rendered = self.rendered.get(name);
         let accepted = match self.refusals.get(name) {
-            Some(refusal) if rendered == refusal.version.as_ref() => refusal.instead.clone(),
+            Some(refusal) if rendered == refusal.version.as_ref() && !has(Fault::RefusedIsLive) => {
+                refusal.instead.clone()
+            }
             _ => {
                 self.refusals.remove(name);
                 rendered.cloned()

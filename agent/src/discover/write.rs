@@ -15,6 +15,7 @@ use crate::model::Part;
 use crate::output::files::Conflict;
 use crate::output::{Accepted, Composer, Refusal, Served};
 use crate::proxy::{Asked, Place, Verdict, asked};
+use crate::simulated::{Fault, has};
 
 /// Most checks of one turn. Finding one bad service among 1,000 takes 11; what is not found by then waits.
 const CHECKS_LIMIT: usize = 64;
@@ -150,6 +151,11 @@ impl<D: Disk> Writer<D> {
                 found |= turn.left_out.insert(part.key, reason()).is_none();
                 continue;
             }
+            if has(Fault::BaseIsBlamed) && self.composer.files().is_common(&at.path, at.line) {
+                let all: Vec<_> = turn.services.keys().cloned().collect();
+                found |= all.iter().any(|name| turn.refuse(name, reason(), at.may_pass));
+                continue;
+            }
             let name = self
                 .composer
                 .files()
@@ -211,6 +217,7 @@ impl<D: Disk> Writer<D> {
                 groups.extend(halves(&group));
             }
         }
+        turn.refusals.keys().cloned().collect::<Vec<_>>().iter().for_each(|name| turn.give_way(name));
         if self.passes(turn).await? { Ok(()) } else { bail!("{}", self.fault(places, reason)) }
     }
 
@@ -264,7 +271,18 @@ impl Turn {
         set(&mut self.services, name, instead.as_ref());
         let version = self.job.services.get(name).cloned();
         self.refusals.insert(Arc::clone(name), Refusal { version, instead, reason, may_pass });
+        self.give_way(name);
         true
+    }
+
+    /// Takes back who was to have what a service needs that stays as it was.
+    fn give_way(&mut self, name: &Arc<str>) {
+        let Some(stays) = self.services.get(name).cloned() else { return };
+        let is_rival = |(other, served): &(&Arc<str>, &Arc<Served>)| *other != name && served.rivals(&stays);
+        let rivals: Vec<_> = self.services.iter().filter(is_rival).map(|(other, _)| Arc::clone(other)).collect();
+        for rival in rivals {
+            self.refuse(&rival, format!("service {name} stays as it was, and keeps what this one would have"), true);
+        }
     }
 }
 

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Ages, Claim};
+use crate::simulated::{Fault, has};
 
 #[cfg(test)]
 mod tests;
@@ -71,12 +72,23 @@ pub(super) struct Claims {
 impl Claims {
     /// Makes `claims`, sorted, all that a service asks for.
     pub(super) fn set(&mut self, service: &Arc<str>, claims: Vec<Claim>, gone: bool, now: u64) {
+        self.put(service, Asked { claims, gone }, true, now);
+    }
+
+    /// As [`Claims::set`] for a service that asked for these before and lost them: it waits even for what a service has
+    /// that left.
+    pub(super) fn set_again(&mut self, service: &Arc<str>, claims: Vec<Claim>, now: u64) {
+        self.put(service, Asked { claims, gone: false }, false, now);
+    }
+
+    fn put(&mut self, service: &Arc<str>, new: Asked, is_new: bool, now: u64) {
+        let Asked { claims, gone } = new;
         let old = self.asked.remove(service).unwrap_or_default();
         for claim in old.claims.iter().filter(|claim| claims.binary_search(claim).is_err()) {
             self.release(service, claim);
         }
         for claim in claims.iter().filter(|claim| old.claims.binary_search(claim).is_err()) {
-            self.ask(service, claim, now);
+            self.ask(service, claim, is_new, now);
         }
         if !claims.is_empty() {
             self.asked.insert(Arc::clone(service), Asked { claims, gone });
@@ -133,12 +145,12 @@ impl Claims {
         self.held.iter()
     }
 
-    fn ask(&mut self, service: &Arc<str>, claim: &Claim, now: u64) {
+    fn ask(&mut self, service: &Arc<str>, claim: &Claim, is_new: bool, now: u64) {
         let is_gone = |name: &str| self.asked.get(name).is_some_and(|asked| asked.gone);
         match self.held.get_mut(claim) {
             // An earlier agent knew of it.
             Some(held) if held.holder == *service || held.waiting.contains(service) => {}
-            Some(held) if is_gone(&held.holder) => {
+            Some(held) if is_new && (is_gone(&held.holder) || (has(Fault::FirstByName) && *service < held.holder)) => {
                 let gone = std::mem::replace(&mut held.holder, Arc::clone(service));
                 held.since = now;
                 self.touched.insert(Arc::clone(&gone));

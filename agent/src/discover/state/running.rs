@@ -11,6 +11,7 @@ use super::change;
 use crate::backoff::Backoff;
 use crate::model::Change;
 use crate::output::{Accepted, Served};
+use crate::simulated::{Fault, has};
 
 /// Most services, and most of their instances, of one conversation.
 const BATCH: (usize, usize) = (32, 4_000);
@@ -210,11 +211,19 @@ impl Running {
         self.is_reloading = false;
         self.epoch += 1;
         self.old = self.process.take().map(|process| (process, now + OLD_LIMIT));
-        self.stuck.clear();
+        if !has(Fault::StuckForEver) {
+            self.stuck.clear();
+        }
         self.odd.clear();
+        // Whatever the new process has otherwise is asked about, and then it is known whether another one is due.
+        self.soon = false;
         self.unanswered = 0;
         self.talk_at = now;
         self.doubt_all(accepted, now);
+        if has(Fault::RemovedIsForgotten) {
+            self.told = accepted.clone();
+            forms.clear();
+        }
         forms.into_iter().for_each(|(name, form)| self.doubt(name, form, accepted));
     }
 
@@ -234,17 +243,23 @@ impl Running {
     }
 
     /// The next conversation, when one is due and none is under way, and else when one is.
-    pub(super) fn next(&self, accepted: &Accepted, is_loaded: bool, now: Instant) -> (Option<Talk>, Option<Instant>) {
+    pub(super) fn next(
+        &self,
+        accepted: &Accepted,
+        is_loaded: bool,
+        is_on_trial: &dyn Fn(&str) -> bool,
+        now: Instant,
+    ) -> (Option<Talk>, Option<Instant>) {
         if self.is_talking || !(is_loaded || self.is_open) {
             return (None, None);
         }
-        let changes = self.changes(accepted);
+        let changes = self.changes(accepted, is_on_trial);
         let due = if changes.is_empty() { self.look_at.max(self.talk_at) } else { self.talk_at };
         if due > now {
             return (None, Some(due));
         }
         let is_look = changes.is_empty();
-        let chosen = if is_look { self.looks(accepted) } else { changes };
+        let chosen = if is_look { self.looks(accepted, is_on_trial) } else { changes };
         if chosen.is_empty() {
             return (None, None);
         }
@@ -261,7 +276,7 @@ impl Running {
     }
 
     /// Services that the proxy was told otherwise, but for those that only a reload brings.
-    fn changes(&self, accepted: &Accepted) -> Vec<(Arc<str>, Change)> {
+    fn changes(&self, accepted: &Accepted, is_on_trial: &dyn Fn(&str) -> bool) -> Vec<(Arc<str>, Change)> {
         if self.told.ptr_eq(accepted) {
             return Vec::new();
         }
@@ -272,6 +287,7 @@ impl Running {
             DiffItem::Remove(name, old) => (name, Some(old), None),
         });
         differences
+            .filter(|(name, ..)| !is_on_trial(name))
             .filter(|(name, _, after)| self.stuck.get(*name).is_none_or(|version| version.as_ref() != *after))
             .map(|(name, before, after)| (Arc::clone(name), change(before, after)))
             .take(BATCH.0)
@@ -280,7 +296,7 @@ impl Running {
     }
 
     /// Services to make sure of; all when there is none in particular.
-    fn looks(&self, accepted: &Accepted) -> Vec<(Arc<str>, Change)> {
+    fn looks(&self, accepted: &Accepted, is_on_trial: &dyn Fn(&str) -> bool) -> Vec<(Arc<str>, Change)> {
         let mut instances = 0;
         let all: &mut dyn Iterator<Item = &Arc<str>> =
             if self.unsure.is_empty() { &mut accepted.keys() } else { &mut self.unsure.keys() };
@@ -289,7 +305,7 @@ impl Running {
             let form = self.unsure.get(name).and_then(|unsure| unsure.forms.last());
             (Arc::clone(name), change(form.or(after), after))
         };
-        let free = all.filter(|name| !self.stuck.contains_key(*name));
+        let free = all.filter(|name| !self.stuck.contains_key(*name) && !is_on_trial(name));
         free.map(change).take(LOOK).take_while(|(_, change)| fits(&mut instances, change)).collect()
     }
 
@@ -402,7 +418,8 @@ impl Running {
         }
         // The files brought exactly this: an old process may still be answering, or a hand was on the socket.
         let is_odd = loaded.is_some_and(|loaded| loaded.get(name) == after);
-        if end == End::Reload && !is_odd {
+        let is_about_form = is_look && self.unsure.get(name).is_some_and(|unsure| !unsure.forms.is_empty());
+        if end == End::Reload && !is_odd && !is_about_form {
             self.stuck.insert(Arc::clone(name), after.cloned());
             self.unsure.remove(name);
             return false;
@@ -411,6 +428,11 @@ impl Running {
         unsure.looks += 1;
         if unsure.looks < LOOKS {
             return true;
+        }
+        // What cannot be changed live may be a form that it only might have had: what it has then tells without it.
+        if is_look && unsure.forms.pop().is_some() {
+            unsure.looks = 0;
+            return false;
         }
         self.unsure.remove(name);
         self.stuck.insert(Arc::clone(name), after.cloned());
