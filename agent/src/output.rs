@@ -9,9 +9,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use futures::StreamExt;
 use imbl::ordmap::DiffItem;
-use serde::{Deserialize, Serialize};
 
-use crate::model::{Claim, Node, Part, Readiness, Rendering, Service, Services, check_claims, check_part};
+use crate::model::{Ages, Claim, Node, Part, Readiness, Rendering, Service, Services, check_part};
 use crate::plugin::{CallError, Renderer, batches};
 use crate::simulated::{Fault, has};
 use crate::status::Status;
@@ -22,6 +21,7 @@ pub mod files;
 mod linger;
 mod memory;
 mod selection;
+mod served;
 pub mod write;
 
 use claims::Claims;
@@ -30,44 +30,14 @@ pub use composer::Composer;
 pub use linger::Linger;
 pub use memory::Memory;
 pub use selection::{Filter, Selection, Wants};
-
-/// A service that may be served, and its parts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Served {
-    /// The service, with the claims that it is denied.
-    pub service: Arc<Service>,
-    /// Its parts; at least one.
-    pub parts: Vec<Part>,
-    /// What it asks for that only one service can have.
-    claims: Vec<Claim>,
-}
-
-impl Served {
-    /// Whether both have something that only one service can have.
-    pub fn rivals(&self, other: &Served) -> bool {
-        let has = |served: &Served, claim: &Claim| !served.service.denied.contains(claim);
-        self.claims.iter().any(|claim| other.claims.contains(claim) && has(self, claim) && has(other, claim))
-    }
-}
+pub use served::{Refusal, Served};
+use served::{checked, sound};
 
 /// Services that may be served, by name; a clone is free, and comparing two costs what differs.
 pub type Accepted = imbl::OrdMap<Arc<str>, Arc<Served>>;
 
 /// The parts that are there whatever the services.
 pub type Base = Arc<[Part]>;
-
-/// A form of a service that the proxy's check or the host refused.
-#[derive(Clone, Debug)]
-pub struct Refusal {
-    /// What was refused; none when it is that the service leaves.
-    pub version: Option<Arc<Served>>,
-    /// What is served instead; nothing when even that is refused.
-    pub instead: Option<Arc<Served>>,
-    /// Why.
-    pub reason: String,
-    /// Whether it may become right although nothing changes, as a taken address does.
-    pub may_pass: bool,
-}
 
 /// One output, what its plugin made of each service, and what of it may be served.
 pub struct Output {
@@ -81,8 +51,6 @@ pub struct Output {
     /// What the plugin made of them.
     rendered: BTreeMap<Arc<str>, Arc<Served>>,
     claims: Claims,
-    /// The age of services, for claims that nobody has.
-    ages: imbl::OrdMap<Arc<str>, u64>,
     /// Services that were last rendered without some claims, and without which.
     without: BTreeMap<Arc<str>, Vec<Claim>>,
     /// What the check refused.
@@ -111,7 +79,6 @@ impl Output {
             seen: Services::new(),
             rendered: BTreeMap::new(),
             claims: Claims::default(),
-            ages: imbl::OrdMap::new(),
             without: BTreeMap::new(),
             refusals: BTreeMap::new(),
             kept: BTreeMap::new(),
@@ -159,10 +126,11 @@ impl Output {
         passing.map(|(name, _)| Arc::clone(name)).collect()
     }
 
-    /// Renders what differs from the last turn, settles who has what, and so finds what may be served.
-    pub async fn update(&mut self, wanted: &Services, ages: &imbl::OrdMap<Arc<str>, u64>, now: u64) {
+    /// Renders what differs from the last turn, settles who has what, and so finds what may be served. `ages` decide about
+    /// claims that nobody has.
+    pub async fn update(&mut self, wanted: &Services, ages: &Ages, now: u64) {
         self.render_base().await;
-        self.ages = ages.clone();
+        self.claims.ages = ages.clone();
         let is_first = self.seen.is_empty();
         let mut names = std::mem::take(&mut self.again);
         for change in self.seen.diff(wanted) {
@@ -221,12 +189,11 @@ impl Output {
     pub fn try_again(&mut self, now: u64) {
         for name in self.may_pass() {
             if let Some(Refusal { version, instead, .. }) = self.refusals.remove(&name) {
-                let age = self.ages.get(&name).copied().unwrap_or_default();
                 let claims = version.map(|version| version.claims.clone()).unwrap_or_default();
                 if let Some(instead) = instead {
                     self.kept.insert(Arc::clone(&name), instead.claims.clone());
                 }
-                self.claims.set_again(&name, self.with_kept(&name, claims), age, now);
+                self.claims.set_again(&name, self.with_kept(&name, claims), now);
                 self.again.insert(name);
             }
         }
@@ -260,7 +227,7 @@ impl Output {
         for (name, served) in stale {
             if served.parts.iter().all(|part| check_part(part).is_ok()) {
                 // It keeps what it had whatever becomes of its new form.
-                self.claims.set(&name, served.claims.clone(), 0, false, 0);
+                self.claims.set(&name, served.claims.clone(), false, 0);
                 self.kept.insert(Arc::clone(&name), served.claims.clone());
                 self.accepted.insert(Arc::clone(&name), Arc::clone(&served));
                 self.rendered.insert(Arc::clone(&name), served);
@@ -400,12 +367,11 @@ impl Output {
     }
 
     fn ask(&mut self, name: &Arc<str>, claims: Vec<Claim>, now: u64) {
-        let age = self.ages.get(name).copied().unwrap_or_default();
         let is_gone = self
             .seen
             .get(name)
             .is_some_and(|service| service.instances.iter().all(|instance| instance.readiness == Readiness::Gone));
-        self.claims.set(name, self.with_kept(name, claims), age, is_gone, now);
+        self.claims.set(name, self.with_kept(name, claims), is_gone, now);
     }
 
     fn with_kept(&self, name: &str, mut claims: Vec<Claim>) -> Vec<Claim> {
@@ -423,7 +389,7 @@ impl Output {
         self.unrendered.remove(name);
         self.problems.remove(name);
         self.again.remove(name);
-        self.claims.set(name, Vec::new(), 0, false, now);
+        self.claims.set(name, Vec::new(), false, now);
     }
 
     /// What of a service may be served now.
@@ -451,20 +417,5 @@ impl Output {
     fn publish(&self) {
         let text = |(name, (text, _)): (&Arc<str>, &(String, bool))| (name.to_string(), text.clone());
         self.status.replace(&format!("{} service", self.place), self.problems.iter().map(text).collect());
-    }
-}
-
-/// A rendering that keeps to the rules, or what does not.
-fn checked(rendering: Rendering) -> Result<Rendering, String> {
-    let Rendering { parts, claims } = rendering;
-    check_claims(&claims).map_err(|error| format!("what the plugin returned is refused: {error}"))?;
-    Ok(Rendering { parts: sound(parts)?, claims })
-}
-
-/// Parts that keep to the rules, or the first that does not.
-fn sound(parts: Vec<Part>) -> Result<Vec<Part>, String> {
-    match parts.iter().find_map(|part| check_part(part).err()) {
-        Some(error) => Err(format!("what the plugin returned is refused: {error}")),
-        None => Ok(parts),
     }
 }

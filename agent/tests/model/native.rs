@@ -30,14 +30,18 @@ impl Renderer for Native {
         haproxy::questions(&self.0, &changes.iter().map(change).collect::<Vec<_>>()).map_err(refused)
     }
 
+    async fn process(&self, answers: &Arc<[String]>) -> Result<Option<String>, CallError> {
+        Ok(haproxy::process(answers))
+    }
+
     async fn react(
         &self,
         of: &Arc<Node>,
         changes: &Arc<[Change]>,
-        answers: Vec<String>,
+        answers: &Arc<[String]>,
     ) -> Result<Reaction, CallError> {
         let changes: Vec<_> = changes.iter().map(change).collect();
-        Ok(match haproxy::update(&self.0, &node(of), &changes, &answers).map_err(refused)? {
+        Ok(match haproxy::update(&self.0, &node(of), &changes, answers).map_err(refused)? {
             sdk::Reaction::Commands(commands) => Reaction::Commands { commands, reload_soon: false },
             sdk::Reaction::CommandsAndReload(commands) => {
                 self.1.world().is_excused = true;

@@ -66,6 +66,7 @@ impl Section {
 /// A process with what it loaded and was told.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Process {
+    pub(crate) pid: u32,
     /// `global` and `defaults`.
     pub(crate) base: String,
     pub(crate) sections: BTreeMap<String, Section>,

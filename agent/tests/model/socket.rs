@@ -19,7 +19,7 @@ pub(crate) fn answer(process: &mut Process, version: &str, command: &str, faults
     let words: Vec<&str> = command.split(' ').collect();
     match words[..] {
         ["show", "version"] => format!("{version}\n"),
-        ["show", "info"] => format!("Name: HAProxy\nVersion: {version}\n"),
+        ["show", "info"] => format!("Name: HAProxy\nVersion: {version}\nPid: {}\n", process.pid),
         ["show", "servers", "state", section] => state(process, section),
         ["show", "servers", "conn", section] => connections(process, section),
         ["show", "stat", section, ..] => traffic(process, section),

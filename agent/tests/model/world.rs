@@ -102,6 +102,7 @@ impl World {
                 return Err(text);
             }
         };
+        let process = Process { pid: self.process.as_ref().map_or(1, |process| process.pid + 1), ..process };
         let had = self.process.as_ref().map(Process::ports).unwrap_or_default();
         if let Some(port) = process.ports().iter().find(|port| self.taken.contains(port) && !had.contains(port)) {
             return Err(format!("cannot bind {port}"));
