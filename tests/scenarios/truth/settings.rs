@@ -66,12 +66,7 @@ fn another_address_is_bound_by_one_reload_after_a_restart() {
     let setting = |round| format!("http-bind = \"*:{}\"\n", port(round));
     changed(3, setting, |host, round| {
         host.connect(port(round))?.get_of("shop.example", "/")?;
-        let old = port(round) - 1;
-        // The old process may take a moment until it has closed its own.
-        eventually(SOON, "the old address is given back", || {
-            ensure!(host.connect(old).is_err(), "port {old} is open");
-            Ok(())
-        });
+        ensure!(host.connect(port(round) - 1).is_err(), "port {} is open", port(round) - 1);
         Ok(())
     });
 }
