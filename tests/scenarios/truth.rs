@@ -95,9 +95,10 @@ fn nginx(host: &Host, keys: &str, settings: &str) -> String {
     nginx_section(host).replace("[output.settings]\n", &format!("{keys}[output.settings]\n")) + settings
 }
 
-/// An agent that only discovers, with one output.
+/// An agent that only discovers, with one output. Entries that no agent wrote leave at once.
 fn discovering(host: &Host, etcd: &Etcd<'_>, output: &str) -> String {
-    [&agent_section(host), "register = false\n", &etcd_section(etcd, "15s"), output].concat()
+    let doubt = "[discover]\ndoubt = false\n";
+    [&agent_section(host), "register = false\n", &etcd_section(etcd, "15s"), doubt, output].concat()
 }
 
 /// Makes `text` the configuration of the next start.

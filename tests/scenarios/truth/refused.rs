@@ -1,10 +1,12 @@
 //! What the operator's own check refuses does not stay in the running proxy.
 
+use std::time::Duration;
+
 use anyhow::ensure;
-use harness::{Agent, Lab, SOON, always, eventually};
+use harness::{Agent, Lab, SOON, Server, always, eventually};
 use serde_json::json;
 
-use super::{Offers, answers, ask, command, discovering, http, live, told};
+use super::{Offers, answers, ask, clean, command, discovering, http, live, told};
 
 /// `sh CHECK DIR` refuses the weight 13, naming its line.
 const CHECK: &str = r#"line=$(grep -n 'weight 13$' "$1/haproxy.cfg" | head -n 1 | cut -d: -f1)
@@ -25,31 +27,26 @@ fn an_instance_that_the_check_refuses_is_taken_out_of_the_running_proxy() {
     let output = output.replace("check = [\"haproxy\", \"-c\", \"-f\", \"{dir}/haproxy.cfg\"]", &ours);
     let mut offers = Offers::on(&host, &etcd);
     let mut agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &output));
-    let put = |offers: &mut Offers<'_>, id: &str, weight: u16| {
-        let port = offers.join(&format!("shop/{id}"), &http("shop.example", "/"));
-        let attributes = http("shop.example", "/");
-        let value = json!({"address": host.address(), "port": port, "weight": weight, "attributes": attributes});
-        offers.put(&format!("shop/{id}"), &value);
-    };
-    put(&mut offers, "one", 10);
+    offers.join("shop/one", &http("shop.example", "/"));
     answers(&host, "shop.example", "/", "shop/one");
+    clean(&agent);
+    let two = Server::start(&offers.inside, host.address(), "shop/two");
     let attributes = http("shop.example", "/");
-    let port = harness::Server::start(&offers.inside, host.address(), "shop/two");
-    let value = json!({"address": host.address(), "port": port.port(), "weight": 13, "attributes": attributes});
+    let value = json!({"address": host.address(), "port": two.port(), "weight": 13, "attributes": attributes});
     offers.put("shop/two", &value);
     told(&agent, "shop", &["it stays as it was", "an unlucky weight"]);
     eventually(SOON, "the running proxy has the good one alone", || {
         let servers = command(&host, "show servers state")?;
-        let found: Vec<_> = servers.lines().filter(|line| line.contains(&format!(" {} ", port.port()))).collect();
+        let found: Vec<_> = servers.lines().filter(|line| line.contains(&format!(" {} ", two.port()))).collect();
         ensure!(found.is_empty(), "{found:?}");
         Ok(())
     });
-    always(std::time::Duration::from_secs(1), "the good one answers", || {
+    always(Duration::from_secs(1), "the good one answers", || {
         let seen = ask(&host, "shop.example", "/")?.good()?;
         ensure!(seen == "shop/one", "{seen}");
         Ok(())
     });
     offers.etcd.delete("/waypost/services/shop/two");
-    super::clean(&agent);
+    clean(&agent);
     agent.lives();
 }
