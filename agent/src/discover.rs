@@ -16,8 +16,10 @@ use crate::layout::{Decoder, Directories};
 use crate::model::{Entries, Services};
 use crate::status::Status;
 
+mod clock;
 mod disk;
 mod doubts;
+mod once;
 mod serve;
 pub mod state;
 mod talk;
@@ -25,7 +27,8 @@ mod target;
 mod write;
 
 use doubts::Doubts;
-pub use serve::{Engine, once, run, serve};
+pub use once::once;
+pub use serve::{Engine, run, serve};
 pub use state::Pace;
 pub use talk::{Runtime, Speaker};
 pub use target::{Ages, Inputs, LiveOptions, Target};

@@ -9,9 +9,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use futures::StreamExt;
 use imbl::ordmap::DiffItem;
-use serde::{Deserialize, Serialize};
 
-use crate::model::{Claim, Node, Part, Readiness, Rendering, Service, Services, check_claims, check_part};
+use crate::model::{Claim, Node, Part, Readiness, Rendering, Service, Services, check_part};
 use crate::plugin::{CallError, Renderer, batches};
 use crate::status::Status;
 
@@ -21,6 +20,7 @@ pub mod files;
 mod linger;
 mod memory;
 mod selection;
+mod served;
 pub mod write;
 
 use claims::Claims;
@@ -29,36 +29,14 @@ pub use composer::Composer;
 pub use linger::Linger;
 pub use memory::Memory;
 pub use selection::{Filter, Selection, Wants};
-
-/// A service that may be served, and its parts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Served {
-    /// The service, with the claims that it is denied.
-    pub service: Arc<Service>,
-    /// Its parts; at least one.
-    pub parts: Vec<Part>,
-    /// What it asks for that only one service can have.
-    claims: Vec<Claim>,
-}
+pub use served::{Refusal, Served};
+use served::{checked, sound};
 
 /// Services that may be served, by name; a clone is free, and comparing two costs what differs.
 pub type Accepted = imbl::OrdMap<Arc<str>, Arc<Served>>;
 
 /// The parts that are there whatever the services.
 pub type Base = Arc<[Part]>;
-
-/// A form of a service that the proxy's check or the host refused.
-#[derive(Clone, Debug)]
-pub struct Refusal {
-    /// What was refused; none when it is that the service leaves.
-    pub version: Option<Arc<Served>>,
-    /// What is served instead; nothing when even that is refused.
-    pub instead: Option<Arc<Served>>,
-    /// Why.
-    pub reason: String,
-    /// Whether it may become right although nothing changes, as a taken address does.
-    pub may_pass: bool,
-}
 
 /// One output, what its plugin made of each service, and what of it may be served.
 pub struct Output {
@@ -400,20 +378,5 @@ impl Output {
     fn publish(&self) {
         let text = |(name, (text, _)): (&Arc<str>, &(String, bool))| (name.to_string(), text.clone());
         self.status.replace(&format!("{} service", self.place), self.problems.iter().map(text).collect());
-    }
-}
-
-/// A rendering that keeps to the rules, or what does not.
-fn checked(rendering: Rendering) -> Result<Rendering, String> {
-    let Rendering { parts, claims } = rendering;
-    check_claims(&claims).map_err(|error| format!("what the plugin returned is refused: {error}"))?;
-    Ok(Rendering { parts: sound(parts)?, claims })
-}
-
-/// Parts that keep to the rules, or the first that does not.
-fn sound(parts: Vec<Part>) -> Result<Vec<Part>, String> {
-    match parts.iter().find_map(|part| check_part(part).err()) {
-        Some(error) => Err(format!("what the plugin returned is refused: {error}")),
-        None => Ok(parts),
     }
 }

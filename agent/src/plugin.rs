@@ -339,6 +339,18 @@ impl Plugin {
         })
     }
 
+    /// Which process gave these answers; none when they do not say.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn process(&self, answers: &Arc<[String]>) -> Result<Option<String>, CallError> {
+        let answers = Arc::clone(answers);
+        call!(self, live, |warm, guest| {
+            let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
+            guest.call_process(&mut warm.store, &answers).await.map(Ok)
+        })
+    }
+
     /// What to tell the proxy, given one answer for each question.
     ///
     /// # Errors
@@ -347,9 +359,9 @@ impl Plugin {
         &self,
         node: &Arc<Node>,
         changes: &Arc<[Change]>,
-        answers: Vec<String>,
+        answers: &Arc<[String]>,
     ) -> Result<Reaction, CallError> {
-        let (node, changes) = (Arc::clone(node), Arc::clone(changes));
+        let (node, changes, answers) = (Arc::clone(node), Arc::clone(changes), Arc::clone(answers));
         let reaction = call!(self, live, |warm, guest| {
             let node_pairs = convert::pairs(&node.attributes);
             let (sides, denied) = (convert::sides(&changes), convert::denied_sides(&changes));

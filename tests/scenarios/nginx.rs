@@ -48,7 +48,9 @@ fn containers_come_and_go_through_nginx() {
     let lab = Lab::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
-    let mut agent = Agent::start(&host, "agent", &configuration(&engine));
+    let output = "plugin = \"nginx\"\n";
+    let text = configuration(&engine).replace(output, &format!("{output}linger = \"1s\"\n"));
+    let mut agent = Agent::start(&host, "agent", &text);
     unavailable(&host, "a domain that nobody has is answered from the start", "shop.example");
 
     let shop = labelled(&engine, &["waypost.service=shop", "waypost.domain=shop.example,*.shop.example"], &[]);
@@ -120,7 +122,7 @@ fn one_bad_service_is_held_back_by_the_line_that_nginx_names() {
     let port = ["waypost.service=late", "waypost.listen-port=7000", "waypost.protocol=tcp"];
     let late = labelled(&engine, &port, &["--env", "TYPE=TCP"]);
     let line = agent.logs(&["WARN", "late", "cannot bind 0.0.0.0:7000"]);
-    assert!(line.contains("another process has it") && line.contains("stream.conf line"), "{line}");
+    assert!(line.contains("whoami (pid ") && line.contains("stream.conf line"), "{line}");
     next.kill();
     unavailable(&host, "the others take their changes", "next.example");
     squatter.kill();

@@ -126,47 +126,29 @@ fn no_request_is_lost_while_containers_are_replaced() {
 }
 
 #[test]
-fn what_two_services_want_goes_to_the_first_by_name() {
+fn who_has_a_domain_keeps_it_and_a_newcomer_goes_without() {
     let lab = Lab::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
-    let supervise = "reload = { supervise = [\"haproxy\", \"-Ws\", \"-f\", \"{dir}/haproxy.cfg\"] }";
-    let mut agent = Agent::start(&host, "agent", &configuration(&engine, supervise));
-    let second = labelled(&engine, &["waypost.service=beta", "waypost.domain=both.example,beta.example"], &[]);
-    eventually(SOON, "it has the domain as long as nobody else wants it", || answer(&host, "both.example"));
-    let first = labelled(&engine, &["waypost.service=alpha", "waypost.domain=both.example"], &[]);
-    eventually(SOON, "the first by name takes it", || {
-        let seen = answer(&host, "both.example")?;
-        ensure!(seen == first.greeting(), "{seen}");
-        Ok(())
-    });
-    let line = agent.logs(&["WARN", "beta", "alpha"]);
-    assert!(line.contains("both.example") || line.contains("routes.map"), "{line}");
+    let reload = "linger = \"1s\"\nreload = { supervise = [\"haproxy\", \"-Ws\", \"-f\", \"{dir}/haproxy.cfg\"] }";
+    let mut agent = Agent::start(&host, "agent", &configuration(&engine, reload));
+    let first = labelled(&engine, &["waypost.service=beta", "waypost.domain=both.example,beta.example"], &[]);
+    let answers = |what: &str, domain: &str, expected: &str| {
+        eventually(SOON, what, || {
+            let seen = answer(&host, domain)?;
+            ensure!(seen == expected, "{seen}");
+            Ok(())
+        });
+    };
+    answers("the first has the domain", "both.example", &first.greeting());
+    let newcomer = ["waypost.service=alpha", "waypost.domain=both.example,alpha.example"];
+    let second = labelled(&engine, &newcomer, &[]);
+    answers("the newcomer has what nobody had", "alpha.example", &second.greeting());
+    assert_eq!(answer(&host, "both.example").unwrap(), first.greeting());
+    let line = agent.logs(&["WARN", "alpha", "beta"]);
+    assert!(line.contains("it goes without domain both.example, which service beta has had since 20"), "{line}");
     first.kill();
-    eventually(SOON, "and gives it back when it leaves", || {
-        let seen = answer(&host, "both.example")?;
-        ensure!(seen == second.greeting(), "{seen}");
-        Ok(())
-    });
-
-    let port = ["waypost.listen-port=7000", "waypost.protocol=tcp"];
-    let echo = ["--env", "TYPE=TCP"];
-    let late = labelled(&engine, &[&["waypost.service=late"][..], &port].concat(), &echo);
-    let line = || host.connect(7000)?.read_line();
-    eventually(SOON, "a port is served", line);
-    let early = labelled(&engine, &[&["waypost.service=early"][..], &port].concat(), &echo);
-    eventually(SOON, "the first by name takes the port", || {
-        let seen = line()?;
-        ensure!(seen == early.greeting(), "{seen}");
-        Ok(())
-    });
-    agent.logs(&["WARN", "late", "early"]);
-    early.kill();
-    eventually(SOON, "and gives it back as well", || {
-        let seen = line()?;
-        ensure!(seen == late.greeting(), "{seen}");
-        Ok(())
-    });
+    answers("it has the domain when the first is gone for good", "both.example", &second.greeting());
     agent.lives();
 }
 

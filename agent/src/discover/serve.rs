@@ -1,9 +1,9 @@
 //! One output: carries out what [`State`] says, and reports what came of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::clock::Clock;
 use super::disk::RealDisk;
-use super::state::{Action, End, Job, Pace, State, Talk};
+use super::state::{Action, End, Ended, Pace, State, Talk};
 use super::talk::Speaker;
 use super::target::{Inputs, Target};
 use super::write::{Disk, Outcome, Writer};
 use crate::backoff::{Backoff, sleep_until};
-use crate::model::Services;
 use crate::output::{Linger, Memory, Output};
 use crate::proxy::{Bind, ReloadStatus, asked};
 use crate::status::{OutputState, Status};
@@ -119,60 +119,12 @@ pub async fn run<D: Disk + 'static>(engine: Engine<D>, inputs: Inputs, stop: Can
     Ok(())
 }
 
-/// Renders, checks and writes once, for commands that do not stay: how many services the output takes, and whether files
-/// changed.
-pub async fn once(mut output: Output, services: &Services, target: Target) -> (usize, Result<bool>) {
-    let Target { name, directory, mut memory, linger, proxy, .. } = target;
-    let (mut linger, now) = (Linger::new(linger), Clock::new().now());
-    memory.recall(&mut output, &mut linger, now);
-    let wanted = linger.update(services, now, |_| false, |_| true).clone();
-    let good = output.accepted().clone();
-    output.update(&wanted, &super::Ages::new(), now).await;
-    let binds = asked(&directory.files()).into_iter().map(|one| one.bind).collect();
-    let proxy = Arc::new(proxy);
-    let mut writer = Writer::new(&name, RealDisk::new(&name, directory, Arc::clone(&proxy)));
-    let written = match output.base().cloned() {
-        None => Err(anyhow::anyhow!("the plugin did not give the parts that are there whatever the services")),
-        Some(base) => {
-            let (services, retried) = (output.accepted().clone(), BTreeSet::new());
-            let job = Job { services, base, good, retried, binds };
-            let outcome = writer.write(job).await;
-            output.refuse(outcome.refusals, now);
-            outcome.written.map(|written| written.number > 0)
-        }
-    };
-    if written.is_ok() {
-        memory.keep(&output, &linger);
-    }
-    proxy.stop().await;
-    (output.services(), written)
-}
-
-/// The time of day that goes on as the runtime's clock does.
-struct Clock(u64, Instant);
-
-impl Clock {
-    fn new() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock(u64::try_from(now.as_millis()).unwrap_or_default(), Instant::now())
-    }
-
-    /// Milliseconds since the Unix epoch.
-    fn now(&self) -> u64 {
-        self.0 + u64::try_from(self.1.elapsed().as_millis()).unwrap_or_default()
-    }
-
-    fn at(&self, time: u64) -> Instant {
-        self.1 + Duration::from_millis(time.saturating_sub(self.0))
-    }
-}
-
 /// Something that happened.
 enum Event {
     /// The catalog, the wishes of containers, or the time of services that left.
     Wanted,
     Reloads,
-    Talked(Option<BTreeMap<Arc<str>, End>>),
+    Talked(Option<Ended>),
     Wrote(Box<Outcome>),
     Time,
 }
@@ -187,7 +139,7 @@ struct Serving<D> {
     writer: Option<Box<Writer<D>>>,
     writing: Option<JoinHandle<(Box<Writer<D>>, Outcome)>>,
     speaker: Option<Speaker>,
-    talking: Option<(Talk, BoxFuture<'static, Result<BTreeMap<Arc<str>, End>>>)>,
+    talking: Option<(Talk, BoxFuture<'static, Result<Ended>>)>,
     request_reload: Box<dyn Fn() + Send>,
     reloads: watch::Receiver<ReloadStatus>,
     status: Status,
@@ -357,11 +309,11 @@ impl<D: Disk + 'static> Serving<D> {
         self.state.want(&wanted);
     }
 
-    fn talked(&mut self, ended: Option<BTreeMap<Arc<str>, End>>) {
+    fn talked(&mut self, ended: Option<Ended>) {
         let Some((talk, _)) = self.talking.take() else { return };
         for (name, change) in &talk.changes {
             let is_change = change.before != change.after;
-            match ended.as_ref().and_then(|ended| ended.get(name)) {
+            match ended.as_ref().and_then(|ended| ended.services.get(name)) {
                 Some(End::Settled { .. }) if is_change => {
                     info!(service = &**name, "{}: the proxy has taken the change up without a reload", self.place);
                     *self.shown.live.get_or_insert_default() += 1;
@@ -372,7 +324,7 @@ impl<D: Disk + 'static> Serving<D> {
                 _ => {}
             }
         }
-        self.state.talked(&talk, ended, Instant::now());
+        self.state.talked(&talk, ended.as_ref(), Instant::now());
     }
 
     fn wrote(&mut self, outcome: Outcome) {

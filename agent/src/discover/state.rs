@@ -31,7 +31,7 @@ mod running;
 pub use files::Pace;
 use files::Writing;
 use running::Running;
-pub use running::{End, Talk};
+pub use running::{End, Ended, Talk};
 
 /// Files as they are, or were, on disk.
 #[derive(Debug)]
@@ -175,10 +175,15 @@ impl State {
     }
 
     /// A conversation about `talk` ended: how for each service, or nobody answered.
-    pub fn talked(&mut self, talk: &Talk, ended: Option<BTreeMap<Arc<str>, End>>, now: Instant) {
+    pub fn talked(&mut self, talk: &Talk, ended: Option<&Ended>, now: Instant) {
         let (loaded, accepted) = (self.loaded.as_ref().map(|loaded| &loaded.services), &self.accepted);
         if let Some(running) = &mut self.running {
             running.talked(talk, ended, accepted, loaded, now);
+            if let (true, Some(written)) = (running.was_replaced(), &self.written) {
+                // Somebody else restarted it, and it has what is on disk.
+                running.reloaded(&written.services, &self.accepted, now);
+                self.loaded = Some(Arc::clone(written));
+            }
         }
     }
 

@@ -3,14 +3,14 @@
 //! What counts is what the proxy says it runs: it is asked about services, told what the plugin makes of its answers, and
 //! asked again until nothing is left to say. So a command that was lost, a crash or a hand on the socket heals.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Result;
 use async_trait::async_trait;
 use tracing::debug;
 
-use super::state::End;
+use super::state::{End, Ended};
 use crate::model::{Change, Node, Reaction};
 use crate::plugin::{CallError, Renderer};
 use crate::proxy::Socket;
@@ -58,20 +58,22 @@ impl Speaker {
     ///
     /// # Errors
     /// When the proxy cannot be spoken to.
-    pub async fn talk(&self, changes: &[(Arc<str>, Change)]) -> Result<BTreeMap<Arc<str>, End>> {
+    pub async fn talk(&self, changes: &[(Arc<str>, Change)]) -> Result<Ended> {
+        let mut ended = Ended::default();
         let all = changes.iter().map(|(_, change)| change.clone()).collect();
-        let end = self.converse(all).await?;
+        let end = self.converse(all, &mut ended.processes).await?;
         if changes.len() == 1 || matches!(end, End::Settled { .. }) {
-            return Ok(changes.iter().map(|(name, _)| (Arc::clone(name), end)).collect());
+            ended.services.extend(changes.iter().map(|(name, _)| (Arc::clone(name), end)));
+            return Ok(ended);
         }
-        let mut ended = BTreeMap::new();
         for (name, change) in changes {
-            ended.insert(Arc::clone(name), self.converse([change.clone()].into()).await?);
+            let end = self.converse([change.clone()].into(), &mut ended.processes).await?;
+            ended.services.insert(Arc::clone(name), end);
         }
         Ok(ended)
     }
 
-    async fn converse(&self, changes: Arc<[Change]>) -> Result<End> {
+    async fn converse(&self, changes: Arc<[Change]>, processes: &mut BTreeSet<String>) -> Result<End> {
         let mut soon = false;
         for _ in 0..ROUNDS {
             let questions = match self.renderer.questions(&changes).await {
@@ -81,8 +83,12 @@ impl Speaker {
             if questions.len() > LINES_LIMIT {
                 return Ok(End::Reload);
             }
-            let answers = self.runtime.ask(&questions).await?;
-            match self.renderer.react(&self.node, &changes, answers).await {
+            if questions.is_empty() {
+                return Ok(End::Settled { reload_soon: soon });
+            }
+            let answers: Arc<[String]> = self.runtime.ask(&questions).await?.into();
+            processes.extend(self.renderer.process(&answers).await.ok().flatten());
+            match self.renderer.react(&self.node, &changes, &answers).await {
                 Ok(Reaction::Commands { commands, .. }) if commands.len() > LINES_LIMIT => return Ok(End::Reload),
                 Ok(Reaction::Commands { commands, reload_soon }) => {
                     soon |= reload_soon;

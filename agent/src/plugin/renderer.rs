@@ -16,12 +16,14 @@ pub trait Renderer: Send + Sync {
     async fn render(&self, node: &Arc<Node>, services: Vec<Arc<Service>>) -> Vec<Result<Rendering, CallError>>;
     /// As [`Plugin::questions`].
     async fn questions(&self, changes: &Arc<[Change]>) -> Result<Vec<String>, CallError>;
+    /// As [`Plugin::process`].
+    async fn process(&self, answers: &Arc<[String]>) -> Result<Option<String>, CallError>;
     /// As [`Plugin::react`].
     async fn react(
         &self,
         node: &Arc<Node>,
         changes: &Arc<[Change]>,
-        answers: Vec<String>,
+        answers: &Arc<[String]>,
     ) -> Result<Reaction, CallError>;
     /// As [`Plugin::trim`].
     fn trim(&self) {}
@@ -41,11 +43,15 @@ impl Renderer for Plugin {
         Plugin::questions(self, changes).await
     }
 
+    async fn process(&self, answers: &Arc<[String]>) -> Result<Option<String>, CallError> {
+        Plugin::process(self, answers).await
+    }
+
     async fn react(
         &self,
         node: &Arc<Node>,
         changes: &Arc<[Change]>,
-        answers: Vec<String>,
+        answers: &Arc<[String]>,
     ) -> Result<Reaction, CallError> {
         Plugin::react(self, node, changes, answers).await
     }

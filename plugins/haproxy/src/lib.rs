@@ -21,7 +21,7 @@ mod wanted;
 
 use waypost_plugin_sdk::{Node, Part, Plugin, PluginError, Rendering, Service, log, show};
 
-pub use live::{questions, update};
+pub use live::{process, questions, update};
 pub use settings::Settings;
 use wanted::{Kind, Wanted};
 
@@ -85,4 +85,4 @@ fn section(service: &Service, name: &str, head: &str, lines: &str) -> Part {
     configuration(format!("60 {name}"), format!("\n{origin}{head} {name}\n{lines}"))
 }
 
-waypost_plugin_sdk::live_output!(Haproxy, frame, render, questions, update);
+waypost_plugin_sdk::live_output!(Haproxy, frame, render, process, questions, update);

@@ -9,15 +9,20 @@
 
 mod answers;
 mod ask;
+mod cookies;
 mod plan;
 mod routes;
 mod servers;
 mod spares;
 #[cfg(test)]
 mod tests;
+mod traffic;
+
+use std::collections::BTreeSet;
 
 use waypost_plugin_sdk::{Change, Node, PluginError, Reaction, Service, log};
 
+use crate::http::{Http, Route};
 use crate::settings::{Routing, Settings};
 use crate::wanted::{self, Kind, Wanted};
 use answers::Process;
@@ -39,19 +44,25 @@ struct Turn {
 #[derive(Debug, PartialEq, Eq)]
 struct NeedsReload(String);
 
+/// The process that gave the answers to [`questions`].
+pub fn process(answers: &[String]) -> Option<String> {
+    answers::process(answers).map(|number| number.to_string())
+}
+
 /// What to ask the process about these services.
 ///
 /// # Errors
 /// `invalid-input` when HAProxy cannot carry one of them.
 pub fn questions(settings: &Settings, changes: &[Change]) -> Result<Vec<String>, PluginError> {
     let turns = turns(settings, changes)?;
-    Ok(ask::lines(&ask::asks(settings, &turns)).iter().map(|line| ask::text(line)).collect())
+    Ok(ask::texts(&ask::asks(settings, &turns)))
 }
 
 /// What to tell it, given the answers to [`questions`].
 ///
 /// # Errors
-/// `invalid-input` as above; `other` when an answer is none that HAProxy gives.
+/// `invalid-input` as above; `other` when an answer is none that HAProxy gives, or when two processes answered: asking
+/// again helps.
 pub fn update(
     settings: &Settings,
     _node: &Node,
@@ -129,11 +140,22 @@ impl Turn {
         settings.routing == Routing::Map && (http(&self.before) || http(&self.after))
     }
 
+    /// Whether it leaves without servers, so that nothing but what the file says of it is left.
+    fn leaves_empty(&self) -> bool {
+        self.after.is_none() && self.before.as_ref().is_some_and(|before| before.servers().is_empty())
+    }
+
+    /// Keys of the map that keep the rest of a domain from `*`, before and after.
+    fn markers(&self) -> [BTreeSet<String>; 2] {
+        [&self.before, &self.after]
+            .map(|wanted| wanted.as_ref().and_then(Wanted::http).map(Http::markers).unwrap_or_default())
+    }
+
     /// Keys of the map that lead to it before and after.
     fn keys(&self) -> [Vec<String>; 2] {
         [&self.before, &self.after].map(|wanted| {
             let http = wanted.as_ref().and_then(Wanted::http);
-            http.map(|http| http.routes.iter().map(crate::http::Route::key).collect()).unwrap_or_default()
+            http.map(|http| http.routes.iter().map(Route::key).collect()).unwrap_or_default()
         })
     }
 }

@@ -111,11 +111,12 @@ macro_rules! output {
 }
 
 /// Makes an output plugin that also takes changes over a control socket: as [`output!`], then
+/// `fn(&[String]) -> Option<String>` for the process,
 /// `fn(&Settings, &[Change]) -> Result<Vec<String>, PluginError>` for the questions and
 /// `fn(&Settings, &Node, &[Change], &[String]) -> Result<Reaction, PluginError>` for the update.
 #[macro_export]
 macro_rules! live_output {
-    ($plugin:ty, $frame:path, $render:path, $questions:path, $update:path) => {
+    ($plugin:ty, $frame:path, $render:path, $process:path, $questions:path, $update:path) => {
         $crate::component! { "live-output-plugin", $plugin,
             $crate::output_guest! { $frame, $render }
 
@@ -126,6 +127,10 @@ macro_rules! live_output {
             }
 
             impl live::Guest for Component {
+                fn process(answers: Vec<String>) -> Option<String> {
+                    $process(&answers)
+                }
+
                 fn questions(wanted: Vec<live::Change>) -> Result<Vec<String>, $crate::PluginError> {
                     $questions(SETTINGS.get()?, &changes(wanted))
                 }

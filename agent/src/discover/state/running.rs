@@ -24,6 +24,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How long before the beginning of a reload is told something may have been said to the new process.
 const RECENT: Duration = Duration::from_secs(2);
 
+/// How long a process that was replaced may go on answering, and the time between two questions meanwhile.
+const OLD_LIMIT: Duration = Duration::from_secs(5);
+const OLD_AGAIN: Duration = Duration::from_millis(50);
+
 /// How a conversation about a service ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -36,6 +40,15 @@ pub enum End {
     Reload,
     /// It is not known what the proxy has.
     Unknown,
+}
+
+/// How a conversation ended.
+#[derive(Clone, Debug, Default)]
+pub struct Ended {
+    /// For each service.
+    pub services: BTreeMap<Arc<str>, End>,
+    /// The processes that answered, as far as they say.
+    pub processes: BTreeSet<String>,
 }
 
 /// What a conversation is about.
@@ -77,6 +90,12 @@ pub(super) struct Running {
     recent: VecDeque<(Instant, Arc<str>, Arc<Served>)>,
     is_reloading: bool,
     epoch: u64,
+    /// The process that answers.
+    process: Option<String>,
+    /// The one before the last reload, and until when it may go on answering.
+    old: Option<(String, Instant)>,
+    /// Another process answered, and no reload explains it.
+    was_replaced: bool,
     is_talking: bool,
     /// It may be spoken to although it is not known what it loaded.
     is_open: bool,
@@ -103,6 +122,9 @@ impl Running {
             recent: VecDeque::new(),
             is_reloading: false,
             epoch: 0,
+            process: None,
+            old: None,
+            was_replaced: false,
             is_talking: false,
             is_open: false,
             unanswered: 0,
@@ -187,6 +209,7 @@ impl Running {
         }
         self.is_reloading = false;
         self.epoch += 1;
+        self.old = self.process.take().map(|process| (process, now + OLD_LIMIT));
         self.stuck.clear();
         self.odd.clear();
         self.unanswered = 0;
@@ -273,7 +296,7 @@ impl Running {
     pub(super) fn talked(
         &mut self,
         talk: &Talk,
-        ended: Option<BTreeMap<Arc<str>, End>>,
+        ended: Option<&Ended>,
         accepted: &Accepted,
         loaded: Option<&Accepted>,
         now: Instant,
@@ -289,6 +312,10 @@ impl Running {
             self.talk_at = now + self.away.next_delay();
             return;
         };
+        if !self.is_right_process(&ended.processes, now) {
+            self.talk_at = now + OLD_AGAIN;
+            return;
+        }
         if self.is_away() {
             self.doubt_all(accepted, now);
         }
@@ -297,7 +324,7 @@ impl Running {
         self.talk_at = now;
         let mut again = false;
         for (name, after) in talk.changes.iter().map(|(name, _)| name).zip(&talk.after) {
-            let end = ended.get(name).copied().unwrap_or(End::Unknown);
+            let end = ended.services.get(name).copied().unwrap_or(End::Unknown);
             again |= self.ended(name, after.as_ref(), end, talk.is_look, loaded);
         }
         if talk.is_look {
@@ -311,6 +338,24 @@ impl Running {
                 self.mending.reset();
             }
         }
+    }
+
+    /// Whether the process that is to be spoken to gave all answers.
+    fn is_right_process(&mut self, answered: &BTreeSet<String>, now: Instant) -> bool {
+        self.old.take_if(|(_, until)| *until <= now);
+        let Some(process) = answered.first() else { return true };
+        if answered.len() > 1 || self.old.as_ref().is_some_and(|(old, _)| old == process) {
+            return false;
+        }
+        let is_other = self.process.as_ref().is_some_and(|known| known != process);
+        self.process = Some(process.clone());
+        self.was_replaced = is_other && !self.is_reloading;
+        !is_other || self.is_reloading
+    }
+
+    /// Whether another process answers than before, without a reload; said once.
+    pub(super) fn was_replaced(&mut self) -> bool {
+        std::mem::take(&mut self.was_replaced)
     }
 
     /// Notes what was said; while a reload is under way, or might be, nobody knows to which process.

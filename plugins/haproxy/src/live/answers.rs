@@ -1,11 +1,12 @@
 //! What HAProxy answered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use waypost_plugin_sdk::show;
 
 use super::ask::{self, Ask};
+use super::traffic::Traffic;
 
 /// What is known of the running process.
 #[derive(Debug, Default)]
@@ -15,7 +16,7 @@ pub(super) struct Process {
     /// Service's section to prepared backend; none without such a map.
     pub(super) claims: Option<BTreeMap<String, String>>,
     sections: BTreeMap<String, Servers>,
-    listening: BTreeSet<String>,
+    traffic: BTreeMap<String, Traffic>,
     routes: BTreeMap<String, String>,
     /// Whether it has the map of routes.
     pub(super) has_routes: bool,
@@ -37,6 +38,8 @@ pub(super) struct Running {
     pub(super) weight: u16,
     /// States of its check, `CHK_ST_*` of HAProxy.
     pub(super) check: u32,
+    /// Whether connections to it are in use.
+    pub(super) is_used: bool,
     /// Whether connections are open to it, in use or idle.
     pub(super) busy: bool,
 }
@@ -66,6 +69,12 @@ const FORCED_DRAIN: u32 = 0x08;
 const CHECK_CONFIGURED: u32 = 0x02;
 const CHECK_ENABLED: u32 = 0x04;
 
+/// The process that gave these answers.
+pub(super) fn process(answers: &[String]) -> Option<u32> {
+    let first = split(answers.first()?);
+    process_number(first.first()?).ok()
+}
+
 impl Process {
     /// Reads the answers to `asks`, one for each line.
     ///
@@ -77,8 +86,15 @@ impl Process {
             return Err(format!("{} answers to {} questions", answers.len(), lines.len()));
         }
         let mut process = Process { has_routes: true, ..Process::default() };
+        let mut number = None;
         for (asks, answer) in lines.into_iter().zip(answers) {
-            let texts = split(answer);
+            let mut texts = split(answer);
+            if !texts.is_empty() {
+                let found = process_number(texts.remove(0))?;
+                if *number.get_or_insert(found) != found {
+                    return Err("two HAProxy processes answered, as while one takes over: ask again".to_owned());
+                }
+            }
             if texts.len() != asks.len() {
                 let (found, wanted) = (texts.len(), asks.len());
                 return Err(format!("HAProxy answered {found} of {wanted} questions, at last {}", show(last(answer))));
@@ -105,10 +121,9 @@ impl Process {
                     connections(servers, text)?;
                 }
             }
-            Ask::Listener(section) => {
-                let is_open = |row: &str| row.starts_with(&format!("{section},FRONTEND,")) && !row.contains(",STOP,");
-                if text.lines().any(is_open) {
-                    self.listening.insert(section.clone());
+            Ask::Traffic(section, _) => {
+                if let Some(traffic) = Traffic::read(section, text)? {
+                    self.traffic.insert(section.clone(), traffic);
                 }
             }
             Ask::Route(_) if is_unknown_map(text) => self.has_routes = false,
@@ -126,9 +141,15 @@ impl Process {
         self.sections.get(name)
     }
 
-    /// Whether a section takes connections of its own.
-    pub(super) fn listens(&self, name: &str) -> bool {
-        self.listening.contains(name)
+    /// Who is in a section; none when there is no such section, or when that was not asked.
+    pub(super) fn traffic(&self, name: &str) -> Option<&Traffic> {
+        self.traffic.get(name)
+    }
+
+    /// Whether it is certain that nobody is in a section: no request of its last owner may meet the servers of the next.
+    pub(super) fn is_empty(&self, name: &str) -> bool {
+        self.traffic(name).is_some_and(|traffic| traffic.sessions == 0)
+            && self.section(name).is_some_and(|servers| servers.values().all(|server| server.is_out() && !server.busy))
     }
 
     /// Where a key of the map leads to.
@@ -168,6 +189,12 @@ fn is_unknown_map(text: &str) -> bool {
     text.starts_with("Unknown map")
 }
 
+/// `Pid: 1234`
+fn process_number(text: &str) -> Result<u32, String> {
+    let number = text.lines().find_map(|line| line.strip_prefix("Pid: ")?.trim().parse().ok());
+    number.ok_or_else(|| format!("HAProxy answered {} to {}", show(last(text)), ask::PROCESS))
+}
+
 fn version(text: &str) -> (u32, u32) {
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     match (numbers.next(), numbers.next()) {
@@ -186,14 +213,20 @@ fn claims(text: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(claims)
 }
 
-/// `type=beg, …, found=yes, idx=tree, key="shop.example/", value="shop", …`; the key is the longest that starts the one asked for.
+/// `type=beg, …, found=yes, idx=tree, key="shop.example/", value="shop", …`: one line for each way in which the
+/// configuration looks into the map. With `beg` the key is the longest that starts the one asked for.
 fn route(key: &str, text: &str) -> Result<Option<String>, String> {
-    let field = |name: &str| text.split_once(name)?.1.split_once('"').map(|(value, _)| value);
-    match (field("key=\""), field("value=\"")) {
-        (Some(found), Some(value)) => Ok((found == key).then(|| value.to_owned())),
-        (None, None) if text.contains("found=no") => Ok(None),
-        _ => Err(text.to_owned()),
+    let mut value = Err(text.to_owned());
+    for line in text.lines() {
+        let field = |name: &str| line.split_once(name)?.1.split_once('"').map(|(value, _)| value);
+        match (field("key=\""), field("value=\"")) {
+            (Some(found), Some(there)) if found == key => return Ok(Some(there.to_owned())),
+            (Some(_), Some(_)) => value = Ok(None),
+            (None, None) if line.contains("found=no") => value = Ok(None),
+            _ => return Err(line.to_owned()),
+        }
     }
+    value
 }
 
 /// A table: the header gives the places of the columns.
@@ -218,6 +251,7 @@ fn servers(section: &str, text: &str) -> Result<Servers, String> {
             admin: number(more[0])?,
             weight: narrow(more[1])?,
             check: number(more[2])?,
+            is_used: false,
             busy: false,
         };
         servers.insert(cell(name)?.to_owned(), running);
@@ -234,7 +268,8 @@ fn connections(servers: &mut Servers, text: &str) -> Result<(), String> {
         };
         let server = name.split_once('/').and_then(|(_, server)| servers.get_mut(server));
         if let Some(server) = server {
-            server.busy = *used != "0" || *idle != "0";
+            server.is_used = *used != "0";
+            server.busy = server.is_used || *idle != "0";
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{LINE_LIMIT, Turn, spares};
+use super::{LINE_LIMIT, Turn, cookies, spares};
 use crate::settings::Settings;
 use crate::{ROUTES, SPARES};
 
@@ -17,8 +17,8 @@ pub(super) enum Ask {
     Servers(String),
     /// How many connections they have.
     Connections(String),
-    /// Whether the section listens somewhere.
-    Listener(String),
+    /// Who is in a section: its frontend and backend, and with `true` its servers too.
+    Traffic(String, bool),
     /// Where a key of the map leads to.
     Route(String),
 }
@@ -30,11 +30,16 @@ impl Ask {
             Ask::Claims => format!("show map {SPARES}"),
             Ask::Servers(section) => format!("show servers state {section}"),
             Ask::Connections(section) => format!("show servers conn {section}"),
-            Ask::Listener(section) => format!("show stat {section} 1 -1"),
+            Ask::Traffic(section, false) => format!("show stat {section} 3 -1"),
+            Ask::Traffic(section, true) => format!("show stat {section} 7 -1"),
             Ask::Route(key) => format!("get map {ROUTES} {key}"),
         }
     }
 }
+
+/// Up to so many changes of one call are asked about closely: the traffic of a section has a header of 2 to 4 KB. When
+/// that matters among more, it is a reload, and the agent asks about each alone.
+const FEW: usize = 4;
 
 /// Everything that decides on these services, each question once.
 pub(super) fn asks(settings: &Settings, turns: &[Turn]) -> Vec<Ask> {
@@ -45,35 +50,51 @@ pub(super) fn asks(settings: &Settings, turns: &[Turn]) -> Vec<Ask> {
     if turns.iter().any(|turn| turn.check(settings).is_err()) {
         return asks.into_iter().collect();
     }
+    let are_few = turns.len() <= FEW;
+    let has_cookies = cookies::key(settings).is_some();
     for turn in turns {
-        let mut sections = vec![turn.name.clone()];
-        if turn.is_routed(settings) {
+        let is_routed = turn.is_routed(settings);
+        let candidates = if is_routed { spares::candidates(settings.spares(), &turn.name) } else { Vec::new() };
+        if is_routed {
             asks.extend(turn.keys().into_iter().flatten().map(Ask::Route));
-            let candidates = spares::candidates(settings.spares(), &turn.name);
-            if !candidates.is_empty() {
-                asks.insert(Ask::Claims);
-            }
-            sections.extend(candidates);
+            asks.extend(turn.markers().into_iter().flatten().map(Ask::Route));
         }
-        if turn.before.is_none() {
-            asks.insert(Ask::Listener(turn.name.clone()));
+        if !candidates.is_empty() {
+            asks.insert(Ask::Claims);
         }
-        asks.extend(sections.iter().cloned().map(Ask::Servers));
-        asks.extend(sections.into_iter().map(Ask::Connections));
+        let with_cookies = has_cookies && turn.after.as_ref().is_some_and(|after| after.http().is_some());
+        let traffic = |section: &String| Ask::Traffic(section.clone(), with_cookies);
+        let is_new = turn.before.is_none();
+        // One that should have its place may have lost it all the same.
+        let places = match turn.after {
+            _ if with_cookies || is_new => candidates.len(),
+            Some(_) if are_few => 2,
+            _ => 0,
+        };
+        asks.extend(candidates.iter().take(places).map(traffic));
+        if with_cookies || is_new || turn.leaves_empty() || (are_few && turn.before == turn.after) {
+            asks.insert(traffic(&turn.name));
+        }
+        for section in candidates.into_iter().chain([turn.name.clone()]) {
+            asks.extend([Ask::Servers(section.clone()), Ask::Connections(section)]);
+        }
     }
     asks.into_iter().collect()
 }
+
+/// Asked first on every line: the process that answers it.
+pub(super) const PROCESS: &str = "show info";
 
 /// The questions that share a line.
 pub(super) fn lines(asks: &[Ask]) -> Vec<&[Ask]> {
     let mut lines = Vec::new();
     let mut start = 0;
-    let mut length = 0;
+    let mut length = PROCESS.len() + 2;
     for (index, ask) in asks.iter().enumerate() {
         let own = ask.command().len() + 2;
         if index > start && length + own > LINE_LIMIT {
             lines.push(&asks[start..index]);
-            (start, length) = (index, 0);
+            (start, length) = (index, PROCESS.len() + 2);
         }
         length += own;
     }
@@ -83,8 +104,8 @@ pub(super) fn lines(asks: &[Ask]) -> Vec<&[Ask]> {
     lines
 }
 
-/// The line.
-pub(super) fn text(asks: &[Ask]) -> String {
-    let commands: Vec<String> = asks.iter().map(Ask::command).collect();
-    commands.join("; ")
+/// The lines as they are sent.
+pub(super) fn texts(asks: &[Ask]) -> Vec<String> {
+    let text = |asks: &[Ask]| asks.iter().fold(PROCESS.to_owned(), |line, ask| format!("{line}; {}", ask.command()));
+    lines(asks).into_iter().map(text).collect()
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::answers::{Process, Servers};
+use super::answers::{Process, Running, Servers};
 use super::routes::Routes;
-use super::servers::{self, Abilities};
-use super::{LINE_LIMIT, NeedsReload, Turn, join, spares};
+use super::servers::{self, Abilities, Steps};
+use super::{LINE_LIMIT, NeedsReload, Turn, cookies, join, spares};
 use crate::SPARES;
 use crate::names::{DEFAULTS, SPARE};
 use crate::settings::{Routing, Settings};
@@ -39,6 +39,8 @@ struct Planner<'a> {
     leave: Vec<String>,
     join: Vec<String>,
     reload_soon: bool,
+    /// Something is left that nothing but the file can take away, and there is nothing to say.
+    file_only: bool,
 }
 
 impl Plan {
@@ -47,6 +49,9 @@ impl Plan {
     /// # Errors
     /// Something can only be done by a reload.
     pub(super) fn make(settings: &Settings, turns: &[Turn], process: &Process) -> Result<Plan, NeedsReload> {
+        if let Some([turn, _]) = turns.array_windows().find(|[one, other]| one.name == other.name) {
+            return Err(turn.needs_reload("two services have a section of this name, one after the other"));
+        }
         let mut planner = Planner {
             settings,
             process,
@@ -56,6 +61,7 @@ impl Plan {
             leave: Vec::new(),
             join: Vec::new(),
             reload_soon: false,
+            file_only: false,
         };
         for turn in turns {
             match (&turn.before, &turn.after) {
@@ -64,17 +70,19 @@ impl Plan {
                 (None, None) => {}
             }
         }
-        let Planner { leave, join: joining, reload_soon, .. } = planner;
+        let Planner { leave, join: joining, reload_soon, file_only, .. } = planner;
         let lines = join(leave.iter().chain(&joining).map(String::as_str));
-        Ok(Plan { reload_soon: reload_soon && !lines.is_empty(), lines })
+        Ok(Plan { reload_soon: file_only || (reload_soon && !lines.is_empty()), lines })
     }
 }
 
 impl<'a> Planner<'a> {
     fn update(&mut self, turn: &Turn, after: &Wanted) -> Result<(), NeedsReload> {
+        let start = (self.leave.len(), self.join.len());
         let home = self.home(turn, after)?;
         let steps = servers::steps(&self.abilities, &home.section, after.servers(), home.servers, &ids(turn))
             .map_err(|why| turn.needs_reload(&why))?;
+        let mending = self.mend(turn, after, &home, &steps)?;
         self.leave.extend(steps.leave);
         match home.opening {
             // The next round adds what does not fit: a lost line must not leave servers in a backend that is no one's.
@@ -88,9 +96,41 @@ impl<'a> Planner<'a> {
             }
             None => self.join.extend(steps.join),
         }
+        self.join.extend(mending);
         self.leave.extend(self.routes.leave(turn, self.process));
-        self.join.extend(self.routes.join(turn, self.process)?);
+        for command in self.routes.join(turn, self.process) {
+            // Services share markers, and a map takes an entry twice.
+            if !self.join.contains(&command) {
+                self.join.push(command);
+            }
+        }
+        let is_said = start != (self.leave.len(), self.join.len());
+        self.reload_soon |= is_said && self.routes.leaves_marker(turn);
         Ok(())
+    }
+
+    /// What else its section needs: to take requests, and to have cookies.
+    fn mend(&self, turn: &Turn, after: &Wanted, home: &Home, steps: &Steps) -> Result<Vec<String>, NeedsReload> {
+        let Home { section, servers, .. } = home;
+        let Some(traffic) = self.process.traffic(section).filter(|_| after.http().is_some()) else {
+            return Ok(Vec::new());
+        };
+        let mut commands = Vec::new();
+        if traffic.is_unpublished {
+            commands.push(format!("publish backend {section}"));
+        }
+        let is_bare = |name: &String, server: &Running| {
+            traffic.bare.contains(name) && !server.is_out() && servers::is_wanted(after.servers(), name, server)
+        };
+        let are_bare = servers.iter().any(|(name, server)| server.host.is_none() && is_bare(name, server));
+        let adds = self.process.version < (3, 0) && !steps.join.is_empty();
+        if let Some(key) = cookies::key(self.settings)
+            && traffic.has_cookie
+            && (are_bare || adds)
+        {
+            commands.push(cookies::mend(section, key).map_err(|why| turn.needs_reload(&why))?);
+        }
+        Ok(commands)
     }
 
     /// Its own section, or the prepared one that it has, or one that is free.
@@ -101,9 +141,7 @@ impl<'a> Planner<'a> {
             if claim.is_some() {
                 return Err(turn.needs_reload("it has a prepared backend beside its own"));
             }
-            if turn.before.is_none() && after.http().is_some() && process.listens(&turn.name) {
-                return Err(turn.needs_reload("there is a tcp service of this name"));
-            }
+            self.adopt(turn, after, &turn.name, servers)?;
             return Ok(Home { section: turn.name.clone(), servers, opening: None });
         }
         if after.http().is_none() || self.settings.routing == Routing::Acl {
@@ -112,6 +150,11 @@ impl<'a> Planner<'a> {
         if let Some(spare) = claim {
             let servers = process.section(spare).filter(|_| spare.starts_with(SPARE));
             let servers = servers.ok_or_else(|| turn.needs_reload("its prepared backend is unknown"))?;
+            if process.claims.iter().flat_map(|claims| claims.values()).filter(|claimed| *claimed == spare).count() > 1
+            {
+                return Err(turn.needs_reload("another service has its prepared backend as well"));
+            }
+            self.adopt(turn, after, spare, servers)?;
             return Ok(Home { section: spare.to_owned(), servers, opening: None });
         }
         if self.abilities.adds_backends {
@@ -122,23 +165,50 @@ impl<'a> Planner<'a> {
         self.free(turn)
     }
 
-    /// A prepared backend that no service has; one with servers that wait for their last connections only if it must be.
+    /// What a service finds when it comes is its own only if nobody is there: `team/app` and `team_app` have one section.
+    /// A claim proves that the servers are its own, or were.
+    fn adopt(&self, turn: &Turn, after: &Wanted, section: &str, servers: &Servers) -> Result<(), NeedsReload> {
+        let process = self.process;
+        if turn.before.is_some() {
+            return Ok(());
+        }
+        if after.http().is_some() && process.traffic(section).is_some_and(|traffic| traffic.listens) {
+            return Err(turn.needs_reload("there is a tcp service of this name"));
+        }
+        let live = servers.iter().filter(|(_, server)| !server.is_out());
+        let (own, others): (Vec<_>, Vec<_>) =
+            live.partition(|(name, server)| servers::is_wanted(after.servers(), name, server));
+        if !others.is_empty() && section == turn.name {
+            return Err(turn.needs_reload("its section has servers of another service"));
+        }
+        if own.is_empty() && turn.name.contains('_') && !process.is_empty(section) {
+            return Err(turn.needs_reload("its section may have requests to another service"));
+        }
+        Ok(())
+    }
+
+    /// A prepared backend that no service has, and nobody is in; one with servers that are left over only if it must be.
     fn free(&mut self, turn: &Turn) -> Result<Home<'a>, NeedsReload> {
         let process = self.process;
         let total = self.settings.spares();
         let none = || turn.needs_reload("no prepared backend is free");
         let claims = process.claims.as_ref().ok_or_else(none)?;
-        let candidates = spares::candidates(total, &turn.name).into_iter();
-        let free = candidates.filter_map(|spare| {
-            let servers = process.section(&spare)?;
-            let is_free = servers.values().all(super::answers::Running::is_out)
-                && !self.taken.contains(&spare)
-                && !claims.values().any(|claimed| *claimed == spare);
-            is_free.then_some((spare, servers))
-        });
-        let (section, servers) = free.min_by_key(|(_, servers)| servers.len()).ok_or_else(none)?;
+        let mut lingering = 0;
+        let mut free = Vec::new();
+        for spare in spares::candidates(total, &turn.name) {
+            let Some(servers) = process.section(&spare) else { continue };
+            if self.taken.contains(&spare) || claims.values().any(|claimed| *claimed == spare) {
+                continue;
+            }
+            if process.is_empty(&spare) {
+                free.push((spare, servers));
+            } else if process.traffic(&spare).is_some() {
+                lingering += 1;
+            }
+        }
+        let (section, servers) = free.into_iter().min_by_key(|(_, servers)| servers.len()).ok_or_else(none)?;
         self.taken.insert(section.clone());
-        self.reload_soon |= 2 * (claims.len() + self.taken.len()) > usize::from(total);
+        self.reload_soon |= 2 * (claims.len() + lingering + self.taken.len()) > usize::from(total);
         let opening = format!("add map {SPARES} {} {section}", turn.name);
         Ok(Home { section, servers, opening: Some(opening) })
     }
@@ -148,6 +218,8 @@ impl<'a> Planner<'a> {
         let process = self.process;
         let ids = ids(turn);
         let start = self.leave.len();
+        // First what leads to it: a prepared backend is given away after a later look that finds nobody in it.
+        self.leave.extend(self.routes.leave(turn, process));
         let claim = process.claim(&turn.name);
         let spare = claim.filter(|spare| spare.starts_with(SPARE));
         for section in [Some(turn.name.as_str()), spare].into_iter().flatten() {
@@ -156,14 +228,26 @@ impl<'a> Planner<'a> {
                 self.leave.extend(steps.leave);
             }
         }
-        self.leave.extend(self.routes.leave(turn, process));
         let is_gone = self.leave.len() == start;
+        // A server that is deleted now went into maintenance earlier, and a reload was asked for then.
+        let leaves_now = self.leave[start..].iter().any(|said| !said.starts_with("del server "));
         if is_gone && claim.is_some() {
             self.leave.push(format!("del map {SPARES} {}", turn.name));
         }
         // Its rule still catches what another service may take; its port is still open, and what connects is turned away.
         // (`shutdown frontend` is no way out: HAProxy 2.8 and 3.0 keep the socket, and let clients wait.)
-        self.reload_soon |= !is_gone && (before.tcp().is_some() || self.settings.routing == Routing::Acl);
+        let is_in_file = before.tcp().is_some() || self.settings.routing == Routing::Acl;
+        self.reload_soon |= leaves_now && (is_in_file || self.routes.leaves_marker(turn));
+        // One that had no server left has nothing but its place in the file.
+        self.file_only |= is_in_file && turn.leaves_empty() && self.is_open(turn, before);
+    }
+
+    /// Whether the process still has the port of a tcp service, the section of an http service.
+    fn is_open(&self, turn: &Turn, before: &Wanted) -> bool {
+        match before.tcp() {
+            Some(_) => self.process.traffic(&turn.name).is_some_and(|traffic| traffic.listens),
+            None => self.process.section(&turn.name).is_some(),
+        }
     }
 }
 

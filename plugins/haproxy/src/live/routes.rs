@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::answers::Process;
 use super::{NeedsReload, Turn};
 use crate::ROUTES;
+use crate::front::NOBODY;
 use crate::settings::Settings;
 
 /// What is wanted of the map by the services that change.
 pub(super) struct Routes<'a> {
+    settings: &'a Settings,
     /// Key to section.
     wanted: BTreeMap<String, &'a str>,
     /// Keys that led to a section and no longer do.
@@ -18,8 +20,8 @@ pub(super) struct Routes<'a> {
 impl<'a> Routes<'a> {
     /// # Errors
     /// Two services want one key, or the process has no map.
-    pub(super) fn of(settings: &Settings, turns: &'a [Turn], process: &Process) -> Result<Self, NeedsReload> {
-        let mut routes = Routes { wanted: BTreeMap::new(), unwanted: BTreeMap::new() };
+    pub(super) fn of(settings: &'a Settings, turns: &'a [Turn], process: &Process) -> Result<Self, NeedsReload> {
+        let mut routes = Routes { settings, wanted: BTreeMap::new(), unwanted: BTreeMap::new() };
         for turn in turns.iter().filter(|turn| turn.is_routed(settings)) {
             if !process.has_routes {
                 return Err(turn.needs_reload("it is the first http service"));
@@ -44,26 +46,29 @@ impl<'a> Routes<'a> {
             .collect()
     }
 
-    /// Commands that make the entries of a service.
-    ///
-    /// # Errors
-    /// One leads elsewhere: which of the two services has it is decided where the files are made.
-    pub(super) fn join(&self, turn: &Turn, process: &Process) -> Result<Vec<String>, NeedsReload> {
+    /// Commands that make the entries of a service. What leads elsewhere is taken over: only one service is given what
+    /// another claims as well, and the other one takes away no entry but its own.
+    pub(super) fn join(&self, turn: &Turn, process: &Process) -> Vec<String> {
         let mut commands = Vec::new();
         let own = self.wanted.iter().filter(|(_, name)| **name == turn.name);
-        for (key, name) in own {
+        let [_, markers] = if turn.is_routed(self.settings) { turn.markers() } else { Default::default() };
+        let markers = markers.iter().map(|marker| (marker, NOBODY));
+        for (key, name) in own.map(|(key, name)| (key, *name)).chain(markers) {
             match process.route(key) {
                 None => commands.push(format!("add map {ROUTES} {key} {name}")),
-                Some(other) if other == *name => {}
-                Some(other) if self.gives_up(other, key) => commands.push(format!("set map {ROUTES} {key} {name}")),
-                Some(other) => return Err(turn.needs_reload(&format!("{key} leads to {other}"))),
+                Some(other) if other == name => {}
+                Some(_) => commands.push(format!("set map {ROUTES} {key} {name}")),
             }
         }
-        Ok(commands)
+        commands
     }
 
-    /// Whether a service that is asked about as well has this key and does not want it any more.
-    fn gives_up(&self, name: &str, key: &str) -> bool {
-        self.unwanted.get(name).is_some_and(|keys| keys.contains(key))
+    /// Whether it leaves a marker that others may share: the file knows whether it stays.
+    pub(super) fn leaves_marker(&self, turn: &Turn) -> bool {
+        let [before, after] = turn.markers();
+        let [_, keys] = turn.keys();
+        // With the root of the domain in the map nothing looks for the marker.
+        let is_left = |marker: &String| !after.contains(marker) && !keys.iter().any(|key| *marker == format!("{key}/"));
+        turn.is_routed(self.settings) && before.iter().any(is_left)
     }
 }

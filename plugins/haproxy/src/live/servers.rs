@@ -13,6 +13,7 @@ use crate::settings::Settings;
 pub(super) struct Abilities {
     /// Whether servers can be added and deleted (HAProxy 2.6).
     pub(super) is_dynamic: bool,
+    version: (u32, u32),
     /// Whether backends can be added (HAProxy 3.4), and the operator wants that.
     pub(super) adds_backends: bool,
     /// What a server of the file has by `default-server` and by its line, with a blank before each word.
@@ -55,6 +56,7 @@ impl Abilities {
         let weight = words.rsplit_once(" weight ").map(|(_, rest)| rest.split(' ').next().unwrap_or_default());
         Ok(Abilities {
             is_dynamic: version >= (2, 6),
+            version,
             adds_backends: version >= (3, 4) && settings.dynamic_backends,
             is_checked: last(["check", "no-check"]) == Some("check"),
             weight: weight.and_then(|weight| weight.parse().ok()).unwrap_or(1),
@@ -67,7 +69,7 @@ fn is_dynamic(algorithm: &str) -> bool {
     DYNAMIC.contains(&algorithm.split('(').next().unwrap_or_default()) || algorithm == "consistent"
 }
 
-fn is_plain(byte: u8) -> bool {
+pub(super) fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"._:/=+@,()%-".contains(&byte)
 }
 
@@ -100,6 +102,8 @@ pub(super) fn steps(
         let full = format!("{section}/{}", server.id);
         match running.get(&server.id) {
             Some(running) => steps.join.extend(adjust(abilities, &full, server, running)?),
+            // The file has it; it gets nothing new anyway.
+            None if server.endpoint.is_name && server.weight == Some(0) => {}
             None if server.endpoint.is_name => {
                 return Err(format!("the host name {} has to be looked up", server.endpoint.host));
             }
@@ -137,8 +141,17 @@ fn add(abilities: &Abilities, full: &str, server: &Server) -> String {
 /// A server that stands for the instance already, or else one that is free; it is taken out of `slots`.
 fn slot<'a>(slots: &mut Vec<(&'a String, &'a Running)>, server: &Server) -> Option<(&'a String, &'a Running)> {
     let same = slots.iter().position(|(_, slot)| !slot.is_out() && is_at(slot, server));
-    let index = same.or_else(|| slots.iter().position(|(_, slot)| slot.is_out()))?;
+    let index = same.or_else(|| slots.iter().position(|(_, slot)| slot.is_out() && !slot.is_used))?;
     Some(slots.remove(index))
+}
+
+/// Whether a server that runs stands for one that is wanted.
+pub(super) fn is_wanted(wanted: &[Server], name: &str, running: &Running) -> bool {
+    wanted.iter().any(|server| {
+        let host = &server.endpoint.host;
+        let is_there = running.host.as_ref().map_or_else(|| is_at(running, server), |name| name == host);
+        is_there && (server.id == name || name.starts_with(SLOT))
+    })
 }
 
 fn is_at(running: &Running, server: &Server) -> bool {
@@ -173,7 +186,10 @@ fn adjust(abilities: &Abilities, full: &str, server: &Server, running: &Running)
     if abilities.is_checked && !running.is_checked() {
         said.push(format!("enable health {full}"));
     }
-    if has_moved || running.is_forced() {
+    // HAProxy 3.4 changes the address a moment after its answer, 2.6 at once. Until then requests would go to whoever has
+    // the old one now, so the next round, which sees the new one, takes the server back.
+    let moves_late = abilities.version >= (2, 8);
+    if (has_moved && !moves_late) || (!has_moved && running.is_forced()) {
         said.push(format!("set server {full} state ready"));
     }
     Ok((!said.is_empty()).then(|| said.join("; ")))

@@ -5,9 +5,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::{fs, iter, thread};
 
 use tempfile::TempDir;
 use waypost_plugin_haproxy::{Settings, frame, render};
@@ -35,7 +36,7 @@ impl Haproxy {
     /// Starts from the files of `catalog`, listening on `host`; `more` are settings in JSON, each with a comma behind it.
     pub(crate) fn start(host: &str, more: &str, catalog: &Catalog) -> Haproxy {
         let dir = tempfile::tempdir().unwrap();
-        let http = TcpListener::bind((host, 0)).unwrap().local_addr().unwrap().to_string();
+        let http = format!("{host}:{}", free_port());
         let socket = dir.path().join("haproxy.sock").display().to_string();
         let json = format!(
             r#"{{{more} "socket": "{socket}", "stats-bind": "off", "http-bind": "{http}", "tcp-bind": "{host}"}}"#
@@ -144,6 +145,14 @@ pub(crate) fn compose(settings: &Settings, catalog: &Catalog) -> (BTreeMap<Strin
         files.entry(path).or_default().push_str(&text);
     }
     (files, accepted)
+}
+
+/// A port on loopback that nobody has, and that the system gives nobody who asks for any: those begin at 32768.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let numbers = iter::repeat_with(|| process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000);
+    let mut ports = numbers.take(12_000).map(|number| 20_000 + u16::try_from(number).unwrap());
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// Polls until it holds; fails after ten seconds with what was waited for.

@@ -30,7 +30,8 @@ const PATHS: &[&str] = &["", "/", "/api", "/api/v2,/x"];
 const ADDRESSES: &[&str] = &["127.0.0.1", "127.0.0.9", "::1"];
 
 fn instance(random: &mut Random, service: &str) -> Instance {
-    let listen_port = 40_000 + service.len();
+    // Below what the system gives to those who ask for any port.
+    let listen_port = 19_000 + service.len();
     let facts = if TCP.contains(&service) {
         vec![("protocol", "tcp".to_owned()), ("listen-port", listen_port.to_string())]
     } else {
@@ -50,7 +51,7 @@ fn instance(random: &mut Random, service: &str) -> Instance {
     }
 }
 
-/// One instance joins, leaves or changes; a service whose last one leaves goes.
+/// One instance joins, leaves or changes. A service whose last one leaves goes, or stays without a server for a while.
 fn step(random: &mut Random, catalog: &mut Catalog) {
     let names = if random.below(8) == 0 { TCP } else { HTTP };
     let name = random.pick(names);
@@ -59,11 +60,13 @@ fn step(random: &mut Random, catalog: &mut Catalog) {
         instances: Vec::new(),
         denied: Vec::new(),
     });
+    service.instances.retain(|instance| instance.readiness != Readiness::Gone);
     let new = instance(random, name);
     let old = service.instances.iter().position(|old| old.id == new.id);
     match (old, random.below(4)) {
         (Some(old), 0) => service.instances[old] = new,
         (Some(old), 1) => service.instances[old].weight = new.weight,
+        (Some(old), 2) if service.instances.len() == 1 => service.instances[old].readiness = Readiness::Gone,
         (Some(old), _) => drop(service.instances.remove(old)),
         (None, _) => service.instances.push(new),
     }
@@ -118,7 +121,10 @@ fn compare(haproxy: &Haproxy, catalog: &Catalog, more: &str) {
     let fresh = Haproxy::start("127.0.0.2", more, catalog);
     assert_eq!(haproxy.servers(&accepted), fresh.servers(&accepted));
     if !more.contains("acl") {
-        assert_eq!(haproxy.map("routes.map"), fresh.map("routes.map"));
+        let (mut routes, fresh) = (haproxy.map("routes.map"), fresh.map("routes.map"));
+        // Where a domain ends is left in the map until the next reload, when no service is left that needs it.
+        routes.retain(|key, section| section != "." || fresh.contains_key(key));
+        assert_eq!(routes, fresh);
     }
 }
 

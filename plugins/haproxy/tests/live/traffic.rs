@@ -1,102 +1,13 @@
 //! What clients see, and what others do on the socket.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
+use std::net::{SocketAddr, TcpStream};
 
-use waypost_plugin_sdk::{Change, Instance, Readiness, Service, Transport, attributes};
+use waypost_plugin_sdk::{Change, Readiness};
 
-use crate::agent::{Tally, all, changes, settle};
-use crate::haproxy::{Catalog, Haproxy, wait};
-
-/// A server that answers every request with `name`; the end of an answer to `/wait` comes with a request for `/go`.
-fn backend(name: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let gate = Arc::new((Mutex::new(false), Condvar::new()));
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let gate = Arc::clone(&gate);
-            thread::spawn(move || serve(&stream.unwrap(), name, &gate));
-        }
-    });
-    address
-}
-
-fn serve(mut stream: &TcpStream, name: &str, (gate, opened): &(Mutex<bool>, Condvar)) -> Option<()> {
-    let request = head(stream)?;
-    let length = name.len();
-    stream.write_all(format!("HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes()).ok()?;
-    if request.contains("/go") {
-        *gate.lock().unwrap() = true;
-        opened.notify_all();
-    }
-    if request.contains("/wait") {
-        drop(opened.wait_while(gate.lock().unwrap(), |open| !*open).unwrap());
-    }
-    stream.write_all(name.as_bytes()).ok()
-}
-
-/// All lines up to the empty one; nothing more is taken from the stream.
-fn head(mut stream: &TcpStream) -> Option<String> {
-    let mut head = String::new();
-    let mut byte = [0];
-    while !head.ends_with("\r\n\r\n") {
-        stream.read_exact(&mut byte).ok()?;
-        head.push(char::from(byte[0]));
-    }
-    Some(head)
-}
-
-/// Status and body.
-fn get(haproxy: &Haproxy, host: &str, path: &str) -> (String, String) {
-    let mut stream = TcpStream::connect(&haproxy.http).unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();
-    (status, answer.rsplit("\r\n\r\n").next().unwrap_or_default().to_owned())
-}
-
-/// The names that answer ten requests.
-fn answering(haproxy: &Haproxy, host: &str) -> Vec<String> {
-    let mut names: Vec<String> = (0..10).map(|_| get(haproxy, host, "/").1).collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-fn instance(id: &str, address: SocketAddr, facts: &[(&str, &str)]) -> Instance {
-    Instance {
-        service: String::new(),
-        id: id.to_owned(),
-        address: address.ip().to_string(),
-        port: address.port(),
-        transport: Transport::Tcp,
-        readiness: Readiness::Ready,
-        weight: None,
-        attributes: attributes::sorted(facts.iter().copied()),
-    }
-}
-
-fn http(id: &str, address: SocketAddr, domain: &str) -> Instance {
-    instance(id, address, &[("protocol", "http"), ("domain", domain)])
-}
-
-fn catalog(services: &[(&str, &[Instance])]) -> Catalog {
-    let service = |(name, instances): &(&str, &[Instance])| {
-        ((*name).to_owned(), Service { name: (*name).to_owned(), instances: instances.to_vec(), denied: Vec::new() })
-    };
-    services.iter().map(service).collect()
-}
-
-/// Settles from one catalog to the next, without a reload.
-fn follow(haproxy: &Haproxy, before: &Catalog, after: &Catalog) -> Tally {
-    let tally = settle(haproxy, &changes(haproxy, before, after), &mut || false);
-    assert!(!tally.reload, "{tally:?}");
-    tally
-}
+use crate::agent::{all, changes, settle};
+use crate::clients::{answering, backend, catalog, follow, get, head, http, instance};
+use crate::haproxy::{Catalog, Haproxy, free_port, wait};
 
 #[test]
 fn the_first_instance_of_a_new_service_needs_no_reload() {
@@ -221,7 +132,7 @@ fn a_server_that_leaves_finishes_what_is_open() {
 
 #[test]
 fn a_tcp_service_leaves_and_comes_back() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let port = free_port().to_string();
     let facts = [("protocol", "tcp"), ("listen-port", port.as_str())];
     let one = instance("a", backend("one"), &facts);
     let two = instance("b", backend("two"), &facts);
@@ -267,15 +178,16 @@ fn a_hand_on_the_socket_heals() {
         "add server shop/x 127.0.0.1:1; enable server shop/x",
         "del map routes.map shop.example/",
         "clear map routes.map",
+        "set map routes.map shop.example/ elsewhere",
     ] {
         haproxy.ask(command);
-        assert_ne!((haproxy.servers(&start), haproxy.map("routes.map")), before, "{command}");
+        // HAProxy 3.4 changes an address a moment after it has answered.
+        wait(command, || (haproxy.servers(&start), haproxy.map("routes.map")) != before);
         assert!(!settle(&haproxy, &all(&haproxy, &start), &mut || false).reload, "{command}");
+        wait("it is as before", || (haproxy.servers(&start), haproxy.map("routes.map")) == before);
         assert_eq!((haproxy.servers(&start), haproxy.map("routes.map")), before, "{command}");
         assert_eq!(answering(&haproxy, "shop.example"), ["one"], "{command}");
     }
-    haproxy.ask("set map routes.map shop.example/ elsewhere");
-    assert!(settle(&haproxy, &all(&haproxy, &start), &mut || false).reload, "what leads elsewhere may be another's");
 }
 
 #[test]
@@ -290,8 +202,13 @@ fn a_domain_moves_between_two_services() {
     follow(&haproxy, &start, &swapped);
     assert_eq!(answering(&haproxy, "shop.example"), ["two"]);
     assert_eq!(answering(&haproxy, "new.example"), ["one"]);
-    let alone = Change { before: swapped.get("web").cloned(), after: start.get("web").cloned() };
-    assert!(settle(&haproxy, &[alone], &mut || false).reload, "shop still has new.example");
+    // The agent gives a domain to one service only; who is asked about first does not matter.
+    for name in ["web", "shop", "web", "shop"] {
+        let alone = Change { before: swapped.get(name).cloned(), after: start.get(name).cloned() };
+        assert!(!settle(&haproxy, &[alone], &mut || false).reload);
+    }
+    assert_eq!(answering(&haproxy, "shop.example"), ["one"]);
+    assert_eq!(answering(&haproxy, "new.example"), ["two"]);
 }
 
 /// As HAProxy 2.4 and 2.5 are spoken to, which add servers only in an experimental mode.

@@ -4,7 +4,7 @@
 wit_bindgen::generate!({ world: "output-plugin", path: "../../../wit" });
 
 use exports::waypost::plugin::lifecycle::{Description, Guest as Lifecycle};
-use exports::waypost::plugin::output::{Guest as Output, Node, Part, PluginError, Service};
+use exports::waypost::plugin::output::{Guest as Output, Node, Part, PluginError, Rendering, Service};
 
 struct Escape;
 
@@ -31,10 +31,10 @@ impl Output for Escape {
         Ok(vec![part("frame.txt", "frame\n")])
     }
 
-    fn render(_node: Node, service: Service) -> Result<Vec<Part>, PluginError> {
+    fn render(_node: Node, service: Service) -> Result<Rendering, PluginError> {
         let ids: String = service.instances.iter().map(|instance| format!("{}\n", instance.id)).collect();
         let name = service.name;
-        Ok(vec![match name.split('-').next().unwrap_or_default() {
+        let parts = vec![match name.split('-').next().unwrap_or_default() {
             "up" => part("../escaped.txt", &ids),
             "deep" => part("a/../../escaped.txt", &ids),
             "root" => part("/tmp/waypost-escaped.txt", &ids),
@@ -42,7 +42,8 @@ impl Output for Escape {
             "flood" => part("flood.txt", &"x".repeat(40 << 20)),
             "trap" => panic!("cannot render {name}"),
             _ => part(&format!("{name}.txt"), &ids),
-        }])
+        }];
+        Ok(Rendering { parts, claims: Vec::new() })
     }
 }
 

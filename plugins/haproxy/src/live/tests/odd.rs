@@ -41,15 +41,17 @@ fn is_known(command: &str) -> bool {
     let words: Vec<&str> = command.split(' ').collect();
     let known = matches!(
         words[..],
-        ["show", "version"]
+        ["show", "version" | "info"]
             | ["show", "map", "spares.map"]
             | ["show", "servers", "state" | "conn", _]
-            | ["show", "stat", _, "1", "-1"]
+            | ["show", "stat", _, "3" | "7", "-1"]
             | ["get" | "del", "map", "routes.map", _]
             | ["add" | "set", "map", "routes.map", _, _]
             | ["add", "map", "spares.map", _, _]
             | ["del", "map", "spares.map", _]
             | ["add", "server", _, _, ..]
+            | ["publish", "backend", _]
+            | ["set", "dynamic-cookie-key", "backend", _, _]
             | ["enable", "server" | "health", _]
             | ["del", "server", _]
             | ["set", "server", _, "state", "maint" | "ready"]

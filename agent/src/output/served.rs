@@ -1,0 +1,46 @@
+//! What may be served, what was refused, and what a plugin may return.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Claim, Part, Rendering, Service, check_claims, check_part};
+
+/// A service that may be served, and its parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// The service, with the claims that it is denied.
+    pub service: Arc<Service>,
+    /// Its parts; at least one.
+    pub parts: Vec<Part>,
+    /// What it asks for that only one service can have.
+    pub(super) claims: Vec<Claim>,
+}
+
+/// A form of a service that the proxy's check or the host refused.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// What was refused; none when it is that the service leaves.
+    pub version: Option<Arc<Served>>,
+    /// What is served instead; nothing when even that is refused.
+    pub instead: Option<Arc<Served>>,
+    /// Why.
+    pub reason: String,
+    /// Whether it may become right although nothing changes, as a taken address does.
+    pub may_pass: bool,
+}
+
+/// A rendering that keeps to the rules, or what does not.
+pub(super) fn checked(rendering: Rendering) -> Result<Rendering, String> {
+    let Rendering { parts, claims } = rendering;
+    check_claims(&claims).map_err(|error| format!("what the plugin returned is refused: {error}"))?;
+    Ok(Rendering { parts: sound(parts)?, claims })
+}
+
+/// Parts that keep to the rules, or the first that does not.
+pub(super) fn sound(parts: Vec<Part>) -> Result<Vec<Part>, String> {
+    match parts.iter().find_map(|part| check_part(part).err()) {
+        Some(error) => Err(format!("what the plugin returned is refused: {error}")),
+        None => Ok(parts),
+    }
+}
