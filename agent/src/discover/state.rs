@@ -200,6 +200,7 @@ impl State {
         }
         self.history.insert(written.number, Arc::clone(&written));
         self.written = Some(written);
+        self.running.iter_mut().for_each(Running::end_trial);
     }
 
     /// Something about reloading changed.

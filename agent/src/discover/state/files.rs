@@ -102,6 +102,7 @@ impl Writing {
 impl State {
     /// Services that were refused before are part of the next files.
     pub fn retries(&mut self, names: BTreeSet<Arc<str>>) {
+        self.running.iter_mut().for_each(|running| running.try_out(&names));
         self.writing.retried.extend(names);
     }
 

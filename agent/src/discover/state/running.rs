@@ -80,6 +80,8 @@ pub(super) struct Running {
     /// Services as the proxy was last told, or as it loaded them.
     told: Accepted,
     unsure: BTreeMap<Arc<str>, Unsure>,
+    /// Services that were refused before; the check is asked first.
+    trial: BTreeSet<Arc<str>>,
     /// Services that only a reload brings, as they are accepted.
     stuck: BTreeMap<Arc<str>, Option<Arc<Served>>>,
     /// Services that the proxy has otherwise than it loaded them, and cannot be told.
@@ -116,6 +118,7 @@ impl Running {
             resync,
             told: Accepted::new(),
             unsure: BTreeMap::new(),
+            trial: BTreeSet::new(),
             stuck: BTreeMap::new(),
             odd: BTreeSet::new(),
             soon: false,
@@ -143,6 +146,16 @@ impl Running {
 
     pub(super) fn soon(&self) -> bool {
         self.soon
+    }
+
+    /// These were refused before: the proxy is told when the files have them.
+    pub(super) fn try_out(&mut self, names: &BTreeSet<Arc<str>>) {
+        self.trial.extend(names.iter().cloned());
+    }
+
+    /// The files have what was tried, or it is refused again.
+    pub(super) fn end_trial(&mut self) {
+        self.trial.clear();
     }
 
     /// Services that only a reload brings, as they are accepted.
@@ -273,6 +286,7 @@ impl Running {
         });
         differences
             .filter(|(name, _, after)| self.stuck.get(*name).is_none_or(|version| version.as_ref() != *after))
+            .filter(|(name, ..)| !self.trial.contains(*name))
             .map(|(name, before, after)| (Arc::clone(name), change(before, after)))
             .take(BATCH.0)
             .take_while(|(_, change)| fits(&mut instances, change))
@@ -289,7 +303,7 @@ impl Running {
             let form = self.unsure.get(name).and_then(|unsure| unsure.forms.last());
             (Arc::clone(name), change(form.or(after), after))
         };
-        let free = all.filter(|name| !self.stuck.contains_key(*name));
+        let free = all.filter(|name| !self.stuck.contains_key(*name) && !self.trial.contains(*name));
         free.map(change).take(LOOK).take_while(|(_, change)| fits(&mut instances, change)).collect()
     }
 
