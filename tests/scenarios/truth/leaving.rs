@@ -6,7 +6,7 @@ use anyhow::ensure;
 use harness::{Agent, Host, Lab, SOON, Server, always, eventually};
 use serde_json::json;
 
-use super::{Offers, answers, ask, calm, discovering, http, listens, live};
+use super::{Offers, answers, ask, calm, discovering, http, listens, live, output};
 
 /// Services at the beginning.
 const SERVICES: usize = 40;
@@ -17,6 +17,16 @@ const MOMENT: Duration = Duration::from_secs(3);
 
 fn domain(service: usize) -> String {
     format!("s{service}.example")
+}
+
+/// Waits until no reload is owed.
+#[track_caller]
+fn is_reloaded(agent: &Agent<'_>) {
+    eventually(SOON, "no reload is owed", || {
+        let state = output(agent)?;
+        ensure!(!state["differences"].to_string().contains("to be reloaded"), "{state}");
+        Ok(())
+    });
 }
 
 /// Starts a server at a port that another one has just left.
@@ -50,7 +60,7 @@ fn leaves(keys: &str) {
     (0..SERVICES).for_each(|service| answers(&host, &domain(service), "/", &format!("s{service}/a")));
     let mut strangers = Vec::new();
     for round in 0..ROUNDS {
-        calm(&agent);
+        is_reloaded(&agent);
         let listen = 7000 + u16::try_from(round).unwrap();
         offers.tcp(&format!("t{round}"), listen);
         eventually(SOON, "the file that is to be loaded is there", || {
