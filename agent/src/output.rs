@@ -387,7 +387,10 @@ impl Output {
         self.kept.remove(name);
         self.without.remove(name);
         self.unrendered.remove(name);
-        self.problems.remove(name);
+        // What the check found stands until the files are good without the service.
+        if self.problems.get(name).is_some_and(|(_, by_plugin)| *by_plugin) {
+            self.problems.remove(name);
+        }
         self.again.remove(name);
         self.claims.set(name, Vec::new(), false, now);
     }

@@ -20,13 +20,20 @@ pub struct Server {
 impl Server {
     /// Starts one that calls itself `name` at a free port of `address`.
     pub fn start(inside: &Inside, address: Ipv4Addr, name: &str) -> Server {
+        Server::start_at(inside, address, 0, name).expect("a free port")
+    }
+
+    /// Starts one at this port.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub fn start_at(inside: &Inside, address: Ipv4Addr, port: u16, name: &str) -> std::io::Result<Server> {
         let (running, stopped) = watch::channel(());
-        let listener =
-            inside.run(async move { TcpListener::bind(SocketAddr::from((address, 0))).await.expect("a free port") });
-        let port = listener.local_addr().expect("its address").port();
+        let listener = inside.run(async move { TcpListener::bind(SocketAddr::from((address, port))).await })?;
+        let port = listener.local_addr()?.port();
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}\n", name.len() + 1);
         inside.spawn(listen(listener, answer, stopped));
-        Server { name: name.to_owned(), port, _running: running }
+        Ok(Server { name: name.to_owned(), port, _running: running })
     }
 
     /// What it answers.

@@ -25,4 +25,5 @@ mod python;
 mod reloads;
 mod requests;
 mod selftest;
+mod truth;
 mod wilder;

@@ -235,6 +235,9 @@ impl<D: Disk + 'static> Serving<D> {
             self.again.reset();
             None
         };
+        if let Some(written) = &self.state.written {
+            self.output.written(&written.services);
+        }
         self.state.accept(self.output.accepted(), self.output.base(), self.output.behind(), again, now);
     }
 

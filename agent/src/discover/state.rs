@@ -191,7 +191,13 @@ impl State {
     /// Files are in place, or why they are not; `again_at` is when to try again what was refused and may pass.
     pub fn wrote(&mut self, outcome: Result<Arc<Written>, String>, again_at: Option<Instant>, now: Instant) {
         self.writing.ended(outcome.as_ref().err().cloned(), again_at, now);
-        let Ok(written) = outcome else { return };
+        let Ok(written) = outcome else {
+            if let (None, Some(running)) = (&self.loaded, &mut self.running) {
+                // A proxy of an earlier agent goes on with what that told it.
+                running.open(&self.accepted, now);
+            }
+            return;
+        };
         // A proxy that took up the files of this number took up these.
         let is_loaded = self.reloads.loaded == Some(written.number) || has(Fault::LoadedIsWritten);
         if is_loaded && self.loaded.is_none() {

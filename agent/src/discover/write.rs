@@ -198,7 +198,7 @@ impl<D: Disk> Writer<D> {
         if !self.passes(turn).await? {
             turn.services = Accepted::new();
             if !self.passes(turn).await? {
-                bail!("{}", self.fault(places, reason));
+                bail!("{}", self.fault(turn, places, reason));
             }
         }
         let mut groups = halves(&differing(&turn.services, &all));
@@ -217,6 +217,8 @@ impl<D: Disk> Writer<D> {
                 let name_all = group.iter().chain(groups.iter().flatten().filter(|_| is_over));
                 for name in name_all {
                     let (version, instead) = (turn.job.services.get(name).cloned(), turn.services.get(name).cloned());
+                    // That it leaves is refused for what still asks for it.
+                    let reason = if version.is_none() { &self.fault(turn, places, reason) } else { reason };
                     let reason = format!("{waits}{}", reason.trim());
                     turn.refusals.insert(Arc::clone(name), Refusal { version, instead, reason, may_pass: true });
                 }
@@ -228,11 +230,12 @@ impl<D: Disk> Writer<D> {
             }
         }
         turn.refusals.keys().cloned().collect::<Vec<_>>().iter().for_each(|name| turn.give_way(name));
-        if self.passes(turn).await? { Ok(()) } else { bail!("{}", self.fault(places, reason)) }
+        if self.passes(turn).await? { Ok(()) } else { bail!("{}", self.fault(turn, places, reason)) }
     }
 
-    /// Says what is refused that no service wrote: the line, when the check named one.
-    fn fault(&self, places: &[Place], reason: &str) -> String {
+    /// Says what is refused that no service wrote: the line, when the check named one or quotes it.
+    fn fault(&mut self, turn: &Turn, places: &[Place], reason: &str) -> String {
+        let files = self.composer.compose(&turn.base, &turn.services).files;
         let line = |at: &Place| {
             let part = self.composer.files().base_part_at(&at.path, at.line)?;
             Some(format!(
@@ -240,7 +243,7 @@ impl<D: Disk> Writer<D> {
                 at.path, at.line, part.text, at.text
             ))
         };
-        let named = places.iter().find_map(line);
+        let named = places.iter().find_map(line).or_else(|| quoted(&files, reason).iter().find_map(line));
         named.unwrap_or_else(|| format!("the files are refused, and no service is to blame: {}", reason.trim()))
     }
 
@@ -301,6 +304,28 @@ impl Turn {
             self.refuse(&rival, format!("service {name} stays as it was, and keeps what this one would have"), true);
         }
     }
+}
+
+/// The lines all of whose words are in one sentence of a check that names no line, as in `unable to find required
+/// default_backend: 'shop'`.
+fn quoted(files: &BTreeMap<String, Arc<str>>, reason: &str) -> Vec<Place> {
+    let bare = |word: &str| word.trim_matches(['\'', '"', ':', ',', '.', '(', ')']).to_owned();
+    let said = reason.lines().filter(|said| !said.contains("[NOTICE]") && !said.contains("[WARNING]"));
+    let said: Vec<(&str, BTreeSet<String>)> =
+        said.map(|said| (said, said.split_whitespace().map(bare).collect())).collect();
+    let mut places = Vec::new();
+    for (path, text) in files {
+        for (index, line) in text.lines().enumerate().filter(|(_, line)| line.split_whitespace().count() > 1) {
+            let by = said.iter().find(|(_, words)| line.split_whitespace().all(|word| words.contains(&bare(word))));
+            places.extend(by.map(|(said, _)| Place {
+                path: path.clone(),
+                line: index + 1,
+                text: said.trim().to_owned(),
+                may_pass: false,
+            }));
+        }
+    }
+    places
 }
 
 fn set(services: &mut Accepted, name: &Arc<str>, served: Option<&Arc<Served>>) {
