@@ -195,7 +195,7 @@ impl<'a> Player<'a> {
                 let sections = world.process.iter_mut().flat_map(|process| process.sections.values_mut());
                 for section in sections.filter(|section| section.servers.values().any(|server| server.admin == 0)) {
                     section.open = until(millis);
-                    section.servers.values_mut().for_each(|server| server.busy = until(&(millis / 2)));
+                    section.servers.values_mut().for_each(|server| server.busy = until(&(millis / 4)));
                 }
             }
             Event::Quiet => self.quiet().await,
