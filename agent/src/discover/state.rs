@@ -168,10 +168,10 @@ impl State {
         if !same(&self.accepted, accepted) || self.base.as_ref() != base {
             self.writing.changed(now);
         }
-        self.accepted = accepted.clone();
+        let before = std::mem::replace(&mut self.accepted, accepted.clone());
         self.base = base.cloned();
         if let Some(running) = &mut self.running {
-            running.forget_outdated(&self.accepted);
+            running.forget_outdated(&before, &self.accepted);
         }
     }
 

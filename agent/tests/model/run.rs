@@ -26,9 +26,9 @@ use crate::reloads::{self, Reloads};
 use crate::world::{Shared, SimulatedDisk};
 
 /// How long a service outlives its last instance.
-pub(crate) const LINGER: Duration = Duration::from_secs(60);
+pub(crate) const LINGER: Duration = Duration::from_mins(1);
 /// How often the proxy is asked about everything.
-const RESYNC: Duration = Duration::from_secs(120);
+const RESYNC: Duration = Duration::from_mins(2);
 
 /// What became of a story.
 pub(crate) struct Outcome {
@@ -195,7 +195,7 @@ impl<'a> Player<'a> {
                 let sections = world.process.iter_mut().flat_map(|process| process.sections.values_mut());
                 for section in sections.filter(|section| section.servers.values().any(|server| server.admin == 0)) {
                     section.open = until(millis);
-                    section.servers.values_mut().for_each(|server| server.busy = until(&(millis / 2)));
+                    section.servers.values_mut().for_each(|server| server.busy = until(&(millis / 4)));
                 }
             }
             Event::Quiet => self.quiet().await,
@@ -213,7 +213,7 @@ impl<'a> Player<'a> {
         if differences.is_empty() {
             self.witness.lingers(&mut self.world.world());
         }
-        sleep(Duration::from_secs(300)).await;
+        sleep(Duration::from_mins(5)).await;
         let mut found = Vec::new();
         for _ in 0..4 {
             found = self.witness.settled(&mut self.world.world(), &self.offers, &self.differences());

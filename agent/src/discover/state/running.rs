@@ -162,7 +162,16 @@ impl Running {
     }
 
     /// What was accepted changed: what only a reload would have brought is tried again.
-    pub(super) fn forget_outdated(&mut self, accepted: &Accepted) {
+    pub(super) fn forget_outdated(&mut self, before: &Accepted, accepted: &Accepted) {
+        // Who is to be asked about may have what was accepted until now.
+        for change in before.diff(accepted) {
+            if let DiffItem::Update { old: (name, form), .. } | DiffItem::Remove(name, form) = change
+                && let Some(unsure) = self.unsure.get_mut(name)
+                && !unsure.forms.contains(form)
+            {
+                unsure.forms.push(Arc::clone(form));
+            }
+        }
         self.stuck.retain(|name, version| accepted.get(name) == version.as_ref());
         let stuck = &self.stuck;
         self.odd.retain(|name| stuck.contains_key(name));
