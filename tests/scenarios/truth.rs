@@ -1,5 +1,6 @@
 //! What the agent believes of its proxy is what the proxy does: days that went wrong once, one file for each.
 
+mod byhand;
 mod claims;
 mod dns;
 mod leaving;

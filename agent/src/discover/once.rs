@@ -1,6 +1,6 @@
 //! One output once, for commands that do not stay.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
@@ -30,7 +30,7 @@ pub async fn once(mut output: Output, services: &Services, ages: &Ages, target: 
         None => Err(anyhow!("the plugin did not give the parts that are there whatever the services")),
         Some(base) => {
             let (services, retried) = (output.accepted().clone(), BTreeSet::new());
-            let job = Job { services, base, good, retried, binds };
+            let job = Job { services, base, good, earlier: BTreeMap::new(), retried, binds };
             let outcome = writer.write(job).await;
             output.refuse(outcome.refusals, now);
             outcome.written.map(|written| written.number > 0)

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use imbl::ordmap::DiffItem;
 use tokio::time::Instant;
 
 use crate::model::{Change, Services};
@@ -80,6 +81,8 @@ pub struct Job {
     pub base: Base,
     /// The services that are written now, as they were last good.
     pub good: Accepted,
+    /// What was accepted first of services that are not written yet, where that changed.
+    pub earlier: BTreeMap<Arc<str>, Arc<Served>>,
     /// Services that were refused before and are tried again.
     pub retried: BTreeSet<Arc<str>>,
     /// Addresses that the proxy listens on.
@@ -104,6 +107,8 @@ pub struct State {
     /// When to find out again what may be served.
     accept_at: Option<Instant>,
     base: Option<Base>,
+    /// What was accepted first of services that are not written yet, where that changed.
+    earlier: BTreeMap<Arc<str>, Arc<Served>>,
     /// Services that are not served as they are wanted.
     behind: BTreeSet<Arc<str>>,
     writing: Writing,
@@ -133,6 +138,7 @@ impl State {
             is_new: false,
             accept_at: None,
             base: None,
+            earlier: BTreeMap::new(),
             behind: BTreeSet::new(),
             writing: Writing::new(pace),
             history: BTreeMap::new(),
@@ -167,6 +173,12 @@ impl State {
         self.behind = behind;
         if !same(&self.accepted, accepted) || self.base.as_ref() != base {
             self.writing.changed(now);
+        }
+        for change in self.accepted.diff(accepted) {
+            let DiffItem::Update { old: (name, form), .. } = change else { continue };
+            if self.written.as_ref().is_none_or(|written| !written.services.contains_key(name)) {
+                self.earlier.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(form));
+            }
         }
         let before = std::mem::replace(&mut self.accepted, accepted.clone());
         self.base = base.cloned();
@@ -207,6 +219,7 @@ impl State {
             }
         }
         self.history.insert(written.number, Arc::clone(&written));
+        self.earlier.retain(|name, _| !written.services.contains_key(name) && self.accepted.contains_key(name));
         self.written = Some(written);
     }
 
@@ -298,7 +311,8 @@ impl State {
         }
         let retried = self.writing.retried().clone();
         let good = self.written.as_ref().map_or(&self.found.1, |written| &written.services).clone();
-        Job { services: self.accepted.clone(), base, good, retried, binds }
+        let earlier = self.earlier.clone();
+        Job { services: self.accepted.clone(), base, good, earlier, retried, binds }
     }
 
     /// Whether nobody was asked yet for a reload with the files that are in place, or it was done.

@@ -286,7 +286,8 @@ impl Turn {
     /// Puts a service back to what is good, or takes it out when it is that already; false when there is nothing to take.
     fn refuse(&mut self, name: &Arc<str>, reason: String, may_pass: bool) -> bool {
         let Some(tried) = self.services.get(name).cloned() else { return false };
-        let good = self.job.good.get(name).cloned();
+        // One that is only in the running proxy yet goes back to how it came.
+        let good = self.job.good.get(name).or_else(|| self.job.earlier.get(name)).cloned();
         let instead = good.filter(|good| *good != tried);
         set(&mut self.services, name, instead.as_ref());
         let version = self.job.services.get(name).cloned();

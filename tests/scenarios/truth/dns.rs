@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use harness::{Agent, Host, Inside, Lab, SOON, eventually};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{Offers, answers, clean, discovering, http, listens, live, output};
 
@@ -47,6 +48,7 @@ fn a_name_that_nobody_answers_for_holds_up_its_service_alone() {
     });
     offers.http("next", "next.example");
     answers(&host, "next.example", "/", "next/one");
+    let began = Instant::now();
     offers.tcp("db", 7000);
     eventually(BOUND, "the guilty one is named", || {
         let report = agent.report()?;
@@ -54,6 +56,7 @@ fn a_name_that_nobody_answers_for_holds_up_its_service_alone() {
         ensure!(problems.iter().any(|problem| problem["unit"] == "slow"), "{problems:?}");
         Ok(())
     });
+    println!("who asks for the silent name server is named after {:?}", began.elapsed());
     eventually(BOUND, "the others are written and loaded", || {
         let seen = host.connect(7000)?.get("/")?.good()?;
         ensure!(seen == "db/one", "{seen}");

@@ -29,6 +29,30 @@ fn watched(hosts: &[&Host], work: impl FnOnce()) -> Vec<String> {
 }
 
 #[test]
+fn who_waited_has_the_domain_when_nobody_has_come_back() {
+    let lab = Lab::new();
+    let etcd = lab.etcd();
+    let host = lab.host("web");
+    let mut offers = Offers::on(&host, &etcd);
+    offers.http("shop", "shop.example");
+    let text = discovering(&host, &etcd, &live(&host, "linger = \"4s\"\n", ""));
+    let mut agent = Agent::start(&host, "agent", &text);
+    answers(&host, "shop.example", "/", "shop/one");
+    offers.http("dup", "shop.example,dup.example");
+    answers(&host, "dup.example", "/", "dup/one");
+    told(&agent, "dup", &["domain shop.example", "service shop"]);
+    calm(&agent);
+    offers.leave("shop/one");
+    unavailable(&host, "shop.example", "/");
+    restart(&mut agent);
+    answers(&host, "shop.example", "/", "dup/one");
+    offers.http("shop", "shop.example");
+    told(&agent, "shop", &["domain shop.example", "service dup"]);
+    answers(&host, "shop.example", "/", "dup/one");
+    agent.lives();
+}
+
+#[test]
 fn a_newcomer_takes_nothing_over_rollouts_and_restarts() {
     let lab = Lab::new();
     let etcd = lab.etcd();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use harness::{Agent, Lab, SOON, Server, always, eventually};
+use harness::{Agent, Etcd, Host, Lab, SOON, Server, always, eventually};
 use serde_json::json;
 
 use super::{Offers, answers, ask, clean, command, discovering, http, live, told};
@@ -15,18 +15,22 @@ echo "[ALERT] (1) : config : parsing [$1/haproxy.cfg:$line] : an unlucky weight"
 exit 1
 "#;
 
+/// An agent whose output has the check above.
+fn checked(host: &Host, etcd: &Etcd<'_>) -> String {
+    let check = host.dir().join("check");
+    std::fs::write(&check, CHECK).unwrap();
+    let ours = format!("check = [\"sh\", \"{}\", \"{{dir}}\"]", check.display());
+    let output = live(host, "", "check = false\n");
+    discovering(host, etcd, &output.replace("check = [\"haproxy\", \"-c\", \"-f\", \"{dir}/haproxy.cfg\"]", &ours))
+}
+
 #[test]
 fn an_instance_that_the_check_refuses_is_taken_out_of_the_running_proxy() {
     let lab = Lab::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
-    let check = host.dir().join("check");
-    std::fs::write(&check, CHECK).unwrap();
-    let ours = format!("check = [\"sh\", \"{}\", \"{{dir}}\"]", check.display());
-    let output = live(&host, "", "check = false\n");
-    let output = output.replace("check = [\"haproxy\", \"-c\", \"-f\", \"{dir}/haproxy.cfg\"]", &ours);
     let mut offers = Offers::on(&host, &etcd);
-    let mut agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &output));
+    let mut agent = Agent::start(&host, "agent", &checked(&host, &etcd));
     offers.join("shop/one", &http("shop.example", "/"));
     answers(&host, "shop.example", "/", "shop/one");
     clean(&agent);
@@ -47,6 +51,30 @@ fn an_instance_that_the_check_refuses_is_taken_out_of_the_running_proxy() {
         Ok(())
     });
     offers.etcd.delete("/waypost/services/shop/two");
+    clean(&agent);
+    agent.lives();
+}
+
+#[test]
+fn an_instance_that_is_refused_takes_nobody_along_who_is_not_in_the_files_yet() {
+    let lab = Lab::new();
+    let etcd = lab.etcd();
+    let host = lab.host("web");
+    let mut offers = Offers::on(&host, &etcd);
+    let mut agent = Agent::start(&host, "agent", &checked(&host, &etcd));
+    clean(&agent);
+    for service in (0..5).map(|number| format!("s{number}")) {
+        let domain = format!("{service}.example");
+        offers.join(&format!("{service}/one"), &http(&domain, "/"));
+        answers(&host, &domain, "/", &format!("{service}/one"));
+        let value = json!({"address": host.address(), "port": 9, "weight": 13, "attributes": http(&domain, "/")});
+        offers.put(&format!("{service}/two"), &value);
+    }
+    for service in (0..5).map(|number| format!("s{number}")) {
+        told(&agent, &service, &["an unlucky weight"]);
+        answers(&host, &format!("{service}.example"), "/", &format!("{service}/one"));
+        offers.etcd.delete(&format!("/waypost/services/{service}/two"));
+    }
     clean(&agent);
     agent.lives();
 }

@@ -48,6 +48,12 @@ fn outlives(section: fn(&Host, &str, &str) -> String) {
     agent.start_again();
     answers(&host, "shop.example", "/", "shop/one");
     stays_away(&host);
+    agent.kill();
+    offers.leave("wild/one");
+    agent.start_again();
+    unavailable(&host, "a.example", "/");
+    stays_away(&host);
+    answers(&host, "shop.example", "/", "shop/one");
     offers.join("new/one", &http("shop.example", "/api"));
     answers(&host, "shop.example", "/api", "new/one");
     calm(&agent);
