@@ -118,6 +118,8 @@ pub struct ReloadStatus {
     pub reloads: u64,
     /// Pid of the supervised proxy while it runs.
     pub running: Option<u32>,
+    /// A proxy that is supervised does not run, so nothing of ours listens anywhere.
+    pub is_down: bool,
 }
 
 /// The proxy of one output.

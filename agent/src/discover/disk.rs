@@ -39,9 +39,10 @@ impl Disk for RealDisk {
         let (files, directory) = (files.clone(), self.directory.clone());
         let staged = match tokio::task::spawn_blocking(move || directory.stage(&files)).await? {
             Ok(Some(staged)) => staged,
-            // Who searches wants to know whether what is in place is still good: the world may have changed under it.
-            Ok(None) if limit.is_some() => {
-                return Ok(match self.proxy.check(self.directory.root(), Vec::new(), limit).await? {
+            // Who searches wants to know whether what is in place is still good, and addresses that the proxy does not have
+            // may be somebody else's by now.
+            Ok(None) if limit.is_some() || !new.is_empty() => {
+                return Ok(match self.proxy.check(self.directory.root(), new, limit).await? {
                     Verdict::Valid => Candidate::Unchanged,
                     invalid @ Verdict::Invalid { .. } => Candidate::Invalid(invalid),
                 });

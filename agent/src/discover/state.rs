@@ -231,6 +231,10 @@ impl State {
         {
             running.reload_began();
         }
+        if status.last_error.is_some() && status.last_error != before.last_error {
+            // An address may have been taken since it was looked at.
+            self.writing.doubt();
+        }
         if status.reloads == before.reloads {
             if status.last_error.is_some()
                 && self.loaded.is_none()
@@ -303,7 +307,9 @@ impl State {
 
     fn job(&self, base: Base) -> Job {
         let mut binds = self.loaded.as_ref().map_or_else(|| self.found.0.clone(), |loaded| loaded.binds.clone());
-        if self.loaded.is_none() {
+        if self.reloads.is_down {
+            binds.clear();
+        } else if self.loaded.is_none() {
             binds.extend(self.written.iter().flat_map(|written| &written.binds).copied());
         }
         if has(Fault::OwnIsForeign) {

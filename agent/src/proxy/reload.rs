@@ -171,7 +171,7 @@ pub(super) async fn run(mut reloader: impl Reloader, mut line: Line) {
     let mut turns = Turns::new(line.min_interval);
     reloader.open().await;
     loop {
-        line.publish(reloader.running());
+        line.publish(reloader.running(), reloader.starts());
         let wanted = *line.wanted.borrow_and_update();
         let due = turns.due(wanted, Instant::now());
         tokio::select! {
@@ -192,12 +192,17 @@ pub(super) async fn run(mut reloader: impl Reloader, mut line: Line) {
     }
     let stop = *line.farewell.borrow();
     reloader.close(stop).await;
-    line.publish(None);
+    line.publish(None, false);
 }
 
 impl Line {
-    fn publish(&self, running: Option<u32>) {
-        self.status.send_if_modified(|status| std::mem::replace(&mut status.running, running) != running);
+    fn publish(&self, running: Option<u32>, is_supervised: bool) {
+        let is_down = is_supervised && running.is_none();
+        self.status.send_if_modified(|status| {
+            let before = (status.running, status.is_down);
+            (status.running, status.is_down) = (running, is_down);
+            before != (running, is_down)
+        });
     }
 
     /// No file is exchanged meanwhile; gives the number of those that were there.

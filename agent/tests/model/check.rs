@@ -137,6 +137,7 @@ impl Witness {
     }
 
     /// One service: all that is its alone leads to its servers, and what does not leads to another that asks for it too.
+    #[expect(clippy::too_many_arguments, reason = "all that is known of one service")]
     fn service(
         &self,
         name: &'static str,

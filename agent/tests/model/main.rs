@@ -74,7 +74,7 @@ fn shrunk(seed: u64, fault: Option<Fault>) -> Story {
             (story, at) = (shorter, 0);
             continue;
         }
-        shorter = story.clone();
+        shorter.clone_from(&story);
         shorter.remove(at);
         if fails(&shorter) {
             (story, at) = (shorter, 0);

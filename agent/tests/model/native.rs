@@ -62,6 +62,7 @@ fn text(error: &sdk::PluginError) -> String {
     format!("{error:?}")
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is named where an error is turned into another")]
 fn refused(error: sdk::PluginError) -> CallError {
     CallError::Refused(text(&error))
 }

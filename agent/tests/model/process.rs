@@ -91,7 +91,7 @@ impl Process {
             }
             if !line.starts_with(' ') {
                 let words: Vec<&str> = line.split(' ').collect();
-                name = words.get(1).copied().unwrap_or(words[0]).to_owned();
+                words.get(1).copied().unwrap_or(words[0]).clone_into(&mut name);
                 if matches!(words[0], "global" | "defaults") {
                     name.clear();
                     process.base += &format!("{line}\n");

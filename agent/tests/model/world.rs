@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -137,7 +137,7 @@ impl World {
 
     /// What the check says of files.
     fn check(&self, files: &FileSet, new: &[Asked]) -> Check {
-        let text = files.get("haproxy.cfg").map(|text| text.to_string()).unwrap_or_default();
+        let text = files.get("haproxy.cfg").map(std::string::ToString::to_string).unwrap_or_default();
         let place = |line: usize, text: &str, may_pass| Place {
             path: "haproxy.cfg".to_owned(),
             line,
@@ -239,7 +239,8 @@ impl Runtime for Shared {
         }
         world.note(|| format!("said: {line}"));
         let answer = world.answer(line)?;
-        if is_lost { bail!("the answer is lost") } else { Ok(answer) }
+        ensure!(!is_lost, "the answer is lost");
+        Ok(answer)
     }
 }
 

@@ -80,6 +80,11 @@ impl Writing {
         self.is_owed = true;
     }
 
+    /// The files that are in place are to be looked at again.
+    pub(super) fn doubt(&mut self) {
+        self.is_owed = true;
+    }
+
     pub(super) fn retried(&self) -> &BTreeSet<Arc<str>> {
         &self.retried
     }
