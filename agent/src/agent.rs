@@ -17,7 +17,7 @@ use crate::discover::{self, Inputs, Pace, Target};
 use crate::docker;
 use crate::grouping::Grouping;
 use crate::layout::{Decoder, Encoder, Layout};
-use crate::model::Node;
+use crate::model::{Ages, Node};
 use crate::output::{Memory, Output, Wants};
 use crate::plugin::{Host, Kind, Limits, Plugin, Source};
 use crate::proxy::{Proxy, ProxyOptions};
@@ -312,7 +312,7 @@ fn spawn_discover(
         bail!("no layout is read; give one of them read = true, or set agent.discover = false");
     }
     let (catalog_out, services) = watch::channel(None);
-    let (_, ages) = watch::channel(discover::Ages::new());
+    let (ages_out, ages) = watch::channel(Ages::new());
     let names = target::names(config);
     for (index, (settings, plugin)) in config.output.iter().zip(&plugins.outputs).enumerate() {
         let name = names[index].clone();
@@ -330,7 +330,7 @@ fn spawn_discover(
         let pace = Pace { min: settings.debounce.min.0, max: settings.debounce.max.0 };
         loops.spawn(discover::serve(output, inputs, target, pace, status.clone(), ending.stop.clone()));
     }
-    loops.spawn(discover::follow(readings, catalog_out, status.clone(), ending.stop.clone()));
+    loops.spawn(discover::follow(readings, catalog_out, ages_out, status.clone(), ending.stop.clone()));
     Ok(())
 }
 

@@ -24,7 +24,8 @@ pub struct Backoff {
 impl Backoff {
     /// A backoff between `min` and `max`; a `max` below `min` counts as `min`.
     pub fn new(min: Duration, max: Duration) -> Self {
-        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), min);
+        let by_chance = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), min);
+        let seed = crate::simulated::seed().unwrap_or_else(by_chance);
         Backoff { min, max: max.max(min), failures: 0, seed }
     }
 

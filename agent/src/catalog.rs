@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
 
-use crate::model::{Instance, Service, Services};
+use crate::model::{Ages, Instance, Service, Services};
 
 mod agents;
 mod doubt;
@@ -22,30 +22,40 @@ type Place = (Arc<str>, usize, Arc<str>);
 #[derive(Default)]
 pub struct Catalog {
     services: Services,
-    /// Directories by layout, as of the last turn.
-    seen: BTreeMap<usize, Directories>,
-    /// Instances by service, layout and directory; of several layouts the first one counts.
-    sources: BTreeMap<Place, Arc<[Arc<Instance>]>>,
+    ages: Ages,
+    /// Directories and their ages by layout, as of the last turn.
+    seen: BTreeMap<usize, (Directories, Ages)>,
+    /// Where instances are from; of several layouts the first one counts.
+    sources: BTreeMap<Place, Source>,
+}
+
+/// What a directory has.
+#[derive(Clone)]
+struct Source {
+    instances: Arc<[Arc<Instance>]>,
+    /// The revision that made its oldest entry, the last one that was known: instances in doubt have no entries.
+    age: Option<u64>,
 }
 
 impl Catalog {
-    /// Takes over what `layout`, counted in the order of the configuration, stands for now.
-    pub fn update(&mut self, layout: usize, directories: &Directories) {
-        let seen = self.seen.insert(layout, directories.clone()).unwrap_or_default();
+    /// Takes over what `layout`, counted in the order of the configuration, stands for now: its directories, and the
+    /// revision that made the oldest entry of each.
+    pub fn update(&mut self, layout: usize, directories: &Directories, ages: &Ages) {
+        let (seen, seen_ages) = self.seen.insert(layout, (directories.clone(), ages.clone())).unwrap_or_default();
+        let mut changed: BTreeSet<&Arc<str>> = seen.diff(directories).map(|change| key(&change)).collect();
+        changed.extend(seen_ages.diff(ages).map(|change| key(&change)));
         let mut touched = BTreeSet::new();
-        for change in seen.diff(directories) {
-            let (directory, old, new) = match change {
-                DiffItem::Add(directory, new) => (directory, None, Some(new)),
-                DiffItem::Update { old, new } => (new.0, Some(old.1), Some(new.1)),
-                DiffItem::Remove(directory, old) => (directory, Some(old), None),
-            };
-            for name in names(old) {
-                self.sources.remove(&(Arc::clone(&name), layout, Arc::clone(directory)));
+        for directory in changed {
+            let mut age = ages.get(directory).copied();
+            for name in names(seen.get(directory)) {
+                let last = self.sources.remove(&(Arc::clone(&name), layout, Arc::clone(directory)));
+                age = age.or(last.and_then(|last| last.age));
                 touched.insert(name);
             }
-            for name in names(new) {
-                let key = (Arc::clone(&name), layout, Arc::clone(directory));
-                self.sources.extend(new.map(|instances| (key, Arc::clone(instances))));
+            let Some(instances) = directories.get(directory) else { continue };
+            for name in names(Some(instances)) {
+                let source = Source { instances: Arc::clone(instances), age };
+                self.sources.insert((Arc::clone(&name), layout, Arc::clone(directory)), source);
                 touched.insert(name);
             }
         }
@@ -57,16 +67,31 @@ impl Catalog {
         &self.services
     }
 
+    /// Since which revision of the registry each service is there: that of its oldest entry, where it is known.
+    pub fn ages(&self) -> &Ages {
+        &self.ages
+    }
+
     fn rebuild(&mut self, name: Arc<str>) {
         let from = (Arc::clone(&name), 0, Arc::from(""));
         let sources = self.sources.range(from..).take_while(|((service, _, _), _)| *service == name);
         let mut instances: BTreeMap<&str, &Arc<Instance>> = BTreeMap::new();
-        for instance in sources.flat_map(|(_, instances)| instances.iter()).filter(|one| *one.service == *name) {
-            instances.entry(&instance.id).or_insert(instance);
+        let mut age = None;
+        for (_, source) in sources {
+            for instance in source.instances.iter().filter(|one| *one.service == *name) {
+                instances.entry(&instance.id).or_insert(instance);
+            }
+            age = age.into_iter().chain(source.age).min();
         }
         if instances.is_empty() {
             self.services.remove(&name);
+            self.ages.remove(&name);
             return;
+        }
+        match age {
+            Some(age) if self.ages.get(&name) == Some(&age) => {}
+            Some(age) => _ = self.ages.insert(Arc::clone(&name), age),
+            None => _ = self.ages.remove(&name),
         }
         let instances = instances.into_values().cloned().collect();
         let service = Service { name: name.to_string(), instances, denied: Vec::new() };
@@ -74,6 +99,12 @@ impl Catalog {
             self.services.insert(name, Arc::new(service));
         }
     }
+}
+
+/// What differs.
+fn key<'a, T>(change: &DiffItem<'a, 'a, Arc<str>, T>) -> &'a Arc<str> {
+    let (DiffItem::Add(key, _) | DiffItem::Remove(key, _) | DiffItem::Update { new: (key, _), .. }) = change;
+    key
 }
 
 /// Names of the services in one directory, mostly one.
@@ -109,6 +140,10 @@ mod tests {
         list.iter().map(|(name, all)| (Arc::from(*name), Arc::from(all.to_vec()))).collect()
     }
 
+    fn update(catalog: &mut Catalog, layout: usize, list: &[(&str, &[Arc<Instance>])]) {
+        catalog.update(layout, &directories(list), &Ages::new());
+    }
+
     fn shown(catalog: &Catalog) -> Vec<String> {
         let services = catalog.services().values();
         services.flat_map(|s| s.instances.iter().map(|i| format!("{} {} {}", s.name, i.id, i.port))).collect()
@@ -117,22 +152,42 @@ mod tests {
     #[test]
     fn services_merge_over_directories_and_the_first_layout_counts() {
         let mut catalog = Catalog::default();
-        catalog.update(0, &directories(&[("/a/", &[instance("web", "1", 80), instance("db", "9", 5432)])]));
-        catalog.update(1, &directories(&[("/b/", &[instance("web", "1", 81), instance("web", "2", 82)])]));
+        update(&mut catalog, 0, &[("/a/", &[instance("web", "1", 80), instance("db", "9", 5432)])]);
+        update(&mut catalog, 1, &[("/b/", &[instance("web", "1", 81), instance("web", "2", 82)])]);
         assert_eq!(shown(&catalog), ["db 9 5432", "web 1 80", "web 2 82"]);
-        catalog.update(0, &directories(&[]));
+        update(&mut catalog, 0, &[]);
         assert_eq!(shown(&catalog), ["web 1 81", "web 2 82"]);
-        catalog.update(1, &directories(&[("/b/", &[instance("web", "2", 82)])]));
+        update(&mut catalog, 1, &[("/b/", &[instance("web", "2", 82)])]);
         assert_eq!(shown(&catalog), ["web 2 82"]);
     }
 
     #[test]
     fn an_unchanged_service_keeps_its_place_in_memory() {
         let mut catalog = Catalog::default();
-        catalog.update(0, &directories(&[("/a/", &[instance("a", "1", 1)]), ("/b/", &[instance("b", "1", 1)])]));
+        update(&mut catalog, 0, &[("/a/", &[instance("a", "1", 1)]), ("/b/", &[instance("b", "1", 1)])]);
         let before = catalog.services().clone();
-        catalog.update(0, &directories(&[("/a/", &[instance("a", "1", 1)]), ("/b/", &[instance("b", "1", 2)])]));
+        update(&mut catalog, 0, &[("/a/", &[instance("a", "1", 1)]), ("/b/", &[instance("b", "1", 2)])]);
         assert!(Arc::ptr_eq(&before["a"], &catalog.services()["a"]));
         assert!(!Arc::ptr_eq(&before["b"], &catalog.services()["b"]));
+    }
+
+    #[test]
+    fn a_service_is_as_old_as_the_oldest_of_its_directories() {
+        let mut catalog = Catalog::default();
+        let (web, db) = (instance("web", "1", 80), instance("db", "1", 5432));
+        let ages = |list: &[(&str, u64)]| list.iter().map(|(name, age)| (Arc::from(*name), *age)).collect::<Ages>();
+        let all = directories(&[("/a/", &[web.clone(), db.clone()]), ("/b/", std::slice::from_ref(&web))]);
+        catalog.update(0, &all, &ages(&[("/a/", 7), ("/b/", 5), ("/unread/", 1)]));
+        catalog.update(1, &directories(&[("/c/", &[db])]), &ages(&[("/c/", 9)]));
+        assert_eq!(*catalog.ages(), ages(&[("db", 7), ("web", 5)]));
+        let before = catalog.services().clone();
+        // Entries were written anew, and those of one directory are gone while its instances are held in doubt.
+        catalog.update(0, &all, &ages(&[("/b/", 12)]));
+        assert_eq!(*catalog.ages(), ages(&[("db", 7), ("web", 7)]));
+        assert!(catalog.services().ptr_eq(&before));
+        catalog.update(0, &directories(&[("/b/", &[web])]), &ages(&[("/b/", 12)]));
+        assert_eq!(*catalog.ages(), ages(&[("db", 9), ("web", 12)]));
+        catalog.update(0, &Directories::new(), &Ages::new());
+        assert_eq!(*catalog.ages(), ages(&[("db", 9)]));
     }
 }

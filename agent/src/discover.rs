@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::catalog::{Catalog, Doubt};
 use crate::layout::{Decoder, Directories};
-use crate::model::{Entries, Services};
+use crate::model::{Ages, Entries, Services};
 use crate::status::Status;
 
 mod clock;
@@ -31,7 +31,7 @@ pub use once::once;
 pub use serve::{Engine, run, serve};
 pub use state::Pace;
 pub use talk::{Runtime, Speaker};
-pub use target::{Ages, Inputs, LiveOptions, Target};
+pub use target::{Inputs, LiveOptions, Target};
 pub use write::{Candidate, Disk};
 
 /// One layout that is read: its entries and what they mean.
@@ -59,13 +59,14 @@ impl Reading {
     }
 }
 
-/// Keeps the catalog in step with the registry until `stop` fires.
+/// Keeps the catalog, and the ages of its services, in step with the registry until `stop` fires.
 ///
 /// # Errors
 /// When an input ends, which only a bug can do.
 pub async fn follow(
     mut readings: Vec<Reading>,
     catalog_out: watch::Sender<Option<Services>>,
+    ages_out: watch::Sender<Ages>,
     status: Status,
     stop: CancellationToken,
 ) -> Result<()> {
@@ -76,13 +77,19 @@ pub async fn follow(
         let mut complete = true;
         for (index, reading) in readings.iter_mut().enumerate() {
             complete &= reading.update().await;
-            catalog.update(index, reading.directories());
+            catalog.update(index, reading.directories(), reading.decoder.ages());
         }
         doubts.show(&readings, &status);
         // Nothing is shown before every layout was listed once: half a catalog would empty the proxies.
         if complete {
             let services = catalog.services();
             status.services(services);
+            // Before the services, so that who sees a new one sees its age.
+            ages_out.send_if_modified(|shown| {
+                let same = shown.ptr_eq(catalog.ages());
+                *shown = catalog.ages().clone();
+                !same
+            });
             catalog_out.send_if_modified(|shown| {
                 let same = shown.as_ref().is_some_and(|shown| shown.ptr_eq(services));
                 *shown = Some(services.clone());
@@ -108,12 +115,12 @@ pub async fn follow(
     }
 }
 
-/// The catalog once, from entries that were read before: for commands that do not stay.
-pub async fn catalog_of(readings: Vec<(Entries, Decoder)>) -> Services {
+/// The catalog and its ages once, from entries that were read before: for commands that do not stay.
+pub async fn catalog_of(readings: Vec<(Entries, Decoder)>) -> (Services, Ages) {
     let mut catalog = Catalog::default();
     for (index, (entries, mut decoder)) in readings.into_iter().enumerate() {
         decoder.update(&entries).await;
-        catalog.update(index, decoder.directories());
+        catalog.update(index, decoder.directories(), decoder.ages());
     }
-    catalog.services().clone()
+    (catalog.services().clone(), catalog.ages().clone())
 }

@@ -26,4 +26,6 @@ pub mod plugin;
 pub mod proxy;
 pub mod register;
 pub mod registry;
+#[doc(hidden)]
+pub mod simulated;
 pub mod status;

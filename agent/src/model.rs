@@ -209,8 +209,21 @@ pub struct Entry {
     pub holder: Holder,
 }
 
-/// Keys and values of a registry; a clone is free, and comparing two costs what differs.
-pub type Entries = imbl::OrdMap<Arc<str>, Arc<str>>;
+/// What a registry has under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Text.
+    pub value: Arc<str>,
+    /// The revision of the registry at which the key appeared, etcd's `create_revision`: writing over it does not change
+    /// this, deleting it and writing it again does.
+    pub created: u64,
+}
+
+/// What a registry has, by key; a clone is free, and comparing two costs what differs.
+pub type Entries = imbl::OrdMap<Arc<str>, Stored>;
+
+/// Since which revision of the registry something is there, by name of a service or a directory.
+pub type Ages = imbl::OrdMap<Arc<str>, u64>;
 
 /// A piece of one file, written by one service. A file is its parts, sorted by key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use futures::StreamExt;
 use imbl::ordmap::DiffItem;
 
-use crate::model::{Claim, Node, Part, Readiness, Rendering, Service, Services, check_part};
-use crate::plugin::{CallError, Renderer, batches};
+use crate::model::{Ages, Claim, Node, Part, Readiness, Services, check_part};
+use crate::plugin::Renderer;
+use crate::simulated::{Fault, has};
 use crate::status::Status;
 
 mod claims;
@@ -19,6 +19,7 @@ mod composer;
 pub mod files;
 mod linger;
 mod memory;
+mod rendering;
 mod selection;
 mod served;
 pub mod write;
@@ -30,7 +31,6 @@ pub use linger::Linger;
 pub use memory::Memory;
 pub use selection::{Filter, Selection, Wants};
 pub use served::{Refusal, Served};
-use served::{checked, sound};
 
 /// Services that may be served, by name; a clone is free, and comparing two costs what differs.
 pub type Accepted = imbl::OrdMap<Arc<str>, Arc<Served>>;
@@ -50,13 +50,13 @@ pub struct Output {
     /// What the plugin made of them.
     rendered: BTreeMap<Arc<str>, Arc<Served>>,
     claims: Claims,
-    /// The age of services, for claims that nobody has.
-    ages: imbl::OrdMap<Arc<str>, u64>,
     /// Services that were last rendered without some claims, and without which.
     without: BTreeMap<Arc<str>, Vec<Claim>>,
     /// What the check refused.
     refusals: BTreeMap<Arc<str>, Refusal>,
     accepted: Accepted,
+    /// Claims of what services stay with if they are refused once more.
+    kept: BTreeMap<Arc<str>, Vec<Claim>>,
     /// Services to be rendered again: the plugin crashed on them, or what they may have changed.
     again: BTreeSet<Arc<str>>,
     /// Services that the plugin does not render as they are wanted now.
@@ -78,9 +78,9 @@ impl Output {
             seen: Services::new(),
             rendered: BTreeMap::new(),
             claims: Claims::default(),
-            ages: imbl::OrdMap::new(),
             without: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            kept: BTreeMap::new(),
             accepted: Accepted::new(),
             again: BTreeSet::new(),
             unrendered: BTreeSet::new(),
@@ -125,10 +125,11 @@ impl Output {
         passing.map(|(name, _)| Arc::clone(name)).collect()
     }
 
-    /// Renders what differs from the last turn, settles who has what, and so finds what may be served.
-    pub async fn update(&mut self, wanted: &Services, ages: &imbl::OrdMap<Arc<str>, u64>, now: u64) {
+    /// Renders what differs from the last turn, settles who has what, and so finds what may be served. `ages` decide about
+    /// claims that nobody has.
+    pub async fn update(&mut self, wanted: &Services, ages: &Ages, now: u64) {
         self.render_base().await;
-        self.ages = ages.clone();
+        self.claims.ages = ages.clone();
         let is_first = self.seen.is_empty();
         let mut names = std::mem::take(&mut self.again);
         for change in self.seen.diff(wanted) {
@@ -156,6 +157,7 @@ impl Output {
 
     /// Takes back what was accepted and is refused now.
     pub fn refuse(&mut self, refusals: BTreeMap<Arc<str>, Refusal>, now: u64) {
+        let mut all_claims = Vec::new();
         for (name, refusal) in refusals {
             if self.accepted.get(&name) != refusal.version.as_ref() {
                 continue;
@@ -164,11 +166,19 @@ impl Output {
             self.problems.insert(Arc::clone(&name), (format!("{how}: {}", refusal.reason), false));
             // What is not served has no claim; what stays as it was keeps those it had.
             let claims = refusal.instead.as_ref().map(|served| served.claims.clone()).unwrap_or_default();
+            let denied = refusal.instead.as_ref().map(|served| served.service.denied.clone()).unwrap_or_default();
+            let had = claims.iter().filter(|claim| !denied.contains(claim)).cloned().collect();
+            all_claims.push((Arc::clone(&name), claims));
             let version = self.rendered.get(&name).cloned();
-            self.ask(&name, claims, now);
+            self.kept.remove(&name);
+            self.ask(&name, had, now);
             self.refusals.insert(Arc::clone(&name), Refusal { version, ..refusal });
             self.accept(&name);
         }
+        let others = self.claims.settle(now);
+        self.again.extend(others);
+        // Only then do they wait for what they had not.
+        all_claims.into_iter().for_each(|(name, claims)| self.ask(&name, claims, now));
         let others = self.claims.settle(now);
         self.again.extend(others);
         self.publish();
@@ -177,8 +187,12 @@ impl Output {
     /// Lets what was refused and may pass in again.
     pub fn try_again(&mut self, now: u64) {
         for name in self.may_pass() {
-            if let Some(Refusal { version, .. }) = self.refusals.remove(&name) {
-                self.ask(&name, version.map(|version| version.claims.clone()).unwrap_or_default(), now);
+            if let Some(Refusal { version, instead, .. }) = self.refusals.remove(&name) {
+                let claims = version.map(|version| version.claims.clone()).unwrap_or_default();
+                if let Some(instead) = instead {
+                    self.kept.insert(Arc::clone(&name), instead.claims.clone());
+                }
+                self.claims.set_again(&name, self.with_kept(&name, claims), now);
                 self.again.insert(name);
             }
         }
@@ -189,6 +203,9 @@ impl Output {
         let wanted = |name: &Arc<str>| self.rendered.get(name).filter(|one| !one.parts.is_empty());
         let good = |name: &Arc<str>| !self.refusals.contains_key(name) && written.get(name) == wanted(name);
         self.problems.retain(|name, (_, by_plugin)| *by_plugin || !good(name));
+        let passed: Vec<_> = self.kept.keys().filter(|name| good(name)).cloned().collect();
+        // Rendered again, they ask for what they want now and for nothing else.
+        self.again.extend(passed.iter().inspect(|name| drop(self.kept.remove(*name))).cloned());
         self.publish();
     }
 
@@ -208,118 +225,13 @@ impl Output {
         claims.into_iter().for_each(|(claim, held)| self.claims.restore(claim, held));
         for (name, served) in stale {
             if served.parts.iter().all(|part| check_part(part).is_ok()) {
+                // It keeps what it had whatever becomes of its new form.
+                self.claims.set(&name, served.claims.clone(), false, 0);
+                self.kept.insert(Arc::clone(&name), served.claims.clone());
                 self.accepted.insert(Arc::clone(&name), Arc::clone(&served));
                 self.rendered.insert(Arc::clone(&name), served);
                 self.again.insert(name);
             }
-        }
-    }
-
-    async fn render_base(&mut self) {
-        if self.base.is_some() {
-            return;
-        }
-        let answer = self.renderer.frame(&self.node).await;
-        match answer.map_err(|error| error.to_string()).and_then(sound) {
-            Ok(parts) => {
-                self.base = Some(parts.into());
-                self.status.resolved(&self.place, "base");
-            }
-            Err(text) => self.status.problem(&self.place, "base", text),
-        }
-    }
-
-    /// Renders services with all that they ask for, to learn what that is.
-    async fn render(&mut self, work: Vec<Arc<Service>>, now: u64) {
-        for (service, answer) in self.answers(work).await {
-            let name: Arc<str> = service.name.as_str().into();
-            match self.taken(&name, answer) {
-                Some(Ok(rendering)) => {
-                    self.without.remove(&name);
-                    self.ask(&name, rendering.claims.clone(), now);
-                    self.take(&name, &service, rendering);
-                }
-                Some(Err(text)) => {
-                    let how = if self.rendered.contains_key(&name) { "it stays as it was" } else { "it is left out" };
-                    self.problems.insert(Arc::clone(&name), (format!("{how}: {text}"), true));
-                    self.unrendered.insert(name);
-                }
-                None => {}
-            }
-        }
-    }
-
-    /// Settles who has what, and renders who loses or gains something; those services.
-    async fn settle(&mut self, rendered: BTreeSet<Arc<str>>, now: u64) -> BTreeSet<Arc<str>> {
-        let mut touched = BTreeSet::new();
-        let mut open = rendered;
-        open.extend(self.claims.settle(now));
-        while !open.is_empty() {
-            let mut work = Vec::new();
-            for name in std::mem::take(&mut open) {
-                let denied = self.claims.denied(&name);
-                if self.without.get(&name).map_or(&[][..], Vec::as_slice) == denied {
-                    continue;
-                }
-                if let Some(service) = self.seen.get(&name) {
-                    work.push(Arc::new(Service { denied: denied.clone(), ..Service::clone(service) }));
-                }
-                self.without.insert(Arc::clone(&name), denied);
-                touched.insert(name);
-            }
-            self.without.retain(|_, denied| !denied.is_empty());
-            for (service, answer) in self.answers(work).await {
-                let name: Arc<str> = service.name.as_str().into();
-                match self.taken(&name, answer) {
-                    Some(Ok(rendering)) => self.take(&name, &service, rendering),
-                    Some(Err(text)) => {
-                        self.rendered.remove(&name);
-                        let text = if service.denied.is_empty() { text } else { self.loss(&service.denied) };
-                        self.problems.insert(Arc::clone(&name), (format!("it is left out: {text}"), true));
-                        self.unrendered.insert(name);
-                    }
-                    // What it had may be another one's now.
-                    None => _ = self.rendered.remove(&name),
-                }
-            }
-            open = self.claims.settle(now);
-        }
-        touched
-    }
-
-    async fn answers(&self, work: Vec<Arc<Service>>) -> Vec<(Arc<Service>, Result<Rendering, CallError>)> {
-        let answers = futures::stream::iter(batches(work, self.parallel))
-            .map(|batch| async { batch.clone().into_iter().zip(self.renderer.render(&self.node, batch).await) })
-            .buffer_unordered(self.parallel);
-        answers.flat_map(futures::stream::iter).collect().await
-    }
-
-    /// A plugin's answer, checked; none while the plugin rests.
-    fn taken(&mut self, name: &Arc<str>, answer: Result<Rendering, CallError>) -> Option<Result<Rendering, String>> {
-        if matches!(answer, Err(CallError::Crashed(_) | CallError::Resting)) {
-            self.again.insert(Arc::clone(name));
-        }
-        match answer {
-            Err(CallError::Resting) => None,
-            Err(error) => Some(Err(error.to_string())),
-            Ok(rendering) => Some(checked(rendering)),
-        }
-    }
-
-    fn take(&mut self, name: &Arc<str>, service: &Arc<Service>, rendering: Rendering) {
-        self.unrendered.remove(name);
-        let Rendering { parts, claims } = rendering;
-        let served = Arc::new(Served { service: Arc::clone(service), parts, claims });
-        if service.denied.is_empty() {
-            if self.problems.get(name).is_some_and(|(_, by_plugin)| *by_plugin) {
-                self.problems.remove(name);
-            }
-        } else {
-            self.problems.insert(Arc::clone(name), (self.loss(&service.denied), true));
-        }
-        // An unchanged form stays the same in memory, so that nobody takes it for a change.
-        if self.rendered.get(name).is_none_or(|known| *known != served) {
-            self.rendered.insert(Arc::clone(name), served);
         }
     }
 
@@ -337,17 +249,24 @@ impl Output {
     }
 
     fn ask(&mut self, name: &Arc<str>, claims: Vec<Claim>, now: u64) {
-        let age = self.ages.get(name).copied().unwrap_or_default();
         let is_gone = self
             .seen
             .get(name)
             .is_some_and(|service| service.instances.iter().all(|instance| instance.readiness == Readiness::Gone));
-        self.claims.set(name, claims, age, is_gone, now);
+        self.claims.set(name, self.with_kept(name, claims), is_gone, now);
+    }
+
+    fn with_kept(&self, name: &str, mut claims: Vec<Claim>) -> Vec<Claim> {
+        claims.extend(self.kept.get(name).into_iter().flatten().cloned());
+        claims.sort_unstable();
+        claims.dedup();
+        claims
     }
 
     fn leave(&mut self, name: &Arc<str>, now: u64) {
         self.rendered.remove(name);
         self.refusals.remove(name);
+        self.kept.remove(name);
         self.without.remove(name);
         self.unrendered.remove(name);
         // What the check found stands until the files are good without the service.
@@ -355,14 +274,16 @@ impl Output {
             self.problems.remove(name);
         }
         self.again.remove(name);
-        self.claims.set(name, Vec::new(), 0, false, now);
+        self.claims.set(name, Vec::new(), false, now);
     }
 
     /// What of a service may be served now.
     fn accept(&mut self, name: &Arc<str>) {
         let rendered = self.rendered.get(name);
         let accepted = match self.refusals.get(name) {
-            Some(refusal) if rendered == refusal.version.as_ref() => refusal.instead.clone(),
+            Some(refusal) if rendered == refusal.version.as_ref() && !has(Fault::RefusedIsLive) => {
+                refusal.instead.clone()
+            }
             _ => {
                 self.refusals.remove(name);
                 rendered.cloned()

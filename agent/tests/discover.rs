@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use waypost::discover::{self, Inputs, Pace, Reading, Target};
 use waypost::layout::{Decoder, Layout};
-use waypost::model::{Attributes, Entries, Node, Services};
+use waypost::model::{Ages, Attributes, Entries, Node, Services, Stored};
 use waypost::output::write::Directory;
 use waypost::output::{Filter, Memory, Output, Selection, Wants};
 use waypost::plugin::{Host, Limits, Plugin, Source};
@@ -64,20 +64,16 @@ impl Loop {
         let (entries, followed) = watch::channel(None);
         let (wants, wanted) = watch::channel(Wants::new());
         let (catalog, services) = watch::channel::<Option<Services>>(None);
+        let (ages_out, ages) = watch::channel(Ages::new());
         let decoder = Decoder::new(Layout::new(plugin(&host, "json").await).await.unwrap(), status.clone());
         let output = Output::new("haproxy", Arc::new(plugin(&host, "haproxy").await), node, status.clone());
         let target = target(directory.path());
-        let inputs = Inputs {
-            services,
-            ages: watch::channel(discover::Ages::new()).1,
-            wants: wanted,
-            selection: Selection::new(filter),
-        };
+        let inputs = Inputs { services, ages, wants: wanted, selection: Selection::new(filter) };
         let pace = Pace { min: Duration::from_millis(10), max: Duration::from_millis(50) };
         let reading = Reading { entries: followed, decoder, doubt: None };
         let tasks = vec![
             tokio::spawn(discover::serve(output, inputs, target, pace, status.clone(), stop.clone())),
-            tokio::spawn(discover::follow(vec![reading], catalog, status.clone(), stop.clone())),
+            tokio::spawn(discover::follow(vec![reading], catalog, ages_out, status.clone(), stop.clone())),
         ];
         Loop { entries, wants, status, stop, directory, tasks, _host: host }
     }
@@ -88,7 +84,7 @@ impl Loop {
             let value = format!(
                 r#"{{"address":"10.0.0.9","port":80,"transport":"tcp","readiness":"ready","weight":{weight},"attributes":{{"protocol":"http"}}}}"#
             );
-            (Arc::from(format!("/waypost/services/{service}/{id}")), Arc::from(value))
+            (Arc::from(format!("/waypost/services/{service}/{id}")), Stored { value: value.into(), created: 1 })
         });
         self.entries.send_replace(Some(entries.collect()));
     }

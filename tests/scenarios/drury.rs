@@ -19,7 +19,7 @@ fn chain(engine: &Engine<'_>, etcd: &Etcd<'_>) -> String {
 
 /// Only discovers, and routes by `Host` header: by map, or in the article's form.
 fn front(host: &Host, etcd: &Etcd<'_>, settings: &str) -> String {
-    let output = [&haproxy_section(host), settings].concat();
+    let output = [&haproxy_section(host), "linger = \"0s\"\n", settings].concat();
     [&agent_section(host), "register = false\n", &etcd_section(etcd, "15s"), LISTS, &output].concat()
 }
 

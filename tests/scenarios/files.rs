@@ -118,8 +118,11 @@ fn a_file_that_is_mounted_by_itself_is_written_in_place() {
 /// follow.
 fn one_file_each(host: &Host, etcd: &Etcd<'_>) -> String {
     let directory = host.dir().join("files");
-    let output =
-        format!("[[output]]\npath = \"{}\"\ndirectory = \"{}\"\n", component("escape").display(), directory.display());
+    let output = format!(
+        "[[output]]\npath = \"{}\"\ndirectory = \"{}\"\nlinger = \"0s\"\n",
+        component("escape").display(),
+        directory.display()
+    );
     [&agent_section(host), "register = false\n", &etcd_section(etcd, "15s"), &output].concat()
 }
 

@@ -12,7 +12,8 @@ const LONGEST: usize = 400;
 /// needs more than this belongs into one of the loops.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
-    ("backoff", &[]),
+    ("simulated", &[]),
+    ("backoff", &["simulated"]),
     ("config", &[]),
     ("status", &["model"]),
     ("docker", &["model", "backoff", "config", "status"]),
@@ -21,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("layout", &["model", "backoff", "config", "plugin", "status"]),
     ("registry", &["model", "backoff", "config", "status"]),
     ("catalog", &["model", "backoff", "config", "status"]),
-    ("output", &["model", "backoff", "config", "plugin", "status"]),
+    ("output", &["model", "simulated", "backoff", "config", "plugin", "status"]),
     ("proxy", &["model", "backoff", "config", "status"]),
     ("plugin", &["model", "backoff", "config", "status"]),
 ];

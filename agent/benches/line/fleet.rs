@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use waypost::model::{Attributes, Container, Entries, Health, Instance, Node, Port, Readiness, Transport};
+use waypost::model::{Attributes, Container, Entries, Health, Instance, Node, Port, Readiness, Stored, Transport};
 use waypost_plugin_sdk::sample;
 use waypost_plugin_sdk::settings::Nothing;
 
@@ -15,7 +15,7 @@ pub(crate) struct Fleet {
     pub(crate) entries: Entries,
     /// The key that [`Fleet::change`] writes, and its two values.
     key: Arc<str>,
-    values: [Arc<str>; 2],
+    values: [Stored; 2],
 }
 
 impl Fleet {
@@ -32,7 +32,7 @@ impl Fleet {
 
     /// What a registry shows after one instance changed its port; every turn differs from the one before.
     pub(crate) fn change(&mut self, turn: usize) -> &Entries {
-        self.entries.insert(Arc::clone(&self.key), Arc::clone(&self.values[(turn + 1) % 2]));
+        self.entries.insert(Arc::clone(&self.key), self.values[(turn + 1) % 2].clone());
         &self.entries
     }
 }
@@ -67,10 +67,10 @@ pub(crate) fn instance(number: usize, services: usize) -> Instance {
 }
 
 /// The key and value that the layout `json` gives an instance.
-fn entry(instance: &Instance) -> (Arc<str>, Arc<str>) {
+fn entry(instance: &Instance) -> (Arc<str>, Stored) {
     let entries = waypost_plugin_json::encode(&Nothing {}, &native::node(&node()), &native::instance(instance));
     let entry = entries.unwrap().remove(0);
-    (entry.key.into(), entry.value.into())
+    (entry.key.into(), Stored { value: entry.value.into(), created: 1 })
 }
 
 /// What [`sample::container`] is to the agent.

@@ -24,9 +24,8 @@ use criterion::{
 use serde_json::json;
 use tokio::runtime::Runtime;
 use waypost::catalog::Catalog;
-use waypost::discover::Ages;
 use waypost::layout::{Decoder, Layout};
-use waypost::model::{Entries, Services};
+use waypost::model::{Ages, Entries, Services};
 use waypost::output::files::Composed;
 use waypost::output::write::Directory;
 use waypost::output::{Composer, Output};
@@ -75,7 +74,7 @@ impl Bench {
     fn services(&self, fleet: &Fleet) -> Services {
         let mut line = self.line();
         self.runtime.block_on(line.decoder.update(&fleet.entries));
-        line.catalog.update(0, line.decoder.directories());
+        line.catalog.update(0, line.decoder.directories(), line.decoder.ages());
         line.catalog.services().clone()
     }
 
@@ -96,8 +95,8 @@ struct Line {
 impl Line {
     async fn update(&mut self, entries: &Entries) {
         self.decoder.update(entries).await;
-        self.catalog.update(0, self.decoder.directories());
-        self.output.update(self.catalog.services(), &Ages::new(), 0).await;
+        self.catalog.update(0, self.decoder.directories(), self.decoder.ages());
+        self.output.update(self.catalog.services(), self.catalog.ages(), 0).await;
     }
 
     fn compose(&mut self) -> Composed {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use imbl::ordmap::DiffItem;
 use waypost::catalog::Catalog;
 use waypost::layout::Directories;
-use waypost::model::{self, Entries, Services};
+use waypost::model::{self, Ages, Entries, Services};
 use waypost::output::files::{Composed, Files};
 use waypost_plugin_haproxy::Settings;
 use waypost_plugin_sdk as sdk;
@@ -39,7 +39,7 @@ impl Line {
     /// From a snapshot to rendered parts.
     pub(crate) fn update(&mut self, entries: &Entries) {
         self.decode(entries);
-        self.catalog.update(0, &self.directories);
+        self.catalog.update(0, &self.directories, &Ages::new());
         let services = self.catalog.services().clone();
         self.render(&services);
     }
@@ -64,7 +64,8 @@ impl Line {
     fn read(&self, directory: &str) -> Arc<[Arc<model::Instance>]> {
         let from = (Bound::Included(directory), Bound::Unbounded);
         let below = self.entries.range::<_, str>(from).take_while(|(key, _)| key.starts_with(directory));
-        let entry = |(key, value): (&Arc<str>, &Arc<str>)| sdk::layout::entry(key.to_string(), value.to_string());
+        let entry =
+            |(key, stored): (&Arc<str>, &model::Stored)| sdk::layout::entry(key.to_string(), stored.value.to_string());
         let entries: Vec<_> = below.map(entry).collect();
         let decoded = waypost_plugin_json::decode(&Nothing {}, &entries).unwrap();
         decoded.into_iter().map(instance_back).map(Arc::new).collect()

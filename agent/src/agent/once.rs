@@ -16,7 +16,7 @@ use crate::docker;
 use crate::grouping::Grouping;
 use crate::health;
 use crate::layout::Decoder;
-use crate::model::{Containers, Entries, Node, Services};
+use crate::model::{Ages, Containers, Entries, Node, Services, Stored};
 use crate::output::{Memory, Output, Wants};
 use crate::proxy::{Proxy, ProxyOptions};
 use crate::status::Status;
@@ -57,12 +57,19 @@ pub async fn render_once(config: &Config, limit: Duration) -> Result<Vec<Rendere
     let status = Status::new(&node.name);
     // Compiling plugins, which the first start does, takes nothing of it.
     let deadline = Instant::now() + limit;
-    let (services, wants) = catalog(config, &plugins, &node, &status, deadline).await?;
+    let catalog = catalog(config, &plugins, &node, &status, deadline).await?;
     let mut rendered = Vec::new();
     for index in 0..plugins.outputs.len() {
-        rendered.push(output(config, &plugins, index, &node, &status, &services, &wants).await?);
+        rendered.push(output(config, &plugins, index, &node, &status, &catalog).await?);
     }
     Ok(rendered)
+}
+
+/// What there is to render.
+struct Found {
+    services: Services,
+    ages: Ages,
+    wants: Wants,
 }
 
 async fn output(
@@ -71,8 +78,7 @@ async fn output(
     index: usize,
     node: &Arc<Node>,
     status: &Status,
-    services: &Services,
-    wants: &Wants,
+    catalog: &Found,
 ) -> Result<Rendered> {
     let (settings, name) = (&config.output[index], target::names(config).swap_remove(index));
     let plugin = plugins.outputs[index].clone();
@@ -87,8 +93,8 @@ async fn output(
         live: None,
         leave: Arc::default(),
     };
-    let taken = target::selection(settings).update(services, wants).clone();
-    let (services, written) = discover::once(output, &taken, target).await;
+    let taken = target::selection(settings).update(&catalog.services, &catalog.wants).clone();
+    let (services, written) = discover::once(output, &taken, &catalog.ages, target).await;
     let own = ["service", "base", "claims"].map(|what| format!("output {name} {what}"));
     let problems = status.report().problems.into_iter().filter(|problem| own.contains(&problem.place));
     let held = problems.map(|problem| format!("{}: {}", problem.unit, problem.text)).collect();
@@ -101,7 +107,7 @@ async fn catalog(
     node: &Arc<Node>,
     status: &Status,
     deadline: Instant,
-) -> Result<(Services, Wants), BuildError> {
+) -> Result<Found, BuildError> {
     let alone = config.registry.kind != Some(RegistryKind::Etcd);
     let mut grouping = Grouping::new(plugins.groupings.clone(), Arc::clone(node), status.clone());
     if alone || (config.agent.register && config.output.iter().any(|output| output.services.is_some())) {
@@ -110,15 +116,17 @@ async fn catalog(
     }
     let readings = if alone {
         let own = plugins.encoder(node, status).update(&grouping.offers()).await;
-        let of = |prefixes: &[String]| {
+        let of = |prefixes: &[String]| -> Entries {
             let ours = own.iter().filter(|(key, _)| prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())));
-            ours.map(|(key, (value, _))| (Arc::<str>::from(key.as_str()), value.clone())).collect()
+            let stored = |value: &Arc<str>| Stored { value: value.clone(), created: 0 };
+            ours.map(|(key, (value, _))| (Arc::from(key.as_str()), stored(value))).collect()
         };
         plugins.decoders(status).into_iter().map(|(prefixes, decoder)| (of(&prefixes), decoder)).collect()
     } else {
         registered(config, plugins.decoders(status), deadline).await?
     };
-    Ok((discover::catalog_of(readings).await, grouping.wants()))
+    let (services, ages) = discover::catalog_of(readings).await;
+    Ok(Found { services, ages, wants: grouping.wants() })
 }
 
 /// What all hosts registered.

@@ -45,7 +45,7 @@ impl Agents {
             };
             if let Some(value) = value {
                 self.lost.remove(&node);
-                self.known.insert(Arc::clone(&node), Presence::from_text(value).state);
+                self.known.insert(Arc::clone(&node), Presence::from_text(&value.value).state);
             } else if self.known.remove(&node) == Some(PresenceState::Here) {
                 self.lost.insert(Arc::clone(&node));
                 self.last_loss = Some(now);

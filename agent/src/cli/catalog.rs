@@ -77,7 +77,7 @@ async fn from_registry(config: &Config, plugins: &Plugins, arguments: &CatalogAr
             let entries = listed.with_context(failed)?.with_context(failed)?.clone();
             readings.push((entries.unwrap_or_default(), decoder));
         }
-        status.services(&discover::catalog_of(readings).await);
+        status.services(&discover::catalog_of(readings).await.0);
         show(&status.report(), arguments);
         if !arguments.watch {
             return Ok(());
@@ -106,12 +106,13 @@ fn show(report: &Report, arguments: &CatalogArguments) {
         let state = match (&output.error, output.settled) {
             (Some(_), _) => paint("31", "failing"),
             (None, true) => paint("32", "up to date"),
-            (None, false) => paint("33", "taking it up"),
+            (None, false) => paint("33", "not up to date"),
         };
         let live = output.live.map(|count| format!("{} live, ", counted(count, "change"))).unwrap_or_default();
         let services = counted(output.services as u64, "service");
         let reloads = counted(output.reloads, "reload");
         say!("\noutput {name}: {state}, {services}, {live}{reloads}, {}", output.directory);
+        output.differences.iter().for_each(|difference| say!("  {}", printable(difference)));
     }
     for problem in &report.problems {
         let text = format!("{} {}: {}", problem.place, problem.unit, problem.text);

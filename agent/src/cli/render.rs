@@ -10,7 +10,7 @@ use similar::TextDiff;
 use waypost::agent::{self, Plugins, Rendered};
 use waypost::config::{Config, RegistryKind};
 use waypost::grouping::Grouping;
-use waypost::model::{Entries, Services};
+use waypost::model::{Ages, Entries, Services, Stored};
 use waypost::output::Output;
 use waypost::status::Status;
 use waypost::{discover, docker, health};
@@ -62,17 +62,22 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
             Some(_) => Entries::new(),
             None => others(&config, prefixes.clone()).await?,
         };
-        let ours = own.iter().filter(|(key, _)| prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())));
-        entries.extend(ours.map(|(key, (value, _))| (Arc::<str>::from(key.as_str()), value.clone())));
+        for (key, (value, _)) in &own {
+            if prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())) {
+                // What is not registered yet will be younger than what is.
+                let created = entries.get(key.as_str()).map_or(u64::MAX, |known| known.created);
+                entries.insert(key.as_str().into(), Stored { value: value.clone(), created });
+            }
+        }
         readings.push((entries, decoder));
     }
-    let services = discover::catalog_of(readings).await;
+    let (services, ages) = discover::catalog_of(readings).await;
     let wants = grouping.wants();
     let mut differ = false;
     for (settings, plugin) in config.output.iter().zip(&plugins.outputs) {
         let output = Output::new(plugin.name(), Arc::new(plugin.clone()), node.clone(), status.clone());
         let mut selection = agent::selection(settings);
-        differ |= show(output, selection.update(&services, &wants), &settings.directory, arguments.diff).await;
+        differ |= show(output, selection.update(&services, &wants), &ages, &settings.directory, arguments.diff).await;
     }
     if config.output.is_empty() {
         return Err(anyhow!("the configuration has no [[output]], so there is nothing to render").into());
@@ -120,8 +125,8 @@ async fn others(config: &Config, prefixes: Vec<String>) -> anyhow::Result<Entrie
     Ok(entries.unwrap_or_default())
 }
 
-async fn show(mut output: Output, services: &Services, directory: &Path, diff: bool) -> bool {
-    output.update(services, &discover::Ages::new(), 0).await;
+async fn show(mut output: Output, services: &Services, ages: &Ages, directory: &Path, diff: bool) -> bool {
+    output.update(services, ages, 0).await;
     let mut differ = false;
     for (path, text) in output.compose().files {
         let target = directory.join(&path);

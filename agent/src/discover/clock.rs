@@ -1,15 +1,17 @@
 //! The time of day that goes on as the runtime's clock does, which may be paused in tests.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::simulated::time_of_day;
 
 /// Milliseconds since the Unix epoch at some instant.
 pub(super) struct Clock(u64, Instant);
 
 impl Clock {
     pub(super) fn new() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = time_of_day();
         Clock(u64::try_from(now.as_millis()).unwrap_or_default(), Instant::now())
     }
 

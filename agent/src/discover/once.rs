@@ -5,25 +5,24 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 
-use super::Ages;
 use super::clock::Clock;
 use super::disk::RealDisk;
 use super::state::Job;
 use super::target::Target;
 use super::write::Writer;
-use crate::model::Services;
+use crate::model::{Ages, Services};
 use crate::output::{Linger, Output};
 use crate::proxy::asked;
 
 /// Renders, checks and writes once: how many services the output takes, and whether files
 /// changed.
-pub async fn once(mut output: Output, services: &Services, target: Target) -> (usize, Result<bool>) {
+pub async fn once(mut output: Output, services: &Services, ages: &Ages, target: Target) -> (usize, Result<bool>) {
     let Target { name, directory, mut memory, linger, proxy, .. } = target;
     let (mut linger, now) = (Linger::new(linger), Clock::new().now());
     memory.recall(&mut output, &mut linger, now);
     let wanted = linger.update(services, now, |_| false, |_| true).clone();
     let good = output.accepted().clone();
-    output.update(&wanted, &Ages::new(), now).await;
+    output.update(&wanted, ages, now).await;
     let binds = asked(&directory.files()).into_iter().map(|one| one.bind).collect();
     let proxy = Arc::new(proxy);
     let mut writer = Writer::new(&name, RealDisk::new(&name, directory, Arc::clone(&proxy)));

@@ -286,7 +286,7 @@ impl<D: Disk + 'static> Serving<D> {
                 let status = self.reloads.borrow_and_update().clone();
                 self.state.reloading(&status, Instant::now());
             }
-            Event::Talked(ended) => self.talked(ended),
+            Event::Talked(ended) => self.talked(ended.as_ref()),
             Event::Wrote(outcome) => {
                 self.writing = None;
                 self.wrote(*outcome);
@@ -312,11 +312,11 @@ impl<D: Disk + 'static> Serving<D> {
         self.state.want(&wanted);
     }
 
-    fn talked(&mut self, ended: Option<Ended>) {
+    fn talked(&mut self, ended: Option<&Ended>) {
         let Some((talk, _)) = self.talking.take() else { return };
         for (name, change) in &talk.changes {
             let is_change = change.before != change.after;
-            match ended.as_ref().and_then(|ended| ended.services.get(name)) {
+            match ended.and_then(|ended| ended.services.get(name)) {
                 Some(End::Settled { .. }) if is_change => {
                     info!(service = &**name, "{}: the proxy has taken the change up without a reload", self.place);
                     *self.shown.live.get_or_insert_default() += 1;
@@ -327,7 +327,7 @@ impl<D: Disk + 'static> Serving<D> {
                 _ => {}
             }
         }
-        self.state.talked(&talk, ended.as_ref(), Instant::now());
+        self.state.talked(&talk, ended, Instant::now());
     }
 
     fn wrote(&mut self, outcome: Outcome) {

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::model::{Change, Services};
 use crate::output::{Accepted, Base, Served};
 use crate::proxy::{Bind, ReloadStatus};
+use crate::simulated::{Fault, has};
 
 mod agree;
 mod files;
@@ -179,10 +180,10 @@ impl State {
                 self.earlier.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(form));
             }
         }
-        self.accepted = accepted.clone();
+        let before = std::mem::replace(&mut self.accepted, accepted.clone());
         self.base = base.cloned();
         if let Some(running) = &mut self.running {
-            running.forget_outdated(&self.accepted);
+            running.forget_outdated(&before, &self.accepted);
         }
     }
 
@@ -210,7 +211,8 @@ impl State {
             return;
         };
         // A proxy that took up the files of this number took up these.
-        if self.reloads.loaded == Some(written.number) && self.loaded.is_none() {
+        let is_loaded = self.reloads.loaded == Some(written.number) || has(Fault::LoadedIsWritten);
+        if is_loaded && self.loaded.is_none() {
             self.loaded = Some(Arc::clone(&written));
             if let Some(running) = &mut self.running {
                 running.reloaded(&written.services, &self.accepted, now);
@@ -219,7 +221,6 @@ impl State {
         self.history.insert(written.number, Arc::clone(&written));
         self.earlier.retain(|name, _| !written.services.contains_key(name) && self.accepted.contains_key(name));
         self.written = Some(written);
-        self.running.iter_mut().for_each(Running::end_trial);
     }
 
     /// Something about reloading changed.
@@ -261,7 +262,8 @@ impl State {
             return (vec![Action::TryAgain], None);
         }
         if let Some(running) = &self.running {
-            let (talk, due) = running.next(&self.accepted, self.loaded.is_some(), now);
+            let (talk, due) =
+                running.next(&self.accepted, self.loaded.is_some(), &|name| self.writing.is_on_trial(name), now);
             actions.extend(talk.map(Action::Talk));
             wake.extend([due, running.mend_at(now)]);
         }
@@ -303,6 +305,9 @@ impl State {
         let mut binds = self.loaded.as_ref().map_or_else(|| self.found.0.clone(), |loaded| loaded.binds.clone());
         if self.loaded.is_none() {
             binds.extend(self.written.iter().flat_map(|written| &written.binds).copied());
+        }
+        if has(Fault::OwnIsForeign) {
+            binds.clear();
         }
         let retried = self.writing.retried().clone();
         let good = self.written.as_ref().map_or(&self.found.1, |written| &written.services).clone();

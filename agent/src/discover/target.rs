@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::model::Services;
+use crate::model::{Ages, Services};
 use crate::output::write::Directory;
 use crate::output::{Memory, Selection, Wants};
 use crate::plugin::Renderer;
@@ -16,16 +16,13 @@ use crate::proxy::{Proxy, Socket};
 pub struct Inputs {
     /// All services, once they are known.
     pub services: watch::Receiver<Option<Services>>,
-    /// Since when they are in the registry, as its revision.
+    /// Since which revision of the registry they are there; never behind `services`.
     pub ages: watch::Receiver<Ages>,
     /// What containers of this host want within reach.
     pub wants: watch::Receiver<Wants>,
     /// Which services are for this output.
     pub selection: Selection,
 }
-
-/// The revision of the registry that made each service, where that is known.
-pub type Ages = imbl::OrdMap<Arc<str>, u64>;
 
 /// Where [`serve`](super::serve()) puts what it renders.
 pub struct Target {

@@ -15,6 +15,7 @@ use crate::model::Part;
 use crate::output::files::Conflict;
 use crate::output::{Accepted, Composer, Refusal, Served};
 use crate::proxy::{Asked, Place, Verdict, asked};
+use crate::simulated::{Fault, has};
 
 /// Most checks of one turn. Finding one bad service among 1,000 takes 11; what is not found by then waits.
 const CHECKS_LIMIT: usize = 64;
@@ -140,14 +141,29 @@ impl<D: Disk> Writer<D> {
         paths.iter().max_by_key(rank).cloned()
     }
 
+    /// Takes out parts of the base whose address somebody else has; false when there are none.
+    fn leave_out(&self, turn: &mut Turn, places: &[Place]) -> bool {
+        let mut found = false;
+        for at in places.iter().filter(|at| at.may_pass) {
+            let Some(part) = self.composer.files().base_part_at(&at.path, at.line) else { continue };
+            let reason = format!("{} ({} line {})", at.text, at.path, at.line);
+            turn.base.retain(|other| (&other.path, &other.key) != (&part.path, &part.key));
+            found |= turn.left_out.insert(part.key, reason).is_none();
+        }
+        found
+    }
+
     /// Takes out what the check found fault with; false when it names nobody.
     fn blame(&self, turn: &mut Turn, places: &[Place]) -> bool {
-        let mut found = false;
+        let mut found = self.leave_out(turn, places);
         for at in places {
             let reason = || format!("{} ({} line {})", at.text, at.path, at.line);
-            if let Some(part) = self.composer.files().base_part_at(&at.path, at.line).filter(|_| at.may_pass) {
-                turn.base.retain(|other| (&other.path, &other.key) != (&part.path, &part.key));
-                found |= turn.left_out.insert(part.key, reason()).is_none();
+            if at.may_pass && self.composer.files().base_part_at(&at.path, at.line).is_some() {
+                continue;
+            }
+            if has(Fault::BaseIsBlamed) && self.composer.files().is_common(&at.path, at.line) {
+                let all: Vec<_> = turn.services.keys().cloned().collect();
+                found |= all.iter().any(|name| turn.refuse(name, reason(), at.may_pass));
                 continue;
             }
             let name = self
@@ -213,6 +229,7 @@ impl<D: Disk> Writer<D> {
                 groups.extend(halves(&group));
             }
         }
+        turn.refusals.keys().cloned().collect::<Vec<_>>().iter().for_each(|name| turn.give_way(name));
         if self.passes(turn).await? { Ok(()) } else { bail!("{}", self.fault(turn, places, reason)) }
     }
 
@@ -232,7 +249,14 @@ impl<D: Disk> Writer<D> {
 
     async fn passes(&mut self, turn: &mut Turn) -> Result<bool> {
         let limit = (4 * self.took).max(CHECK_LEAST);
-        Ok(matches!(self.candidate(turn, Some(limit)).await?, Candidate::Valid | Candidate::Unchanged))
+        loop {
+            match self.candidate(turn, Some(limit)).await? {
+                Candidate::Valid | Candidate::Unchanged => return Ok(true),
+                // The proxy's own check comes before its addresses are tried, so this was not known yet.
+                Candidate::Invalid(Verdict::Invalid { places, .. }) if self.leave_out(turn, &places) => {}
+                _ => return Ok(false),
+            }
+        }
     }
 
     async fn candidate(&mut self, turn: &mut Turn, limit: Option<Duration>) -> Result<Candidate> {
@@ -268,7 +292,18 @@ impl Turn {
         set(&mut self.services, name, instead.as_ref());
         let version = self.job.services.get(name).cloned();
         self.refusals.insert(Arc::clone(name), Refusal { version, instead, reason, may_pass });
+        self.give_way(name);
         true
+    }
+
+    /// Takes back who was to have what a service needs that stays as it was.
+    fn give_way(&mut self, name: &Arc<str>) {
+        let Some(stays) = self.services.get(name).cloned() else { return };
+        let is_rival = |(other, served): &(&Arc<str>, &Arc<Served>)| *other != name && served.rivals(&stays);
+        let rivals: Vec<_> = self.services.iter().filter(is_rival).map(|(other, _)| Arc::clone(other)).collect();
+        for rival in rivals {
+            self.refuse(&rival, format!("service {name} stays as it was, and keeps what this one would have"), true);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use imbl::ordmap::DiffItem;
 
 use super::Layout;
-use crate::model::{AGENTS, Entries, Instance, check_instance};
+use crate::model::{AGENTS, Ages, Entries, Instance, check_instance};
 use crate::plugin::{CallError, batches};
 use crate::status::Status;
 
@@ -22,6 +22,7 @@ pub struct Decoder {
     place: String,
     seen: Entries,
     directories: Directories,
+    ages: Ages,
     retry: BTreeSet<Arc<str>>,
     /// Instances that are left out, by directory.
     refused: BTreeMap<Arc<str>, BTreeSet<String>>,
@@ -32,9 +33,9 @@ impl Decoder {
     /// A stage that reads one layout.
     pub fn new(layout: Layout, status: Status) -> Self {
         let place = format!("layout {}", layout.plugin.name());
-        let (seen, directories, retry) = (Entries::new(), Directories::new(), BTreeSet::new());
+        let (seen, directories, ages, retry) = (Entries::new(), Directories::new(), Ages::new(), BTreeSet::new());
         let parallel = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * 2;
-        Decoder { layout, status, place, seen, directories, retry, refused: BTreeMap::new(), parallel }
+        Decoder { layout, status, place, seen, directories, ages, retry, refused: BTreeMap::new(), parallel }
     }
 
     /// Reads the directories in which an entry differs from the last turn, and those that failed then.
@@ -52,9 +53,19 @@ impl Decoder {
             }
         }
         self.seen = entries.clone();
-        let found = changed.into_iter().map(|directory| (entries_of(&self.seen, &directory), directory));
-        let (gone, work): (Vec<_>, Vec<_>) = found.partition(|(entries, _)| entries.is_empty());
-        gone.into_iter().for_each(|(_, directory)| self.take(directory, Ok(Vec::new())));
+        let mut work = Vec::new();
+        for directory in changed {
+            let (entries, age) = entries_of(&self.seen, &directory);
+            if let Some(age) = age {
+                if self.ages.get(&directory) != Some(&age) {
+                    self.ages.insert(Arc::clone(&directory), age);
+                }
+                work.push((entries, directory));
+            } else {
+                self.ages.remove(&directory);
+                self.take(directory, Ok(Vec::new()));
+            }
+        }
         let plugin = self.layout.plugin.clone();
         let mut answers = futures::stream::iter(batches(work, self.parallel))
             .map(|batch| async {
@@ -72,6 +83,11 @@ impl Decoder {
     /// What was read, directory by directory.
     pub fn directories(&self) -> &Directories {
         &self.directories
+    }
+
+    /// The oldest entry of each directory, as the revision that made it.
+    pub fn ages(&self) -> &Ages {
+        &self.ages
     }
 
     /// Whether the plugin crashed on some directory, which is worth another try.
@@ -146,24 +162,28 @@ fn key(instance: &Instance) -> (&str, &str) {
     (&instance.service, &instance.id)
 }
 
-/// The entries directly in a directory; those below it are stepped over, one directory at a time.
-fn entries_of(seen: &Entries, directory: &str) -> Vec<(Arc<str>, Arc<str>)> {
-    let mut direct = Vec::new();
+/// Keys and values.
+type Pairs = Vec<(Arc<str>, Arc<str>)>;
+
+/// The entries directly in a directory, and the age of the oldest; those below it are stepped over, one directory at a time.
+fn entries_of(seen: &Entries, directory: &str) -> (Pairs, Option<u64>) {
+    let (mut direct, mut oldest) = (Vec::new(), None);
     let mut from = directory.to_owned();
     loop {
         let mut below = None;
-        for (key, value) in seen.range::<_, str>((Bound::Included(from.as_str()), Bound::Unbounded)) {
+        for (key, stored) in seen.range::<_, str>((Bound::Included(from.as_str()), Bound::Unbounded)) {
             let Some(rest) = key.strip_prefix(directory) else { break };
             if let Some(slash) = rest.find('/') {
                 below = Some(&key[..directory.len() + slash]);
                 break;
             }
-            direct.push((Arc::clone(key), Arc::clone(value)));
+            direct.push((Arc::clone(key), Arc::clone(&stored.value)));
+            oldest = Some(oldest.map_or(stored.created, |oldest: u64| oldest.min(stored.created)));
         }
         match below {
             // In the order of keys, `0` is what follows `/`.
             Some(below) => from = format!("{below}0"),
-            None => return direct,
+            None => return (direct, oldest),
         }
     }
 }
@@ -176,14 +196,18 @@ fn directory(key: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Stored;
 
     #[test]
     fn a_directory_is_read_without_those_below_it() {
         let keys = ["/a/0", "/a/b", "/a/b/1", "/a/b/c/2", "/a/b0", "/a/c/3", "/a/d", "/b"];
-        let seen: Entries = keys.iter().map(|key| (Arc::from(*key), Arc::from(""))).collect();
-        let direct = |directory| entries_of(&seen, directory).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        let stored = |created| Stored { value: "".into(), created };
+        let seen: Entries =
+            keys.iter().zip([7, 3, 1, 1, 5, 1, 9, 1]).map(|(key, at)| (Arc::from(*key), stored(at))).collect();
+        let direct = |directory| entries_of(&seen, directory).0.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
         assert_eq!(direct("/a/").iter().map(|key| &**key).collect::<Vec<_>>(), ["/a/0", "/a/b", "/a/b0", "/a/d"]);
         assert_eq!(direct("/a/b/").iter().map(|key| &**key).collect::<Vec<_>>(), ["/a/b/1"]);
         assert_eq!(direct("/c/").len(), 0);
+        assert_eq!(["/a/", "/a/b/", "/c/"].map(|directory| entries_of(&seen, directory).1), [Some(3), Some(1), None]);
     }
 }

@@ -1,15 +1,37 @@
 //! Who has what only one service can have: a domain with its path, a port, the name of a section.
 //!
-//! Who has a claim keeps it as long as it asks for it. Others who ask for it wait. A claim that nobody has goes to the
-//! service that is oldest in the registry, then to the first by name; one of a service that has left goes to whoever
-//! asks for it anew, but not to those who waited already.
+//! **Who has a claim keeps it** as long as it asks for it and the agent knows. Rollouts, other instances and restarts change
+//! nothing: `served-OUTPUT.json` in the state directory says who had what. Others who ask for it wait. When the last
+//! instance has left, the claim stays while the output keeps what leads to the service: then it goes to whoever asks for it
+//! anew, and only when that time is over to those who waited.
+//!
+//! **A claim that nobody has goes to the oldest service, then to the first by name.** So decides an agent that starts with
+//! nothing: on a new host, or after its state directory was lost. A service is as old as the oldest entry it is read from,
+//! by the revision at which etcd created that key. Writing over an entry, or registering it again under another lease, makes it
+//! no younger. So all agents that read the same layouts from the same etcd, and know nothing else, decide alike, whenever and
+//! wherever they start. Services whose age is not known, as those that have left, come last.
+//!
+//! **A rollout keeps the age while the oldest entry stays.** That is an instance's, or the one that all hosts of a service
+//! share, such as the `port` of the layout `backends`, which stays while one of them is there. When the oldest entry goes the
+//! service is as old as the next one, and one whose entries were all replaced is new. Entries whose lease ended, and all of
+//! an etcd that lost its data, are replaced too. Agents that start afresh after that may decide otherwise than those that
+//! were there.
+//!
+//! **What the operator sees** then: on every host the service that goes without is a problem in log and `waypost catalog`,
+//! which names the claim, who has it, and since when. Where two hosts name different holders, their agents disagree.
+//!
+//! **What to do:** let one service ask for it, whoever has it now; that settles it on all hosts at once. Where both have to
+//! ask, stop the agent that decided otherwise, give it the `served-OUTPUT.json` of one that was there, and start it; do the
+//! same before the first start on a new host. To let age decide anew, stop the agent, delete the file, and start it: it then
+//! also forgets services that have left, and what stays as it was because its new form is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Claim;
+use crate::model::{Ages, Claim};
+use crate::simulated::{Fault, has};
 
 #[cfg(test)]
 mod tests;
@@ -30,8 +52,6 @@ pub struct Held {
 #[derive(Clone, Debug, Default)]
 struct Asked {
     claims: Vec<Claim>,
-    /// The revision of the registry that made it; what is older goes first.
-    age: u64,
     /// Its last instance left.
     gone: bool,
 }
@@ -39,6 +59,8 @@ struct Asked {
 /// The claims of all services of one output.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
+    /// What is older goes first, and what has left, or is of unknown age, last.
+    pub(super) ages: Ages,
     held: BTreeMap<Claim, Held>,
     asked: BTreeMap<Arc<str>, Asked>,
     /// Claims without a holder, and who asks for them, until [`Claims::settle`].
@@ -49,16 +71,27 @@ pub(super) struct Claims {
 
 impl Claims {
     /// Makes `claims`, sorted, all that a service asks for.
-    pub(super) fn set(&mut self, service: &Arc<str>, claims: Vec<Claim>, age: u64, gone: bool, now: u64) {
+    pub(super) fn set(&mut self, service: &Arc<str>, claims: Vec<Claim>, gone: bool, now: u64) {
+        self.put(service, Asked { claims, gone }, true, now);
+    }
+
+    /// As [`Claims::set`] for a service that asked for these before and lost them: it waits even for what a service has
+    /// that left.
+    pub(super) fn set_again(&mut self, service: &Arc<str>, claims: Vec<Claim>, now: u64) {
+        self.put(service, Asked { claims, gone: false }, false, now);
+    }
+
+    fn put(&mut self, service: &Arc<str>, new: Asked, is_new: bool, now: u64) {
+        let Asked { claims, gone } = new;
         let old = self.asked.remove(service).unwrap_or_default();
         for claim in old.claims.iter().filter(|claim| claims.binary_search(claim).is_err()) {
             self.release(service, claim);
         }
         for claim in claims.iter().filter(|claim| old.claims.binary_search(claim).is_err()) {
-            self.ask(service, claim, now);
+            self.ask(service, claim, is_new, now);
         }
         if !claims.is_empty() {
-            self.asked.insert(Arc::clone(service), Asked { claims, age, gone });
+            self.asked.insert(Arc::clone(service), Asked { claims, gone });
         }
     }
 
@@ -85,7 +118,7 @@ impl Claims {
     /// Gives claims without a holder away; the services whose denials may have changed.
     pub(super) fn settle(&mut self, now: u64) -> BTreeSet<Arc<str>> {
         for (claim, mut waiting) in std::mem::take(&mut self.open) {
-            let age = |name: &Arc<str>| self.asked.get(name).map_or(u64::MAX, |asked| asked.age);
+            let age = |name: &Arc<str>| self.ages.get(name).copied().unwrap_or(u64::MAX);
             let Some(holder) = waiting.iter().min_by_key(|name| (age(name), Arc::clone(name))).cloned() else {
                 continue;
             };
@@ -112,12 +145,12 @@ impl Claims {
         self.held.iter()
     }
 
-    fn ask(&mut self, service: &Arc<str>, claim: &Claim, now: u64) {
+    fn ask(&mut self, service: &Arc<str>, claim: &Claim, is_new: bool, now: u64) {
         let is_gone = |name: &str| self.asked.get(name).is_some_and(|asked| asked.gone);
         match self.held.get_mut(claim) {
             // An earlier agent knew of it.
             Some(held) if held.holder == *service || held.waiting.contains(service) => {}
-            Some(held) if is_gone(&held.holder) => {
+            Some(held) if is_new && (is_gone(&held.holder) || (has(Fault::FirstByName) && *service < held.holder)) => {
                 let gone = std::mem::replace(&mut held.holder, Arc::clone(service));
                 held.since = now;
                 self.touched.insert(Arc::clone(&gone));

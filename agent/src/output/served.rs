@@ -17,6 +17,14 @@ pub struct Served {
     pub(super) claims: Vec<Claim>,
 }
 
+impl Served {
+    /// Whether both have something that only one service can have.
+    pub fn rivals(&self, other: &Served) -> bool {
+        let has = |served: &Served, claim: &Claim| !served.service.denied.contains(claim);
+        self.claims.iter().any(|claim| other.claims.contains(claim) && has(self, claim) && has(other, claim))
+    }
+}
+
 /// A form of a service that the proxy's check or the host refused.
 #[derive(Clone, Debug)]
 pub struct Refusal {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::{Error, Farewell, Followed, Held, HeldEntry, Look, Registry, RegistryStatus, Step};
-use crate::model::{Entries, Holder};
+use crate::model::{Entries, Holder, Stored};
 
 /// An empty registry that only this process sees; its lease is never lost.
 ///
@@ -25,6 +25,9 @@ struct Memory {
 #[derive(Default)]
 struct Content {
     held: Held,
+    /// How often something was applied, and at which of these times each key appeared.
+    revision: u64,
+    created: BTreeMap<String, u64>,
     followers: Vec<Follower>,
     /// Something was applied, be it nothing.
     known: bool,
@@ -46,8 +49,8 @@ impl Registry for Memory {
     fn follow(&self, prefixes: Vec<String>) -> Followed {
         self.change(|content| {
             let seen = |key: &str| prefixes.iter().any(|prefix| key.starts_with(prefix));
-            let entries = content.held.0.iter().filter(|(key, _)| seen(key));
-            let entries = entries.map(|(key, entry)| (Arc::from(key.as_str()), entry.value.clone())).collect();
+            let keys = content.held.0.keys().filter(|key| seen(key));
+            let entries = keys.filter_map(|key| Some((Arc::from(key.as_str()), content.stored(key)?))).collect();
             let (entries, followed) = watch::channel(content.known.then_some(entries));
             content.followers.push(Follower { prefixes, entries });
             followed
@@ -86,7 +89,7 @@ impl Registry for Memory {
 
 impl Content {
     fn apply(&mut self, steps: &[Step]) {
-        let mut changes: BTreeMap<&str, Option<Arc<str>>> = BTreeMap::new();
+        self.revision += 1;
         for step in steps {
             let entry = match step {
                 Step::Put { value, .. } | Step::Note { value, .. } => {
@@ -95,33 +98,41 @@ impl Content {
                 Step::Share { value, .. } => Some(HeldEntry { value: value.clone(), holder: Holder::All }),
                 Step::Delete { .. } | Step::Release { .. } => None,
             };
-            changes.insert(step.key(), entry.as_ref().map(|entry| entry.value.clone()));
-            match entry {
-                Some(entry) => self.held.0.insert(step.key().into(), entry),
-                None => self.held.0.remove(step.key()),
-            };
+            if let Some(entry) = entry {
+                self.held.0.insert(step.key().into(), entry);
+                self.created.entry(step.key().into()).or_insert(self.revision);
+            } else {
+                self.held.0.remove(step.key());
+                self.created.remove(step.key());
+            }
         }
         self.known = true;
+        let changes = steps.iter().map(|step| (step.key(), self.stored(step.key()))).collect();
         self.followers.retain(|follower| !follower.entries.is_closed());
         for follower in &self.followers {
             follower.show(&changes);
         }
     }
+
+    fn stored(&self, key: &str) -> Option<Stored> {
+        let (entry, created) = self.held.0.get(key).zip(self.created.get(key))?;
+        Some(Stored { value: entry.value.clone(), created: *created })
+    }
 }
 
 impl Follower {
     /// Publishes the changes below its prefixes as one.
-    fn show(&self, changes: &BTreeMap<&str, Option<Arc<str>>>) {
+    fn show(&self, changes: &BTreeMap<&str, Option<Stored>>) {
         self.entries.send_if_modified(|entries| {
             let mut modified = entries.is_none();
             let entries = entries.get_or_insert_default();
-            for (key, value) in changes {
-                if !self.prefixes.iter().any(|prefix| key.starts_with(prefix)) || entries.get(*key) == value.as_ref() {
+            for (key, stored) in changes {
+                if !self.prefixes.iter().any(|prefix| key.starts_with(prefix)) || entries.get(*key) == stored.as_ref() {
                     continue;
                 }
                 modified = true;
-                match value {
-                    Some(value) => entries.insert((*key).into(), value.clone()),
+                match stored {
+                    Some(stored) => entries.insert((*key).into(), stored.clone()),
                     None => entries.remove(*key),
                 };
             }
@@ -140,7 +151,7 @@ mod tests {
 
     fn shown(followed: &mut Followed) -> Vec<(String, String)> {
         let entries = followed.borrow_and_update().clone().unwrap();
-        entries.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+        entries.iter().map(|(key, stored)| (key.to_string(), stored.value.to_string())).collect()
     }
 
     #[tokio::test]

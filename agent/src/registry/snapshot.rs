@@ -7,18 +7,21 @@ use etcd_client::KeyValue;
 use tracing::warn;
 
 use super::MAX_VALUE;
-use crate::model::Entries;
+use crate::model::{Entries, Stored};
 
-/// One change: a key and its value, or nothing when there is none to be shown.
-pub(super) type Change = (Arc<str>, Option<Arc<str>>);
+/// One change: a key and what is there, or nothing when there is nothing to be shown.
+pub(super) type Change = (Arc<str>, Option<Stored>);
 
 /// The entry, unless nobody could read it; says so then.
-pub(super) fn readable(kv: &KeyValue) -> Option<(Arc<str>, Arc<str>)> {
+pub(super) fn readable(kv: &KeyValue) -> Option<(Arc<str>, Stored)> {
     let reason = match (kv.key_str(), kv.value_str()) {
         (Ok(_), Ok(value)) if value.len() > MAX_VALUE => {
             format!("{} bytes, at most {MAX_VALUE} are taken", value.len())
         }
-        (Ok(key), Ok(value)) => return Some((key.into(), value.into())),
+        (Ok(key), Ok(value)) => {
+            let created = u64::try_from(kv.create_revision()).unwrap_or_default();
+            return Some((key.into(), Stored { value: value.into(), created }));
+        }
         _ => "not UTF-8".into(),
     };
     warn!(key = %String::from_utf8_lossy(kv.key()), reason, "an entry is left out");
@@ -28,13 +31,13 @@ pub(super) fn readable(kv: &KeyValue) -> Option<(Arc<str>, Arc<str>)> {
 /// Applies changes in order; says whether anything is different now.
 pub(super) fn apply(entries: &mut Entries, changes: Vec<Change>) -> bool {
     let mut modified = false;
-    for (key, value) in changes {
-        if entries.get(&key) == value.as_ref() {
+    for (key, stored) in changes {
+        if entries.get(&key) == stored.as_ref() {
             continue;
         }
         modified = true;
-        match value {
-            Some(value) => entries.insert(key, value),
+        match stored {
+            Some(stored) => entries.insert(key, stored),
             None => entries.remove(&key),
         };
     }
@@ -42,10 +45,10 @@ pub(super) fn apply(entries: &mut Entries, changes: Vec<Change>) -> bool {
 }
 
 /// Makes `entries` equal to `listed`, touching only what differs, so that comparing with the last snapshot stays cheap.
-pub(super) fn replace(entries: &mut Entries, listed: BTreeMap<Arc<str>, Arc<str>>) -> bool {
+pub(super) fn replace(entries: &mut Entries, listed: BTreeMap<Arc<str>, Stored>) -> bool {
     let gone: Vec<Change> =
         entries.keys().filter(|key| !listed.contains_key(*key)).map(|key| (key.clone(), None)).collect();
-    let listed = listed.into_iter().map(|(key, value)| (key, Some(value)));
+    let listed = listed.into_iter().map(|(key, stored)| (key, Some(stored)));
     apply(entries, gone.into_iter().chain(listed).collect())
 }
 
@@ -71,34 +74,47 @@ pub(super) fn after(prefix: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn entries(pairs: &[(&str, &str)]) -> Entries {
-        pairs.iter().map(|(key, value)| (Arc::from(*key), Arc::from(*value))).collect()
+    fn stored(value: &str, created: u64) -> Stored {
+        Stored { value: value.into(), created }
     }
 
-    fn text(entries: &Entries) -> Vec<(&str, &str)> {
-        entries.iter().map(|(key, value)| (&**key, &**value)).collect()
+    fn entries(list: &[(&str, &str, u64)]) -> Entries {
+        list.iter().map(|(key, value, created)| (Arc::from(*key), stored(value, *created))).collect()
+    }
+
+    fn shown(entries: &Entries) -> Vec<(&str, &str, u64)> {
+        entries.iter().map(|(key, stored)| (&**key, &*stored.value, stored.created)).collect()
     }
 
     #[test]
     fn a_batch_is_one_change() {
         let mut entries = Entries::new();
-        let batch = vec![("/a".into(), Some("1".into())), ("/b".into(), Some("1".into())), ("/a".into(), None)];
+        let batch = vec![("/a".into(), Some(stored("1", 1))), ("/b".into(), Some(stored("1", 1))), ("/a".into(), None)];
         assert!(apply(&mut entries, batch));
-        assert_eq!(text(&entries), [("/b", "1")]);
+        assert_eq!(shown(&entries), [("/b", "1", 1)]);
     }
 
     #[test]
     fn what_is_as_before_is_no_change() {
-        let mut entries = entries(&[("/a", "1")]);
-        assert!(!apply(&mut entries, vec![("/a".into(), Some("1".into())), ("/b".into(), None)]));
+        let mut entries = entries(&[("/a", "1", 1)]);
+        assert!(!apply(&mut entries, vec![("/a".into(), Some(stored("1", 1))), ("/b".into(), None)]));
+    }
+
+    #[test]
+    fn a_key_that_was_deleted_and_written_again_is_younger() {
+        let mut entries = entries(&[("/a", "1", 1)]);
+        assert!(apply(&mut entries, vec![("/a".into(), None), ("/a".into(), Some(stored("1", 3)))]));
+        assert_eq!(shown(&entries), [("/a", "1", 3)]);
+        assert!(replace(&mut entries, BTreeMap::from([("/a".into(), stored("1", 5))])));
+        assert_eq!(shown(&entries), [("/a", "1", 5)]);
     }
 
     #[test]
     fn a_new_listing_is_swapped_in_whole() {
-        let mut entries = entries(&[("/a", "1"), ("/b", "1")]);
-        let listed = BTreeMap::from([("/b".into(), "2".into()), ("/c".into(), "1".into())]);
+        let mut entries = entries(&[("/a", "1", 1), ("/b", "1", 1)]);
+        let listed = BTreeMap::from([("/b".into(), stored("2", 1)), ("/c".into(), stored("1", 4))]);
         assert!(replace(&mut entries, listed.clone()));
-        assert_eq!(text(&entries), [("/b", "2"), ("/c", "1")]);
+        assert_eq!(shown(&entries), [("/b", "2", 1), ("/c", "1", 4)]);
         assert!(!replace(&mut entries, listed));
     }
 

@@ -18,7 +18,7 @@ use super::reason::is_token;
 use super::snapshot::{Change, after, apply, outermost, readable, replace};
 use super::{Error, Followed};
 use crate::backoff::Backoff;
-use crate::model::Entries;
+use crate::model::{Entries, Stored};
 
 /// Most time between two listings (the least is half of it): etcd before 3.4.38 can lose watch events.
 const RELIST: Duration = Duration::from_mins(13);
@@ -150,7 +150,7 @@ impl Follower {
         &self,
         prefix: &str,
         mut revision: i64,
-        listed: &mut BTreeMap<Arc<str>, Arc<str>>,
+        listed: &mut BTreeMap<Arc<str>, Stored>,
     ) -> Result<(i64, u64), Error> {
         let end = after(prefix);
         let mut start = prefix.as_bytes().to_vec();
@@ -271,9 +271,9 @@ impl Follower {
             return None;
         }
         if event.event_type() == EventType::Put
-            && let Some((key, value)) = readable(kv)
+            && let Some((key, stored)) = readable(kv)
         {
-            return Some((key, Some(value)));
+            return Some((key, Some(stored)));
         }
         Some((kv.key_str().ok()?.into(), None))
     }

@@ -6,13 +6,14 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use waypost::discover::{self, Inputs, LiveOptions, Pace, Reading, Target};
 use waypost::layout::{Decoder, Layout};
-use waypost::model::{Attributes, Entries, Node};
+use waypost::model::{Ages, Attributes, Entries, Node, Stored};
 use waypost::output::write::Directory;
 use waypost::output::{Filter, Memory, Output, Selection, Wants};
 use waypost::plugin::{Host, Limits, Plugin, Source};
@@ -45,7 +46,10 @@ pub struct Site {
     pub dir: tempfile::TempDir,
     pub port: u16,
     pub status: Status,
+    /// What the agent is started with: name of the control socket, how often all is asked about, settings.
+    with: (String, Duration, serde_json::Value),
     entries: watch::Sender<Option<Entries>>,
+    leave: Arc<AtomicBool>,
     _wants: watch::Sender<Wants>,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
@@ -64,10 +68,27 @@ async fn plugin(host: &Host, name: &str, settings: serde_json::Value) -> Plugin 
 impl Site {
     /// `socket` names the control socket that the agent uses, which `relay` may stand before.
     pub async fn start(socket: &str, resync: Duration, settings: serde_json::Value) -> Self {
+        Site::start_in(tempfile::tempdir().unwrap(), free_port(), (socket.to_owned(), resync, settings)).await
+    }
+
+    /// Another agent takes over, with `more` settings; the proxy goes on meanwhile.
+    pub async fn restarted(mut self, more: serde_json::Value) -> Self {
+        let entries = self.entries.borrow().clone();
+        self.leave.store(true, Ordering::Release);
+        self.finish().await;
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
+        let (socket, resync, mut settings) = self.with.clone();
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let site = Site::start_in(dir, self.port, (socket, resync, settings)).await;
+        site.entries.send_replace(entries);
+        site
+    }
+
+    async fn start_in(dir: tempfile::TempDir, port: u16, with: (String, Duration, serde_json::Value)) -> Self {
+        let (socket, resync, settings) = with.clone();
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
         let host = Host::new(Limits::default(), Some(cache)).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let (port, status, stop) = (free_port(), Status::new("n"), CancellationToken::new());
+        let (status, stop) = (Status::new("n"), CancellationToken::new());
         let node = Arc::new(Node { name: "n".into(), address: "127.0.0.1".into(), attributes: Attributes::new() });
         let mut all = serde_json::json!({
             "http-bind": format!("127.0.0.1:{port}"), "stats-bind": "off", "tcp-bind": "127.0.0.1",
@@ -79,28 +100,26 @@ impl Site {
         let (entries, followed) = watch::channel(None);
         let (wants, wanted) = watch::channel(Wants::new());
         let (catalog, services) = watch::channel(None);
+        let (ages_out, ages) = watch::channel(Ages::new());
         let decoder = Decoder::new(Layout::new(json).await.unwrap(), status.clone());
         let output = Output::new("haproxy", Arc::new(haproxy.clone()), node.clone(), status.clone());
-        let socket = Socket::new(dir.path().join(socket), Duration::from_secs(2));
+        let socket = Socket::new(dir.path().join(&socket), Duration::from_secs(2));
         let live = LiveOptions { renderer: Arc::new(haproxy), node, socket, resync };
-        let inputs = Inputs {
-            services,
-            ages: watch::channel(discover::Ages::new()).1,
-            wants: wanted,
-            selection: Selection::new(Filter::default()),
-        };
+        let inputs = Inputs { services, ages, wants: wanted, selection: Selection::new(Filter::default()) };
         let pace = Pace { min: Duration::from_millis(50), max: Duration::from_millis(500) };
         let target = target(dir.path(), live);
+        let leave = target.leave.clone();
         let tasks = vec![
             tokio::spawn(discover::serve(output, inputs, target, pace, status.clone(), stop.clone())),
             tokio::spawn(discover::follow(
                 vec![Reading { entries: followed, decoder, doubt: None }],
                 catalog,
+                ages_out,
                 status.clone(),
                 stop.clone(),
             )),
         ];
-        Site { dir, port, status, entries, _wants: wants, stop, tasks, _host: host }
+        Site { dir, port, status, with, entries, leave, _wants: wants, stop, tasks, _host: host }
     }
 
     /// Makes these the entries of the registry.
@@ -114,7 +133,8 @@ impl Site {
                 "address": "127.0.0.1", "port": offer.port, "transport": "tcp", "weight": offer.weight,
                 "readiness": if offer.draining { "draining" } else { "ready" }, "attributes": attributes,
             });
-            (Arc::from(format!("/waypost/services/{service}/{id}")), Arc::from(value.to_string()))
+            let stored = Stored { value: value.to_string().into(), created: 1 };
+            (Arc::from(format!("/waypost/services/{service}/{id}")), stored)
         });
         self.entries.send_replace(Some(entries.collect()));
     }
@@ -177,6 +197,10 @@ impl Site {
     }
 
     pub async fn end(mut self) {
+        self.finish().await;
+    }
+
+    async fn finish(&mut self) {
         self.stop.cancel();
         for task in std::mem::take(&mut self.tasks) {
             task.await.unwrap().unwrap();

@@ -6,7 +6,7 @@ use waypost::model::Holder;
 use waypost::registry::{Farewell, Look, Registry, Step, memory};
 
 use crate::server::Server;
-use crate::tools::{agent, follows, own, register, with_shared};
+use crate::tools::{agent, by_age, follows, own, register, with_shared};
 
 #[tokio::test]
 async fn memory_keeps_the_contract() {
@@ -22,6 +22,7 @@ async fn etcd_keeps_the_contract() {
 async fn contract(registry: &Arc<dyn Registry>) {
     a_change_is_followed(registry).await;
     what_is_held_is_known(registry).await;
+    an_entry_keeps_its_age_while_it_is_there(registry).await;
     many_entries_are_taken(registry).await;
     withdrawing_takes_everything_back(registry).await;
 }
@@ -63,6 +64,32 @@ async fn what_is_held_is_known(registry: &Arc<dyn Registry>) {
     follows(&mut followed, &[("/s/a", "2"), ("/s/port", "80")]).await;
     registry.apply(&[Step::Release { key: "/s/a".into() }, Step::Delete { key: "/s/port".into() }]).await.unwrap();
     follows(&mut followed, &[]).await;
+}
+
+async fn an_entry_keeps_its_age_while_it_is_there(registry: &Arc<dyn Registry>) {
+    let mut followed = registry.follow(vec!["/age/".into()]);
+    for entries in [&[("/age/b", "1")][..], &[("/age/a", "1"), ("/age/b", "1")], &[("/age/a", "1"), ("/age/b", "2")]] {
+        register(&**registry, &own(entries), Look::Recall).await;
+        follows(&mut followed, entries).await;
+    }
+    assert_eq!(by_age(&followed), ["/age/b", "/age/a"], "writing over it makes no entry younger");
+    let mut fresh = registry.follow(vec!["/age/".into()]);
+    follows(&mut fresh, &[("/age/a", "1"), ("/age/b", "2")]).await;
+    assert_eq!(*fresh.borrow(), *followed.borrow(), "who begins to follow sees the same ages");
+
+    register(&**registry, &own(&[("/age/a", "1")]), Look::Recall).await;
+    register(&**registry, &own(&[("/age/a", "1"), ("/age/b", "2")]), Look::Recall).await;
+    let mut fresh = registry.follow(vec!["/age/".into()]);
+    follows(&mut fresh, &[("/age/a", "1"), ("/age/b", "2")]).await;
+    assert_eq!(by_age(&fresh), ["/age/a", "/age/b"], "one that was away is younger");
+    let mut same = followed.clone();
+    let all = fresh.borrow().clone();
+    let deadline = std::time::Duration::from_mins(1);
+    tokio::time::timeout(deadline, same.wait_for(|shown| *shown == all))
+        .await
+        .expect("the follower sees that")
+        .unwrap();
+    register(&**registry, &own(&[]), Look::Recall).await;
 }
 
 async fn many_entries_are_taken(registry: &Arc<dyn Registry>) {

@@ -1,6 +1,7 @@
 //! The registry against a real etcd, which each test starts for itself.
 #![allow(clippy::unwrap_used, clippy::large_futures)] // helpers of tests are tests too, and their futures are made once
 
+mod ages;
 mod claim;
 mod cluster;
 mod contract;

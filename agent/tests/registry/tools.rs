@@ -87,7 +87,7 @@ pub(crate) async fn follows(followed: &mut Followed, expected: &[(&str, &str)]) 
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(entries) = &*followed.borrow_and_update() {
-            seen = entries.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect::<Vec<_>>();
+            seen = entries.iter().map(|(key, stored)| (key.to_string(), stored.value.to_string())).collect::<Vec<_>>();
             let as_str: Vec<_> = seen.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
             if as_str == expected {
                 return;
@@ -96,6 +96,14 @@ pub(crate) async fn follows(followed: &mut Followed, expected: &[(&str, &str)]) 
         let changed = tokio::time::timeout_at(deadline, followed.changed()).await;
         assert!(matches!(changed, Ok(Ok(()))), "followed {seen:?} instead of {expected:?}");
     }
+}
+
+/// The keys that are followed, the oldest first.
+pub(crate) fn by_age(followed: &Followed) -> Vec<String> {
+    let shown = followed.borrow();
+    let mut keys: Vec<_> = shown.iter().flatten().map(|(key, stored)| (stored.created, key.to_string())).collect();
+    keys.sort();
+    keys.into_iter().map(|(_, key)| key).collect()
 }
 
 /// A key's value and the revision it was written at, as etcd has it.

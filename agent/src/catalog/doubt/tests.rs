@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Node, Presence, PresenceState, Transport};
+use crate::model::{Node, Presence, PresenceState, Stored, Transport};
 
 const TTL: Duration = Duration::from_secs(15);
 const SECOND: Duration = Duration::from_secs(1);
@@ -36,7 +36,8 @@ impl Fleet {
 
     fn says(&mut self, host: &str, state: PresenceState) {
         let node = Node { name: host.into(), address: "10.0.0.1".into(), attributes: BTreeMap::new() };
-        self.entries.insert(Presence::key(host).into(), Presence::new(&node, state).to_text().into());
+        let stored = Stored { value: Presence::new(&node, state).to_text().into(), created: 1 };
+        self.entries.insert(Presence::key(host).into(), stored);
     }
 
     fn silence(&mut self, host: &str) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::State;
+use crate::simulated::{Fault, has};
 
 /// Most services that are named in one sentence.
 const NAMED: usize = 5;
@@ -20,7 +21,8 @@ impl State {
         let Some(running) = &self.running else { return loaded.number != written.number };
         let differ = loaded.number != written.number;
         let brings = |(name, version): (&Arc<str>, &Option<Arc<_>>)| {
-            written.services.get(name) == version.as_ref() && loaded.services.get(name) != version.as_ref()
+            let is_missing = loaded.services.get(name) != version.as_ref() || has(Fault::StuckForEver);
+            written.services.get(name) == version.as_ref() && is_missing
         };
         let soon = running.soon() && differ && !self.files_differ();
         soon || (differ && running.is_away()) || running.stuck().iter().any(brings) || running.mends(now)

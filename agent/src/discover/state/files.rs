@@ -40,6 +40,8 @@ pub(super) struct Writing {
     again_at: Option<Instant>,
     is_owed: bool,
     retried: BTreeSet<Arc<str>>,
+    /// Those of them that are being written.
+    on_trial: BTreeSet<Arc<str>>,
 }
 
 impl Writing {
@@ -56,6 +58,7 @@ impl Writing {
             again_at: None,
             is_owed: false,
             retried: BTreeSet::new(),
+            on_trial: BTreeSet::new(),
         }
     }
 
@@ -81,6 +84,11 @@ impl Writing {
         &self.retried
     }
 
+    /// Whether a service was refused before, and no check has passed it since: the proxy hears of it only then.
+    pub(super) fn is_on_trial(&self, name: &str) -> bool {
+        self.retried.contains(name) || self.on_trial.contains(name)
+    }
+
     pub(super) fn changed(&mut self, now: Instant) {
         self.changed_at = now;
         self.since.get_or_insert(now);
@@ -90,19 +98,19 @@ impl Writing {
         let goes_on = self.began.is_some_and(|began| now.saturating_duration_since(began) < 2 * self.spacing);
         self.spacing = if goes_on { (2 * self.spacing).min(SPACING.1) } else { SPACING.0 };
         (self.is_under_way, self.is_owed, self.began, self.since) = (true, false, Some(now), None);
-        self.retried.clear();
+        self.on_trial = std::mem::take(&mut self.retried);
     }
 
     pub(super) fn ended(&mut self, error: Option<String>, again_at: Option<Instant>, now: Instant) {
         self.took = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         (self.is_under_way, self.error, self.again_at) = (false, error, again_at);
+        self.on_trial.clear();
     }
 }
 
 impl State {
     /// Services that were refused before are part of the next files.
     pub fn retries(&mut self, names: BTreeSet<Arc<str>>) {
-        self.running.iter_mut().for_each(|running| running.try_out(&names));
         self.writing.retried.extend(names);
     }
 

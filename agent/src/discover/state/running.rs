@@ -11,22 +11,16 @@ use super::change;
 use crate::backoff::Backoff;
 use crate::model::Change;
 use crate::output::{Accepted, Served};
+use crate::simulated::{Fault, has};
+
+mod ended;
 
 /// Most services, and most of their instances, of one conversation.
 const BATCH: (usize, usize) = (32, 4_000);
 /// Most services of a conversation that only makes sure: a change that comes meanwhile waits for its end.
 const LOOK: usize = 8;
-/// How often the proxy is asked about a service whose state it cannot explain before that costs a reload: an old
-/// process may go on answering for a moment after a reload.
-const LOOKS: u8 = 3;
-/// Time between two such questions.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// How long before the beginning of a reload is told something may have been said to the new process.
-const RECENT: Duration = Duration::from_secs(2);
-
-/// How long a process that was replaced may go on answering, and the time between two questions meanwhile.
+/// How long a process that was replaced may go on answering.
 const OLD_LIMIT: Duration = Duration::from_secs(5);
-const OLD_AGAIN: Duration = Duration::from_millis(50);
 
 /// How a conversation about a service ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,13 +69,12 @@ struct Unsure {
 
 /// What a proxy runs.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all of them go together")]
 pub(super) struct Running {
     resync: Duration,
     /// Services as the proxy was last told, or as it loaded them.
     told: Accepted,
     unsure: BTreeMap<Arc<str>, Unsure>,
-    /// Services that were refused before; the check is asked first.
-    trial: BTreeSet<Arc<str>>,
     /// Services that only a reload brings, as they are accepted.
     stuck: BTreeMap<Arc<str>, Option<Arc<Served>>>,
     /// Services that the proxy has otherwise than it loaded them, and cannot be told.
@@ -118,7 +111,6 @@ impl Running {
             resync,
             told: Accepted::new(),
             unsure: BTreeMap::new(),
-            trial: BTreeSet::new(),
             stuck: BTreeMap::new(),
             odd: BTreeSet::new(),
             soon: false,
@@ -148,16 +140,6 @@ impl Running {
         self.soon
     }
 
-    /// These were refused before: the proxy is told when the files have them.
-    pub(super) fn try_out(&mut self, names: &BTreeSet<Arc<str>>) {
-        self.trial.extend(names.iter().cloned());
-    }
-
-    /// The files have what was tried, or it is refused again.
-    pub(super) fn end_trial(&mut self) {
-        self.trial.clear();
-    }
-
     /// Services that only a reload brings, as they are accepted.
     pub(super) fn stuck(&self) -> &BTreeMap<Arc<str>, Option<Arc<Served>>> {
         &self.stuck
@@ -180,7 +162,16 @@ impl Running {
     }
 
     /// What was accepted changed: what only a reload would have brought is tried again.
-    pub(super) fn forget_outdated(&mut self, accepted: &Accepted) {
+    pub(super) fn forget_outdated(&mut self, before: &Accepted, accepted: &Accepted) {
+        // Who is to be asked about may have what was accepted until now.
+        for change in before.diff(accepted) {
+            if let DiffItem::Update { old: (name, form), .. } | DiffItem::Remove(name, form) = change
+                && let Some(unsure) = self.unsure.get_mut(name)
+                && !unsure.forms.contains(form)
+            {
+                unsure.forms.push(Arc::clone(form));
+            }
+        }
         self.stuck.retain(|name, version| accepted.get(name) == version.as_ref());
         let stuck = &self.stuck;
         self.odd.retain(|name| stuck.contains_key(name));
@@ -223,11 +214,19 @@ impl Running {
         self.is_reloading = false;
         self.epoch += 1;
         self.old = self.process.take().map(|process| (process, now + OLD_LIMIT));
-        self.stuck.clear();
+        if !has(Fault::StuckForEver) {
+            self.stuck.clear();
+        }
         self.odd.clear();
+        // Whatever the new process has otherwise is asked about, and then it is known whether another one is due.
+        self.soon = false;
         self.unanswered = 0;
         self.talk_at = now;
         self.doubt_all(accepted, now);
+        if has(Fault::RemovedIsForgotten) {
+            self.told = accepted.clone();
+            forms.clear();
+        }
         forms.into_iter().for_each(|(name, form)| self.doubt(name, form, accepted));
     }
 
@@ -247,17 +246,23 @@ impl Running {
     }
 
     /// The next conversation, when one is due and none is under way, and else when one is.
-    pub(super) fn next(&self, accepted: &Accepted, is_loaded: bool, now: Instant) -> (Option<Talk>, Option<Instant>) {
+    pub(super) fn next(
+        &self,
+        accepted: &Accepted,
+        is_loaded: bool,
+        is_on_trial: &dyn Fn(&str) -> bool,
+        now: Instant,
+    ) -> (Option<Talk>, Option<Instant>) {
         if self.is_talking || !(is_loaded || self.is_open) {
             return (None, None);
         }
-        let changes = self.changes(accepted);
+        let changes = self.changes(accepted, is_on_trial);
         let due = if changes.is_empty() { self.look_at.max(self.talk_at) } else { self.talk_at };
         if due > now {
             return (None, Some(due));
         }
         let is_look = changes.is_empty();
-        let chosen = if is_look { self.looks(accepted) } else { changes };
+        let chosen = if is_look { self.looks(accepted, is_on_trial) } else { changes };
         if chosen.is_empty() {
             return (None, None);
         }
@@ -274,7 +279,7 @@ impl Running {
     }
 
     /// Services that the proxy was told otherwise, but for those that only a reload brings.
-    fn changes(&self, accepted: &Accepted) -> Vec<(Arc<str>, Change)> {
+    fn changes(&self, accepted: &Accepted, is_on_trial: &dyn Fn(&str) -> bool) -> Vec<(Arc<str>, Change)> {
         if self.told.ptr_eq(accepted) {
             return Vec::new();
         }
@@ -285,8 +290,8 @@ impl Running {
             DiffItem::Remove(name, old) => (name, Some(old), None),
         });
         differences
+            .filter(|(name, ..)| !is_on_trial(name))
             .filter(|(name, _, after)| self.stuck.get(*name).is_none_or(|version| version.as_ref() != *after))
-            .filter(|(name, ..)| !self.trial.contains(*name))
             .map(|(name, before, after)| (Arc::clone(name), change(before, after)))
             .take(BATCH.0)
             .take_while(|(_, change)| fits(&mut instances, change))
@@ -294,7 +299,7 @@ impl Running {
     }
 
     /// Services to make sure of; all when there is none in particular.
-    fn looks(&self, accepted: &Accepted) -> Vec<(Arc<str>, Change)> {
+    fn looks(&self, accepted: &Accepted, is_on_trial: &dyn Fn(&str) -> bool) -> Vec<(Arc<str>, Change)> {
         let mut instances = 0;
         let all: &mut dyn Iterator<Item = &Arc<str>> =
             if self.unsure.is_empty() { &mut accepted.keys() } else { &mut self.unsure.keys() };
@@ -303,135 +308,8 @@ impl Running {
             let form = self.unsure.get(name).and_then(|unsure| unsure.forms.last());
             (Arc::clone(name), change(form.or(after), after))
         };
-        let free = all.filter(|name| !self.stuck.contains_key(*name) && !self.trial.contains(*name));
+        let free = all.filter(|name| !self.stuck.contains_key(*name) && !is_on_trial(name));
         free.map(change).take(LOOK).take_while(|(_, change)| fits(&mut instances, change)).collect()
-    }
-
-    pub(super) fn talked(
-        &mut self,
-        talk: &Talk,
-        ended: Option<&Ended>,
-        accepted: &Accepted,
-        loaded: Option<&Accepted>,
-        now: Instant,
-    ) {
-        self.is_talking = false;
-        self.remember(talk, accepted, now);
-        // What was said may have reached the process before a reload, the one after it, or both.
-        if talk.epoch != self.epoch && !self.is_reloading {
-            return;
-        }
-        let Some(ended) = ended else {
-            self.unanswered += u32::from(!self.is_reloading);
-            self.talk_at = now + self.away.next_delay();
-            return;
-        };
-        if !self.is_right_process(&ended.processes, now) {
-            self.talk_at = now + OLD_AGAIN;
-            return;
-        }
-        if self.is_away() {
-            self.doubt_all(accepted, now);
-        }
-        self.unanswered = 0;
-        self.away.reset();
-        self.talk_at = now;
-        let mut again = false;
-        for (name, after) in talk.changes.iter().map(|(name, _)| name).zip(&talk.after) {
-            let end = ended.services.get(name).copied().unwrap_or(End::Unknown);
-            again |= self.ended(name, after.as_ref(), end, talk.is_look, loaded);
-        }
-        if talk.is_look {
-            self.look_at = if again { now + LOOK_AGAIN } else { now };
-        } else if again {
-            self.talk_at = now + LOOK_AGAIN;
-        }
-        if talk.is_look && self.unsure.is_empty() {
-            self.look_at = now + self.resync;
-            if self.odd.is_empty() {
-                self.mending.reset();
-            }
-        }
-    }
-
-    /// Whether the process that is to be spoken to gave all answers.
-    fn is_right_process(&mut self, answered: &BTreeSet<String>, now: Instant) -> bool {
-        self.old.take_if(|(_, until)| *until <= now);
-        let Some(process) = answered.first() else { return true };
-        if answered.len() > 1 || self.old.as_ref().is_some_and(|(old, _)| old == process) {
-            return false;
-        }
-        let is_other = self.process.as_ref().is_some_and(|known| known != process);
-        self.process = Some(process.clone());
-        self.was_replaced = is_other && !self.is_reloading;
-        !is_other || self.is_reloading
-    }
-
-    /// Whether another process answers than before, without a reload; said once.
-    pub(super) fn was_replaced(&mut self) -> bool {
-        std::mem::take(&mut self.was_replaced)
-    }
-
-    /// Notes what was said; while a reload is under way, or might be, nobody knows to which process.
-    fn remember(&mut self, talk: &Talk, accepted: &Accepted, now: Instant) {
-        while !self.is_reloading && self.recent.front().is_some_and(|(at, ..)| *at + RECENT < now) {
-            self.recent.pop_front();
-        }
-        for ((name, _), after) in talk.changes.iter().zip(&talk.after).filter(|_| !talk.is_look) {
-            let Some(form) = after else { continue };
-            if talk.epoch == self.epoch || self.is_reloading {
-                self.recent.push_back((now, Arc::clone(name), Arc::clone(form)));
-            } else {
-                self.doubt(Arc::clone(name), Arc::clone(form), accepted);
-                self.look_at = now;
-            }
-        }
-    }
-
-    /// Takes in how one service ended; says whether it is to be asked about again in a moment.
-    fn ended(
-        &mut self,
-        name: &Arc<str>,
-        after: Option<&Arc<Served>>,
-        end: End,
-        is_look: bool,
-        loaded: Option<&Accepted>,
-    ) -> bool {
-        if let End::Settled { reload_soon } = end {
-            self.soon |= reload_soon;
-            match after {
-                Some(served) => _ = self.told.insert(Arc::clone(name), Arc::clone(served)),
-                None => _ = self.told.remove(name),
-            }
-            if let Some(unsure) = self.unsure.get_mut(name) {
-                unsure.looks = 0;
-                if is_look {
-                    unsure.forms.pop();
-                }
-                if unsure.forms.is_empty() {
-                    self.unsure.remove(name);
-                }
-            }
-            return false;
-        }
-        // The files brought exactly this: an old process may still be answering, or a hand was on the socket.
-        let is_odd = loaded.is_some_and(|loaded| loaded.get(name) == after);
-        if end == End::Reload && !is_odd {
-            self.stuck.insert(Arc::clone(name), after.cloned());
-            self.unsure.remove(name);
-            return false;
-        }
-        let unsure = self.unsure.entry(Arc::clone(name)).or_default();
-        unsure.looks += 1;
-        if unsure.looks < LOOKS {
-            return true;
-        }
-        self.unsure.remove(name);
-        self.stuck.insert(Arc::clone(name), after.cloned());
-        if is_odd {
-            self.odd.insert(Arc::clone(name));
-        }
-        false
     }
 }
 

@@ -5,7 +5,14 @@ fn name(text: &str) -> Arc<str> {
 }
 
 fn ask(claims: &mut Claims, service: &str, asked: &[&str], age: u64) {
-    claims.set(&name(service), asked.iter().map(|claim| name(claim)).collect(), age, false, 1);
+    claims.ages.insert(name(service), age);
+    claims.set(&name(service), asked.iter().map(|claim| name(claim)).collect(), false, 1);
+}
+
+/// Its last instance leaves.
+fn leave(claims: &mut Claims, service: &str, asked: &[&str]) {
+    claims.ages.remove(service);
+    claims.set(&name(service), asked.iter().map(|claim| name(claim)).collect(), true, 1);
 }
 
 fn denied(claims: &Claims, service: &str) -> Vec<String> {
@@ -49,13 +56,40 @@ fn at_the_start_the_older_entry_has_it_and_then_the_first_by_name() {
 }
 
 #[test]
+fn what_has_left_comes_after_all_that_are_there() {
+    let mut claims = Claims::default();
+    ask(&mut claims, "shop", &["x"], 1);
+    changed(&mut claims);
+    ask(&mut claims, "a", &["x"], 2);
+    ask(&mut claims, "b", &["x"], 3);
+    leave(&mut claims, "a", &["x"]);
+    ask(&mut claims, "shop", &[], 1);
+    changed(&mut claims);
+    assert_eq!((denied(&claims, "a"), denied(&claims, "b")), (vec!["x".to_owned()], vec![]));
+}
+
+#[test]
+fn the_age_counts_that_a_service_has_when_a_claim_is_given_away() {
+    let mut claims = Claims::default();
+    ask(&mut claims, "shop", &["x"], 1);
+    changed(&mut claims);
+    ask(&mut claims, "a", &["x"], 2);
+    ask(&mut claims, "b", &["x"], 3);
+    // All entries of one were written anew, with what they said before.
+    claims.ages.insert(name("a"), 4);
+    ask(&mut claims, "shop", &[], 1);
+    changed(&mut claims);
+    assert_eq!((denied(&claims, "a"), denied(&claims, "b")), (vec!["x".to_owned()], vec![]));
+}
+
+#[test]
 fn what_a_departed_service_had_goes_to_a_new_claim_but_not_to_who_waited() {
     let mut claims = Claims::default();
     ask(&mut claims, "shop", &["x"], 1);
     changed(&mut claims);
     ask(&mut claims, "dup", &["x"], 2);
     changed(&mut claims);
-    claims.set(&name("shop"), vec![name("x")], 1, true, 1);
+    leave(&mut claims, "shop", &["x"]);
     assert_eq!(changed(&mut claims), [""; 0]);
     assert_eq!(denied(&claims, "dup"), ["x"]);
     // It comes back and has it still.
@@ -63,7 +97,7 @@ fn what_a_departed_service_had_goes_to_a_new_claim_but_not_to_who_waited() {
     changed(&mut claims);
     assert_eq!(denied(&claims, "shop"), [""; 0]);
     // It leaves again, and another one takes its place.
-    claims.set(&name("shop"), vec![name("x")], 8, true, 1);
+    leave(&mut claims, "shop", &["x"]);
     ask(&mut claims, "next", &["x"], 9);
     assert_eq!(changed(&mut claims), ["next", "shop"]);
     assert_eq!((denied(&claims, "next"), denied(&claims, "shop")), (vec![], vec!["x".to_owned()]));

@@ -1,0 +1,155 @@
+//! What the end of a conversation tells of what a proxy runs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{End, Ended, Running, Talk};
+use crate::output::{Accepted, Served};
+
+/// How often the proxy is asked about a service whose state it cannot explain before that costs a reload: an old
+/// process may go on answering for a moment after a reload.
+const LOOKS: u8 = 3;
+/// Time between two such questions.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How long before the beginning of a reload is told something may have been said to the new process.
+const RECENT: Duration = Duration::from_secs(2);
+/// Time between two questions while a process that was replaced answers.
+const OLD_AGAIN: Duration = Duration::from_millis(50);
+
+impl Running {
+    pub(in super::super) fn talked(
+        &mut self,
+        talk: &Talk,
+        ended: Option<&Ended>,
+        accepted: &Accepted,
+        loaded: Option<&Accepted>,
+        now: Instant,
+    ) {
+        self.is_talking = false;
+        self.remember(talk, accepted, now);
+        // What was said may have reached the process before a reload, the one after it, or both.
+        if talk.epoch != self.epoch && !self.is_reloading {
+            return;
+        }
+        let Some(ended) = ended else {
+            self.unanswered += u32::from(!self.is_reloading);
+            self.talk_at = now + self.away.next_delay();
+            return;
+        };
+        if !self.is_right_process(&ended.processes, now) {
+            self.talk_at = now + OLD_AGAIN;
+            return;
+        }
+        if self.is_away() {
+            self.doubt_all(accepted, now);
+        }
+        self.unanswered = 0;
+        self.away.reset();
+        self.talk_at = now;
+        let mut again = false;
+        for (name, after) in talk.changes.iter().map(|(name, _)| name).zip(&talk.after) {
+            let end = ended.services.get(name).copied().unwrap_or(End::Unknown);
+            again |= self.ended(name, after.as_ref(), end, talk.is_look, loaded);
+        }
+        if talk.is_look {
+            self.look_at = if again { now + LOOK_AGAIN } else { now };
+        } else if again {
+            self.talk_at = now + LOOK_AGAIN;
+        }
+        if talk.is_look && self.unsure.is_empty() {
+            self.look_at = now + self.resync;
+            if self.odd.is_empty() {
+                self.mending.reset();
+            }
+        }
+    }
+
+    /// Whether the process that is to be spoken to gave all answers.
+    fn is_right_process(&mut self, answered: &BTreeSet<String>, now: Instant) -> bool {
+        self.old.take_if(|(_, until)| *until <= now);
+        let Some(process) = answered.first() else { return true };
+        if answered.len() > 1 || self.old.as_ref().is_some_and(|(old, _)| old == process) {
+            return false;
+        }
+        let is_other = self.process.as_ref().is_some_and(|known| known != process);
+        self.process = Some(process.clone());
+        self.was_replaced = is_other && !self.is_reloading;
+        !is_other || self.is_reloading
+    }
+
+    /// Whether another process answers than before, without a reload; said once.
+    pub(in super::super) fn was_replaced(&mut self) -> bool {
+        std::mem::take(&mut self.was_replaced)
+    }
+
+    /// Notes what was said; while a reload is under way, or might be, nobody knows to which process.
+    fn remember(&mut self, talk: &Talk, accepted: &Accepted, now: Instant) {
+        while !self.is_reloading && self.recent.front().is_some_and(|(at, ..)| *at + RECENT < now) {
+            self.recent.pop_front();
+        }
+        for ((name, _), after) in talk.changes.iter().zip(&talk.after).filter(|_| !talk.is_look) {
+            let Some(form) = after else { continue };
+            if talk.epoch == self.epoch || self.is_reloading {
+                self.recent.push_back((now, Arc::clone(name), Arc::clone(form)));
+            } else {
+                self.doubt(Arc::clone(name), Arc::clone(form), accepted);
+                self.look_at = now;
+            }
+        }
+    }
+
+    /// Takes in how one service ended; says whether it is to be asked about again in a moment.
+    fn ended(
+        &mut self,
+        name: &Arc<str>,
+        after: Option<&Arc<Served>>,
+        end: End,
+        is_look: bool,
+        loaded: Option<&Accepted>,
+    ) -> bool {
+        if let End::Settled { reload_soon } = end {
+            self.soon |= reload_soon;
+            match after {
+                Some(served) => _ = self.told.insert(Arc::clone(name), Arc::clone(served)),
+                None => _ = self.told.remove(name),
+            }
+            if let Some(unsure) = self.unsure.get_mut(name) {
+                unsure.looks = 0;
+                if is_look {
+                    unsure.forms.pop();
+                }
+                if unsure.forms.is_empty() {
+                    self.unsure.remove(name);
+                }
+            }
+            return false;
+        }
+        // The files brought exactly this: an old process may still be answering, or a hand was on the socket.
+        let is_odd = loaded.is_some_and(|loaded| loaded.get(name) == after);
+        let is_about_form = is_look && self.unsure.get(name).is_some_and(|unsure| !unsure.forms.is_empty());
+        if end == End::Reload && !is_odd && !is_about_form {
+            self.stuck.insert(Arc::clone(name), after.cloned());
+            self.unsure.remove(name);
+            return false;
+        }
+        let unsure = self.unsure.entry(Arc::clone(name)).or_default();
+        unsure.looks += 1;
+        if unsure.looks < LOOKS {
+            return true;
+        }
+        // What cannot be changed live may be a form that it only might have had: what it has then tells without it.
+        if is_look && unsure.forms.pop().is_some() {
+            unsure.looks = 0;
+            return false;
+        }
+        self.unsure.remove(name);
+        self.stuck.insert(Arc::clone(name), after.cloned());
+        if is_odd {
+            self.odd.insert(Arc::clone(name));
+        }
+        false
+    }
+}

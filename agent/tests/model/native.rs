@@ -1,0 +1,106 @@
+//! The plugin `haproxy` as native Rust.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use waypost::model::{self, Change, Node, Part, Reaction, Rendering, Service};
+use waypost::plugin::{CallError, Renderer};
+use waypost_plugin_haproxy::{self as haproxy, Settings};
+use waypost_plugin_sdk as sdk;
+
+use crate::world::Shared;
+
+/// The plugin with its settings, and the world, which is told when it asks for a reload soon.
+pub(crate) struct Native(pub(crate) Settings, pub(crate) Shared);
+
+#[async_trait]
+impl Renderer for Native {
+    async fn frame(&self, of: &Arc<Node>) -> Result<Vec<Part>, CallError> {
+        let parts = haproxy::frame(&self.0, &node(of)).map_err(refused)?;
+        Ok(parts.into_iter().map(part).collect())
+    }
+
+    async fn render(&self, of: &Arc<Node>, services: Vec<Arc<Service>>) -> Vec<Result<Rendering, CallError>> {
+        let node = node(of);
+        let one = |service: Arc<Service>| render(&self.0, &node, &service).map_err(CallError::Refused);
+        services.into_iter().map(one).collect()
+    }
+
+    async fn questions(&self, changes: &Arc<[Change]>) -> Result<Vec<String>, CallError> {
+        haproxy::questions(&self.0, &changes.iter().map(change).collect::<Vec<_>>()).map_err(refused)
+    }
+
+    async fn process(&self, answers: &Arc<[String]>) -> Result<Option<String>, CallError> {
+        Ok(haproxy::process(answers))
+    }
+
+    async fn react(
+        &self,
+        of: &Arc<Node>,
+        changes: &Arc<[Change]>,
+        answers: &Arc<[String]>,
+    ) -> Result<Reaction, CallError> {
+        let changes: Vec<_> = changes.iter().map(change).collect();
+        Ok(match haproxy::update(&self.0, &node(of), &changes, answers).map_err(refused)? {
+            sdk::Reaction::Commands(commands) => Reaction::Commands { commands, reload_soon: false },
+            sdk::Reaction::CommandsAndReload(commands) => {
+                self.1.world().is_excused = true;
+                Reaction::Commands { commands, reload_soon: true }
+            }
+            sdk::Reaction::Reload => Reaction::Reload,
+        })
+    }
+}
+
+fn render(settings: &Settings, node: &sdk::Node, service: &Service) -> Result<Rendering, String> {
+    let sdk::Rendering { parts, claims } =
+        haproxy::render(settings, node, &self::service(service)).map_err(|error| text(&error))?;
+    Ok(Rendering { parts: parts.into_iter().map(part).collect(), claims: claims.into_iter().map(Into::into).collect() })
+}
+
+fn text(error: &sdk::PluginError) -> String {
+    format!("{error:?}")
+}
+
+fn refused(error: sdk::PluginError) -> CallError {
+    CallError::Refused(text(&error))
+}
+
+fn pairs(attributes: &model::Attributes) -> Vec<(String, String)> {
+    attributes.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn node(node: &Node) -> sdk::Node {
+    sdk::Node { name: node.name.clone(), address: node.address.clone(), attributes: pairs(&node.attributes) }
+}
+
+fn instance(instance: &Arc<model::Instance>) -> sdk::Instance {
+    sdk::Instance {
+        service: instance.service.clone(),
+        id: instance.id.clone(),
+        address: instance.address.clone(),
+        port: instance.port,
+        transport: sdk::Transport::Tcp,
+        readiness: match instance.readiness {
+            model::Readiness::Ready => sdk::Readiness::Ready,
+            model::Readiness::Draining => sdk::Readiness::Draining,
+            model::Readiness::Gone => sdk::Readiness::Gone,
+        },
+        weight: instance.weight,
+        attributes: pairs(&instance.attributes),
+    }
+}
+
+fn service(service: &Service) -> sdk::Service {
+    let denied = service.denied.iter().map(ToString::to_string).collect();
+    sdk::Service { name: service.name.clone(), instances: service.instances.iter().map(instance).collect(), denied }
+}
+
+fn change(change: &Change) -> sdk::Change {
+    let side = |of: &Option<Arc<Service>>| of.as_ref().map(|of| service(of));
+    sdk::Change { before: side(&change.before), after: side(&change.after) }
+}
+
+fn part(part: sdk::Part) -> Part {
+    Part { path: part.path, key: part.key, text: part.text }
+}
