@@ -19,7 +19,7 @@ fn silent_name_server(lab: &Lab, host: &Host) -> Inside {
     let server = inside.run(async move { tokio::net::UdpSocket::bind(address).await.unwrap() });
     inside.spawn(async move {
         let _server = server;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     });
     let file = host.dir().join("resolv.conf");
     std::fs::write(&file, format!("nameserver {}\n", address.0)).unwrap();

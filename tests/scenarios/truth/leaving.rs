@@ -59,7 +59,7 @@ fn leaves(keys: &str) {
     let mut agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &live(&host, keys, "")));
     (0..SERVICES).for_each(|service| answers(&host, &domain(service), "/", &format!("s{service}/a")));
     let mut strangers = Vec::new();
-    for round in 0..ROUNDS {
+    for (round, port) in ports.into_iter().enumerate().take(ROUNDS) {
         is_reloaded(&agent);
         let listen = 7000 + u16::try_from(round).unwrap();
         offers.tcp(&format!("t{round}"), listen);
@@ -71,9 +71,9 @@ fn leaves(keys: &str) {
         always(pause, "who stays answers", || ask(&host, &domain(SERVICES - 1), "/")?.good().map(drop));
         offers.leave(&format!("s{round}/a"));
         let stranger = format!("stranger{round}");
-        let server = at_port(&offers, ports[round], &stranger);
+        let server = at_port(&offers, port, &stranger);
         let attributes = http(&format!("{stranger}.example"), "/");
-        let value = json!({"address": host.address(), "port": ports[round], "attributes": attributes});
+        let value = json!({"address": host.address(), "port": port, "attributes": attributes});
         offers.put(&format!("{stranger}/one"), &value);
         strangers.push(server);
         listens(&host, listen, &format!("t{round}/one"));
