@@ -51,6 +51,9 @@ pub struct OutputState {
     /// What of it differs, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
+    /// Services without instances that answer that nobody is there, and until when, RFC 3339; the first few.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lingering: BTreeMap<String, String>,
     /// What went wrong last, while it does.
     pub error: Option<String>,
 }

@@ -112,6 +112,8 @@ fn show(report: &Report, arguments: &CatalogArguments) {
         let services = counted(output.services as u64, "service");
         let reloads = counted(output.reloads, "reload");
         say!("\noutput {name}: {state}, {services}, {live}{reloads}, {}", output.directory);
+        let gone = |(name, until): (&String, &String)| say!("  {}: no instance, 503 until {until}", printable(name));
+        output.lingering.iter().for_each(gone);
         output.differences.iter().for_each(|difference| say!("  {}", printable(difference)));
     }
     for problem in &report.problems {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
@@ -369,6 +369,9 @@ impl<D: Disk + 'static> Serving<D> {
         state.reloads = reloads.reloads;
         state.differences = self.state.differences(Instant::now());
         state.settled = state.differences.is_empty();
+        let until = |time| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(time)).to_string();
+        let lingering = self.linger.all().take(LINGERING).map(|(name, time)| (name.to_string(), until(time)));
+        state.lingering = lingering.collect();
         if self.speaker.is_some() {
             state.live.get_or_insert_default();
         }
@@ -390,5 +393,7 @@ impl<D: Disk + 'static> Serving<D> {
     }
 }
 
+/// Most services that are shown to have left.
+const LINGERING: usize = 20;
 /// How long files may take that are being written when the agent ends.
 const END: Duration = Duration::from_secs(2);

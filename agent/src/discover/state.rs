@@ -29,11 +29,17 @@ use crate::simulated::{Fault, has};
 mod agree;
 mod files;
 mod running;
+#[cfg(test)]
+mod tests;
 
 pub use files::Pace;
 use files::Writing;
 use running::Running;
 pub use running::{End, Ended, Talk};
+
+/// Sets of files that are remembered: a reload takes up the last or the one before, somebody else's restart of the proxy
+/// is noticed with the next files.
+const HISTORY: usize = 4;
 
 /// Files as they are, or were, on disk.
 #[derive(Debug)]
@@ -112,7 +118,7 @@ pub struct State {
     /// Services that are not served as they are wanted.
     behind: BTreeSet<Arc<str>>,
     writing: Writing,
-    /// Files by number, back to those that are loaded.
+    /// Files by number: those that are loaded, and the last ones.
     history: BTreeMap<u64, Arc<Written>>,
     /// What the files have that were there before the agent: addresses, and services that were to stay as they were.
     found: (BTreeSet<Bind>, Accepted),
@@ -193,8 +199,11 @@ impl State {
         if let Some(running) = &mut self.running {
             running.talked(talk, ended, accepted, loaded, now);
             if let (true, Some(written)) = (running.was_replaced(), &self.written) {
-                // Somebody else restarted it, and it has what is on disk.
+                // Somebody else restarted it, and it has what is on disk, or was not long ago.
                 running.reloaded(&written.services, &self.accepted, now);
+                for earlier in self.history.values() {
+                    running.doubt_what_left(&earlier.services, &self.accepted);
+                }
                 self.loaded = Some(Arc::clone(written));
             }
         }
@@ -219,8 +228,18 @@ impl State {
             }
         }
         self.history.insert(written.number, Arc::clone(&written));
+        let loaded = self.loaded.as_ref().map(|loaded| loaded.number);
+        if let (true, Some(first)) =
+            (self.history.len() > HISTORY, self.history.keys().copied().find(|number| Some(*number) != loaded))
+        {
+            self.history.remove(&first);
+        }
         self.earlier.retain(|name, _| !written.services.contains_key(name) && self.accepted.contains_key(name));
         self.written = Some(written);
+        let is_owed = self.owed(now);
+        if let Some(running) = self.running.as_mut().filter(|_| !is_owed) {
+            running.glance(&self.accepted, now);
+        }
     }
 
     /// Something about reloading changed.
@@ -248,7 +267,6 @@ impl State {
         let Some(number) = status.loaded else { return };
         let Some(loaded) = self.history.get(&number).cloned() else { return };
         self.loaded = Some(loaded);
-        self.history = self.history.split_off(&number);
         if let Some(running) = &mut self.running {
             let loaded = self.loaded.as_ref().map(|loaded| loaded.services.clone()).unwrap_or_default();
             running.reloaded(&loaded, &self.accepted, now);

@@ -77,6 +77,11 @@ impl Linger {
         self.departed.values().map(|(_, until)| *until).min()
     }
 
+    /// Services that left, and until when they stay.
+    pub fn all(&self) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        self.departed.iter().map(|(name, (_, until))| (name, *until))
+    }
+
     /// Since when a service is gone, when it is.
     pub fn departed(&self, name: &str) -> Option<u64> {
         self.departed.get(name).map(|(_, until)| until.saturating_sub(millis(self.time)))

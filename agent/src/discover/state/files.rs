@@ -100,7 +100,7 @@ impl Writing {
     }
 
     pub(super) fn began(&mut self, now: Instant) {
-        let goes_on = self.began.is_some_and(|began| now.saturating_duration_since(began) < 2 * self.spacing);
+        let goes_on = self.began.is_some_and(|began| now.saturating_duration_since(began) < 4 * self.spacing);
         self.spacing = if goes_on { (2 * self.spacing).min(SPACING.1) } else { SPACING.0 };
         (self.is_under_way, self.is_owed, self.began, self.since) = (true, false, Some(now), None);
         self.on_trial = std::mem::take(&mut self.retried);

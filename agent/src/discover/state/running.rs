@@ -99,6 +99,8 @@ pub(super) struct Running {
     away: Backoff,
     talk_at: Instant,
     look_at: Instant,
+    /// When it is asked about everything next.
+    all_at: Instant,
     /// Pauses between reloads that are to put right what the proxy has, so that one in vain is not followed by many.
     mending: Backoff,
     mend_at: Instant,
@@ -126,6 +128,7 @@ impl Running {
             away: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
             talk_at: now,
             look_at: now + resync,
+            all_at: now + resync,
             mending: Backoff::new(Duration::from_secs(1), Duration::from_mins(10)),
             mend_at: now,
         }
@@ -233,7 +236,26 @@ impl Running {
     fn doubt_all(&mut self, accepted: &Accepted, now: Instant) {
         let free = accepted.keys().filter(|name| !self.stuck.contains_key(*name));
         self.unsure = free.map(|name| (Arc::clone(name), Unsure::default())).collect();
+        self.all_at = now + self.resync;
         self.look_at = now;
+    }
+
+    /// The process may have taken up these services instead of what it is believed to have.
+    pub(super) fn doubt_what_left(&mut self, earlier: &Accepted, accepted: &Accepted) {
+        for change in earlier.diff(&self.told.clone()) {
+            if let DiffItem::Update { old: (name, form), .. } | DiffItem::Remove(name, form) = change {
+                self.doubt(Arc::clone(name), Arc::clone(form), accepted);
+            }
+        }
+    }
+
+    /// Asks about one service, to learn whether the process that answers is still the same.
+    pub(super) fn glance(&mut self, accepted: &Accepted, now: Instant) {
+        let any = accepted.keys().find(|name| !self.stuck.contains_key(*name));
+        if let (true, Some(name)) = (self.unsure.is_empty(), any) {
+            self.unsure.insert(Arc::clone(name), Unsure::default());
+            self.look_at = now;
+        }
     }
 
     /// The process may have this form of a service.

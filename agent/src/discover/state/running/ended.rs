@@ -60,7 +60,7 @@ impl Running {
             self.talk_at = now + LOOK_AGAIN;
         }
         if talk.is_look && self.unsure.is_empty() {
-            self.look_at = now + self.resync;
+            self.look_at = self.all_at;
             if self.odd.is_empty() {
                 self.mending.reset();
             }
