@@ -14,7 +14,7 @@ use super::state::{Job, Written};
 use crate::model::Part;
 use crate::output::files::Conflict;
 use crate::output::{Accepted, Composer, Refusal, Served};
-use crate::proxy::{Asked, Place, Verdict, asked};
+use crate::proxy::{Asked, Bind, Place, Verdict, asked};
 use crate::simulated::{Fault, has};
 
 /// Most checks of one turn. Finding one bad service among 1,000 takes 11; what is not found by then waits.
@@ -58,6 +58,8 @@ pub(super) struct Writer<D> {
     name: String,
     disk: D,
     composer: Composer,
+    /// What the files bind that were checked last.
+    binds: BTreeSet<Bind>,
     /// How long a check took that the files passed.
     took: Duration,
 }
@@ -90,7 +92,7 @@ impl<D: Disk> Writer<D> {
     /// A writer that knows of no files yet.
     pub(super) fn new(name: &str, disk: D) -> Self {
         let took = Duration::from_millis(100);
-        Writer { name: name.to_owned(), disk, composer: Composer::default(), took }
+        Writer { name: name.to_owned(), disk, composer: Composer::default(), binds: BTreeSet::new(), took }
     }
 
     /// Writes what a job says, without what is refused.
@@ -262,6 +264,7 @@ impl<D: Disk> Writer<D> {
     async fn candidate(&mut self, turn: &mut Turn, limit: Option<Duration>) -> Result<Candidate> {
         let files = self.composer.compose(&turn.base, &turn.services).files;
         let mut new = asked(&files);
+        self.binds = new.iter().map(|one| one.bind).collect();
         new.retain(|one| !one.bind.is_among(&turn.job.binds));
         turn.checks += 1;
         let began = Instant::now();
@@ -274,8 +277,7 @@ impl<D: Disk> Writer<D> {
 
     async fn commit(&mut self, turn: &Turn) -> Result<Arc<Written>> {
         let number = self.disk.commit().await?;
-        let files = self.composer.compose(&turn.base, &turn.services).files;
-        let binds = asked(&files).into_iter().map(|one| one.bind).collect();
+        let binds = self.binds.clone();
         let left_out: BTreeSet<String> = turn.left_out.keys().cloned().collect();
         let (services, base) = (turn.services.clone(), Arc::clone(&turn.job.base));
         Ok(Arc::new(Written { number, services, base, left_out, binds }))

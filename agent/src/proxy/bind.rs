@@ -24,7 +24,7 @@ pub struct Bind {
 impl Bind {
     /// Whether one of these is the same port under a wider or a narrower address.
     pub fn is_among(&self, binds: &BTreeSet<Bind>) -> bool {
-        binds.iter().any(|other| other.overlaps(self))
+        binds.contains(self) || binds.iter().any(|other| other.overlaps(self))
     }
 
     pub(super) fn overlaps(&self, other: &Bind) -> bool {
