@@ -200,7 +200,7 @@ fn what_needs_a_file_needs_a_reload() {
         Change { before: Some(web.clone()), after: Some(tcp("8000")) },
     ] {
         let change = [change];
-        assert_eq!(questions(&live(), &change).unwrap(), ["show version"]);
+        assert_eq!(questions(&live(), &change).unwrap(), ["show info; show version"]);
         assert_eq!(react(&live(), &change, &[]), Reaction::Reload);
     }
     let acl = settings(r#"{"routing": "acl", "socket": "/s"}"#);

@@ -57,7 +57,7 @@ frontend http-in
     http-request set-var(txn.host) req.fhdr(host),regsub(:[0-9]*$,),regsub([.]$,),lower
     http-request set-var(txn.path) path,url_dec,concat(/),regsub(/+,/,g)
     http-request set-var(txn.path) str(/) unless { path -m found }
-    http-request deny deny_status 400 if { path -m sub %00 } || !{ var(txn.path) -m found } || { var(txn.path) -m sub /./ /../ }
+    http-request deny deny_status 400 if { path -m sub %00 } || !{ var(txn.path) -m found } || { var(txn.path) -m sub /./ /../ } || { var(txn.host) -m len 0 } { req.fhdr(host) -m found }
     http-request set-var(txn.wildcard) var(txn.host),regsub(^[^.]+,*)
 ";
     let (files, _) = compose(&article, &[web]);
