@@ -177,7 +177,7 @@ impl<D: Disk + 'static> Serving<D> {
             shown: OutputState { directory: engine.directory, ..OutputState::default() },
             clock,
             again: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
-            retry: Backoff::new(Duration::from_millis(500), Duration::from_mins(2)),
+            retry: Backoff::new(Duration::from_millis(500), Duration::from_secs(15)),
         };
         serving.want();
         serving
@@ -336,7 +336,8 @@ impl<D: Disk + 'static> Serving<D> {
         self.output.refuse(refusals, self.clock.now());
         let may_pass = written.is_err() || !left_out.is_empty() || !self.output.may_pass().is_empty();
         let again = if may_pass {
-            Some(now + self.retry.next_delay())
+            // A check that takes long because of what is tried again must not take all the time.
+            Some(now + self.retry.next_delay().max(self.state.writing_took(now) * 4))
         } else {
             self.retry.reset();
             None

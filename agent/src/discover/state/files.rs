@@ -119,6 +119,11 @@ impl State {
         self.writing.retried.extend(names);
     }
 
+    /// How long the files have taken that are being written.
+    pub fn writing_took(&self, now: Instant) -> Duration {
+        self.writing.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began))
+    }
+
     /// When the files are to be written next; none when they are right, or being written.
     ///
     /// Leading edge: the first change of a quiet system goes through at once, a storm is merged. Files that the proxy does

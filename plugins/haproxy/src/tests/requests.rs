@@ -67,7 +67,17 @@ fn a_host_is_compared_without_port_case_and_final_dot() {
         for host in ["[::1]", "[::1]:80", "::1", "other.example", "shop.example_"] {
             assert_eq!(haproxy.who(host, "/"), "503", "{form} {host}");
         }
-        for host in ["", ":80", ".", ".:80", "shop.example/", "shop.example,shop.example", "shop example", "shop%2eexample", "é.example"] {
+        for host in [
+            "",
+            ":80",
+            ".",
+            ".:80",
+            "shop.example/",
+            "shop.example,shop.example",
+            "shop example",
+            "shop%2eexample",
+            "é.example",
+        ] {
             assert_eq!(haproxy.who(host, "/"), "400", "{form} {host}");
         }
     }

@@ -82,8 +82,11 @@ impl Haproxy {
         stream.read_to_end(&mut answer).unwrap();
         let answer = String::from_utf8(answer).unwrap();
         match self.version {
-            Some(version) if line.starts_with("show version") => {
-                answer.split_once('\n').map(|(_, rest)| format!("{version}\n{rest}")).unwrap()
+            // The answer to each command ends in an empty line.
+            Some(version) if line.starts_with("show info; show version") => {
+                let (info, rest) = answer.split_once("\n\n").unwrap();
+                let (_, rest) = rest.split_once('\n').unwrap();
+                format!("{info}\n\n{version}\n{rest}")
             }
             _ => answer,
         }
