@@ -212,8 +212,8 @@ impl<D: Disk + 'static> Serving<D> {
             }
             Action::Talk(talk) => {
                 let Some(speaker) = self.speaker.clone() else { return };
-                let changes = talk.changes.clone();
-                self.talking = Some((talk, Box::pin(async move { speaker.talk(&changes).await })));
+                let said = talk.clone();
+                self.talking = Some((talk, Box::pin(async move { speaker.hold(&said).await })));
             }
             Action::Write(job) => {
                 let Some(mut writer) = self.writer.take() else { return };

@@ -238,7 +238,7 @@ impl State {
         self.written = Some(written);
         let is_owed = self.owed(now);
         if let Some(running) = self.running.as_mut().filter(|_| !is_owed) {
-            running.glance(&self.accepted, now);
+            running.probe();
         }
     }
 

@@ -10,7 +10,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use tracing::debug;
 
-use super::state::{End, Ended};
+use super::state::{End, Ended, Talk};
 use crate::model::{Change, Node, Reaction};
 use crate::plugin::{CallError, Renderer};
 use crate::proxy::Socket;
@@ -54,26 +54,50 @@ pub struct Speaker {
 }
 
 impl Speaker {
-    /// Brings the proxy to what these services are to be: all at once, and each alone when one is in the way of others.
-    ///
-    /// # Errors
-    /// When the proxy cannot be spoken to.
-    pub async fn talk(&self, changes: &[(Arc<str>, Change)]) -> Result<Ended> {
+    /// Brings the proxy to what these services are to be: all at once, and each alone when one is in the way of others. A
+    /// process that was replaced, `old`, is told nothing.
+    async fn talk(&self, changes: &[(Arc<str>, Change)], old: Option<&str>) -> Result<Ended> {
         let mut ended = Ended::default();
         let all = changes.iter().map(|(_, change)| change.clone()).collect();
-        let end = self.converse(all, &mut ended.processes).await?;
-        if changes.len() == 1 || matches!(end, End::Settled { .. }) {
+        let end = self.converse(all, old, &mut ended.processes).await?;
+        if changes.len() == 1 || matches!(end, End::Settled { .. } | End::Unknown) {
             ended.services.extend(changes.iter().map(|(name, _)| (Arc::clone(name), end)));
             return Ok(ended);
         }
         for (name, change) in changes {
-            let end = self.converse([change.clone()].into(), &mut ended.processes).await?;
+            let end = self.converse([change.clone()].into(), old, &mut ended.processes).await?;
             ended.services.insert(Arc::clone(name), end);
         }
         Ok(ended)
     }
 
-    async fn converse(&self, changes: Arc<[Change]>, processes: &mut BTreeSet<String>) -> Result<End> {
+    /// Holds a conversation.
+    ///
+    /// # Errors
+    /// When the proxy cannot be spoken to.
+    pub async fn hold(&self, talk: &Talk) -> Result<Ended> {
+        if talk.is_probe() {
+            self.probe(&talk.changes).await
+        } else {
+            self.talk(&talk.changes, talk.old.as_deref()).await
+        }
+    }
+
+    /// Asks without telling anything, to learn which process answers.
+    async fn probe(&self, changes: &[(Arc<str>, Change)]) -> Result<Ended> {
+        let all: Arc<[Change]> = changes.iter().map(|(_, change)| change.clone()).collect();
+        let questions = self.renderer.questions(&all).await.unwrap_or_default();
+        let answers: Arc<[String]> = self.runtime.ask(&questions).await?.into();
+        let process = self.renderer.process(&answers).await.ok().flatten();
+        Ok(Ended { processes: process.into_iter().collect(), ..Ended::default() })
+    }
+
+    async fn converse(
+        &self,
+        changes: Arc<[Change]>,
+        old: Option<&str>,
+        processes: &mut BTreeSet<String>,
+    ) -> Result<End> {
         let mut soon = false;
         for _ in 0..ROUNDS {
             let questions = match self.renderer.questions(&changes).await {
@@ -87,7 +111,11 @@ impl Speaker {
                 return Ok(End::Settled { reload_soon: soon });
             }
             let answers: Arc<[String]> = self.runtime.ask(&questions).await?.into();
-            processes.extend(self.renderer.process(&answers).await.ok().flatten());
+            let process = self.renderer.process(&answers).await.ok().flatten();
+            processes.extend(process.clone());
+            if old.is_some() && process.as_deref() == old {
+                return Ok(End::Unknown);
+            }
             match self.renderer.react(&self.node, &changes, &answers).await {
                 Ok(Reaction::Commands { commands, .. }) if commands.len() > LINES_LIMIT => return Ok(End::Reload),
                 Ok(Reaction::Commands { commands, reload_soon }) => {

@@ -22,9 +22,9 @@ use run::play;
 use waypost::simulated::Fault;
 
 /// How long, in milliseconds, an old process may go on answering after a reload was reported to have succeeded.
-pub(crate) const OLD_ANSWERS: u64 = 0;
+pub(crate) const OLD_ANSWERS: u64 = 300;
 /// Seeds of a normal run.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 10_000;
 const THREADS: u64 = 2;
 
 fn number(name: &str) -> Option<u64> {

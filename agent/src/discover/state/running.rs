@@ -52,10 +52,29 @@ pub struct Talk {
     pub changes: Vec<(Arc<str>, Change)>,
     /// What is accepted of them.
     after: Vec<Option<Arc<Served>>>,
-    /// Nothing changed; it makes sure.
-    is_look: bool,
+    kind: Kind,
     /// Reloads begun and ended before it.
     epoch: u64,
+    /// A process that was replaced: it may still answer, and is told nothing.
+    pub old: Option<String>,
+}
+
+impl Talk {
+    /// Whether it is only to learn which process answers.
+    pub fn is_probe(&self) -> bool {
+        self.kind == Kind::Probe
+    }
+}
+
+/// What a conversation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Something changed.
+    Changes,
+    /// Nothing changed; it makes sure.
+    Look,
+    /// Which process answers.
+    Probe,
 }
 
 /// A service that is to be asked about.
@@ -87,6 +106,8 @@ pub(super) struct Running {
     epoch: u64,
     /// The process that answers.
     process: Option<String>,
+    /// It is to be asked which process answers: at the start, before the first reload, and after every set of files.
+    is_to_probe: bool,
     /// The one before the last reload, and until when it may go on answering.
     old: Option<(String, Instant)>,
     /// Another process answered, and no reload explains it.
@@ -120,6 +141,7 @@ impl Running {
             is_reloading: false,
             epoch: 0,
             process: None,
+            is_to_probe: true,
             old: None,
             was_replaced: false,
             is_talking: false,
@@ -249,13 +271,9 @@ impl Running {
         }
     }
 
-    /// Asks about one service, to learn whether the process that answers is still the same.
-    pub(super) fn glance(&mut self, accepted: &Accepted, now: Instant) {
-        let any = accepted.keys().find(|name| !self.stuck.contains_key(*name));
-        if let (true, Some(name)) = (self.unsure.is_empty(), any) {
-            self.unsure.insert(Arc::clone(name), Unsure::default());
-            self.look_at = now;
-        }
+    /// Whether the process that answers is still the same is to be learned.
+    pub(super) fn probe(&mut self) {
+        self.is_to_probe = true;
     }
 
     /// The process may have this form of a service.
@@ -275,27 +293,42 @@ impl Running {
         is_on_trial: &dyn Fn(&str) -> bool,
         now: Instant,
     ) -> (Option<Talk>, Option<Instant>) {
-        if self.is_talking || !(is_loaded || self.is_open) {
+        if self.is_talking {
             return (None, None);
         }
-        let changes = self.changes(accepted, is_on_trial);
+        let is_open = is_loaded || self.is_open;
+        let changes = if is_open { self.changes(accepted, is_on_trial) } else { Vec::new() };
+        let any = accepted.iter().next().filter(|_| self.is_to_probe && changes.is_empty() && self.talk_at <= now);
+        if let Some((name, served)) = any {
+            let changes = vec![(Arc::clone(name), change(Some(served), Some(served)))];
+            return (Some(Talk { changes, after: Vec::new(), kind: Kind::Probe, epoch: self.epoch, old: None }), None);
+        }
+        if !is_open {
+            return (None, None);
+        }
         let due = if changes.is_empty() { self.look_at.max(self.talk_at) } else { self.talk_at };
         if due > now {
             return (None, Some(due));
         }
-        let is_look = changes.is_empty();
-        let chosen = if is_look { self.looks(accepted, is_on_trial) } else { changes };
+        let kind = if changes.is_empty() { Kind::Look } else { Kind::Changes };
+        let chosen = if kind == Kind::Look { self.looks(accepted, is_on_trial) } else { changes };
         if chosen.is_empty() {
             return (None, None);
         }
         let after = chosen.iter().map(|(name, _)| accepted.get(name).cloned()).collect();
-        (Some(Talk { changes: chosen, after, is_look, epoch: self.epoch }), None)
+        (Some(Talk { changes: chosen, after, kind, epoch: self.epoch, old: self.old(now) }), None)
+    }
+
+    /// The process that was replaced, as long as it may go on answering.
+    fn old(&self, now: Instant) -> Option<String> {
+        self.old.as_ref().filter(|(_, until)| *until > now).map(|(process, _)| process.clone())
     }
 
     /// A conversation begins.
     pub(super) fn began(&mut self, talk: &Talk, accepted: &Accepted, now: Instant) {
         self.is_talking = true;
-        if talk.is_look && self.unsure.is_empty() {
+        self.is_to_probe &= talk.kind != Kind::Probe;
+        if talk.kind == Kind::Look && self.unsure.is_empty() {
             self.doubt_all(accepted, now);
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{End, Ended, Running, Talk};
+use super::{End, Ended, Kind, Running, Talk};
 use crate::output::{Accepted, Served};
 
 /// How often the proxy is asked about a service whose state it cannot explain before that costs a reload: an old
@@ -52,14 +52,14 @@ impl Running {
         let mut again = false;
         for (name, after) in talk.changes.iter().map(|(name, _)| name).zip(&talk.after) {
             let end = ended.services.get(name).copied().unwrap_or(End::Unknown);
-            again |= self.ended(name, after.as_ref(), end, talk.is_look, loaded);
+            again |= self.ended(name, after.as_ref(), end, talk.kind == Kind::Look, loaded);
         }
-        if talk.is_look {
+        if talk.kind == Kind::Look {
             self.look_at = if again { now + LOOK_AGAIN } else { now };
         } else if again {
             self.talk_at = now + LOOK_AGAIN;
         }
-        if talk.is_look && self.unsure.is_empty() {
+        if talk.kind == Kind::Look && self.unsure.is_empty() {
             self.look_at = self.all_at;
             if self.odd.is_empty() {
                 self.mending.reset();
@@ -90,7 +90,7 @@ impl Running {
         while !self.is_reloading && self.recent.front().is_some_and(|(at, ..)| *at + RECENT < now) {
             self.recent.pop_front();
         }
-        for ((name, _), after) in talk.changes.iter().zip(&talk.after).filter(|_| !talk.is_look) {
+        for ((name, _), after) in talk.changes.iter().zip(&talk.after).filter(|_| talk.kind != Kind::Look) {
             let Some(form) = after else { continue };
             if talk.epoch == self.epoch || self.is_reloading {
                 self.recent.push_back((now, Arc::clone(name), Arc::clone(form)));
