@@ -54,6 +54,8 @@ pub struct Output {
     without: BTreeMap<Arc<str>, Vec<Claim>>,
     /// What the check refused.
     refusals: BTreeMap<Arc<str>, Refusal>,
+    /// The form of a service that was refused last, until a check passes it.
+    suspects: BTreeMap<Arc<str>, Arc<Served>>,
     accepted: Accepted,
     /// Claims of what services stay with if they are refused once more.
     kept: BTreeMap<Arc<str>, Vec<Claim>>,
@@ -80,6 +82,7 @@ impl Output {
             claims: Claims::default(),
             without: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            suspects: BTreeMap::new(),
             kept: BTreeMap::new(),
             accepted: Accepted::new(),
             again: BTreeSet::new(),
@@ -117,6 +120,13 @@ impl Output {
     /// Services that are not served as they are wanted.
     pub fn behind(&self) -> BTreeSet<Arc<str>> {
         self.unrendered.iter().chain(self.refusals.keys()).chain(self.without.keys()).cloned().collect()
+    }
+
+    /// Services that may be served in a form that was refused before: the proxy hears of it when a check has passed it.
+    pub fn on_trial(&self) -> BTreeSet<Arc<str>> {
+        let is_tried = |(name, form): &(&Arc<str>, &Arc<Served>)| self.accepted.get(*name) == Some(*form);
+        let tried = self.suspects.iter().filter(is_tried).map(|(name, _)| Arc::clone(name));
+        tried.filter(|_| !has(Fault::RefusedIsLive)).collect()
     }
 
     /// The services whose last form was refused, and may be tried again.
@@ -172,6 +182,7 @@ impl Output {
             let version = self.rendered.get(&name).cloned();
             self.kept.remove(&name);
             self.ask(&name, had, now);
+            self.suspects.extend(version.clone().map(|version| (Arc::clone(&name), version)));
             self.refusals.insert(Arc::clone(&name), Refusal { version, ..refusal });
             self.accept(&name);
         }
@@ -200,6 +211,7 @@ impl Output {
 
     /// These files are in place: what they have is good.
     pub fn written(&mut self, written: &Accepted) {
+        self.suspects.retain(|name, form| written.get(name) != Some(form));
         let wanted = |name: &Arc<str>| self.rendered.get(name).filter(|one| !one.parts.is_empty());
         let good = |name: &Arc<str>| !self.refusals.contains_key(name) && written.get(name) == wanted(name);
         self.problems.retain(|name, (_, by_plugin)| *by_plugin || !good(name));
@@ -266,6 +278,7 @@ impl Output {
     fn leave(&mut self, name: &Arc<str>, now: u64) {
         self.rendered.remove(name);
         self.refusals.remove(name);
+        self.suspects.remove(name);
         self.kept.remove(name);
         self.without.remove(name);
         self.unrendered.remove(name);

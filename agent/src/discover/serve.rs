@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
@@ -23,6 +23,8 @@ use crate::backoff::{Backoff, sleep_until};
 use crate::output::{Linger, Memory, Output};
 use crate::proxy::{Bind, ReloadStatus, asked};
 use crate::status::{OutputState, Status};
+
+mod show;
 
 /// What the loop of one output works with.
 pub struct Engine<D> {
@@ -238,7 +240,13 @@ impl<D: Disk + 'static> Serving<D> {
         if let Some(written) = &self.state.written {
             self.output.written(&written.services);
         }
-        self.state.accept(self.output.accepted(), self.output.base(), self.output.behind(), again, now);
+        self.state.accept(
+            self.output.accepted(),
+            self.output.base(),
+            [self.output.behind(), self.output.on_trial()],
+            again,
+            now,
+        );
     }
 
     /// Waits for whatever comes first; may be dropped at any time.
@@ -363,26 +371,6 @@ impl<D: Disk + 'static> Serving<D> {
         self.accepted();
     }
 
-    fn publish(&mut self) {
-        let reloads = self.reloads.borrow().clone();
-        let state = &mut self.shown;
-        state.services = self.output.services();
-        state.reloads = reloads.reloads;
-        state.differences = self.state.differences(Instant::now());
-        state.settled = state.differences.is_empty();
-        let until = |time| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(time)).to_string();
-        let lingering = self.linger.all().take(LINGERING).map(|(name, time)| (name.to_string(), until(time)));
-        state.lingering = lingering.collect();
-        if self.speaker.is_some() {
-            state.live.get_or_insert_default();
-        }
-        match reloads.last_error {
-            Some(text) => self.status.problem(&self.place, "reload", text),
-            None => self.status.resolved(&self.place, "reload"),
-        }
-        self.status.output(&self.name, state.clone());
-    }
-
     /// Waits for files that are being put into place.
     async fn end(self) {
         if let Some(writing) = self.writing {
@@ -394,7 +382,5 @@ impl<D: Disk + 'static> Serving<D> {
     }
 }
 
-/// Most services that are shown to have left.
-const LINGERING: usize = 20;
 /// How long files may take that are being written when the agent ends.
 const END: Duration = Duration::from_secs(2);

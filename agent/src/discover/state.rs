@@ -165,16 +165,18 @@ impl State {
         self.base.is_some() || self.is_new
     }
 
-    /// What may be served was found out; `again_at` is when it may become something else by itself.
+    /// What may be served was found out, which services are not served as they are wanted, and which were refused in the
+    /// form that they have now; `again_at` is when it may become something else by itself.
     pub fn accept(
         &mut self,
         accepted: &Accepted,
         base: Option<&Base>,
-        behind: BTreeSet<Arc<str>>,
+        [behind, on_trial]: [BTreeSet<Arc<str>>; 2],
         again_at: Option<Instant>,
         now: Instant,
     ) {
         self.is_new = false;
+        self.writing.suspect(on_trial);
         self.accept_at = again_at;
         self.behind = behind;
         if !same(&self.accepted, accepted) || self.base.as_ref() != base {
@@ -333,7 +335,7 @@ impl State {
         if has(Fault::OwnIsForeign) {
             binds.clear();
         }
-        let retried = self.writing.retried().clone();
+        let retried = self.writing.retried();
         let good = self.written.as_ref().map_or(&self.found.1, |written| &written.services).clone();
         let earlier = self.earlier.clone();
         Job { services: self.accepted.clone(), base, good, earlier, retried, binds }

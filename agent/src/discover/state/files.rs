@@ -42,6 +42,8 @@ pub(super) struct Writing {
     retried: BTreeSet<Arc<str>>,
     /// Those of them that are being written.
     on_trial: BTreeSet<Arc<str>>,
+    /// Services in a form that was refused before.
+    suspects: BTreeSet<Arc<str>>,
 }
 
 impl Writing {
@@ -59,6 +61,7 @@ impl Writing {
             is_owed: false,
             retried: BTreeSet::new(),
             on_trial: BTreeSet::new(),
+            suspects: BTreeSet::new(),
         }
     }
 
@@ -85,13 +88,18 @@ impl Writing {
         self.is_owed = true;
     }
 
-    pub(super) fn retried(&self) -> &BTreeSet<Arc<str>> {
-        &self.retried
+    /// Services that the check is likely to refuse.
+    pub(super) fn retried(&self) -> BTreeSet<Arc<str>> {
+        self.retried.union(&self.suspects).cloned().collect()
+    }
+
+    pub(super) fn suspect(&mut self, suspects: BTreeSet<Arc<str>>) {
+        self.suspects = suspects;
     }
 
     /// Whether a service was refused before, and no check has passed it since: the proxy hears of it only then.
     pub(super) fn is_on_trial(&self, name: &str) -> bool {
-        self.retried.contains(name) || self.on_trial.contains(name)
+        self.retried.contains(name) || self.on_trial.contains(name) || self.suspects.contains(name)
     }
 
     pub(super) fn changed(&mut self, now: Instant) {
@@ -159,6 +167,10 @@ impl State {
         let Some(written) = &self.written else { return true };
         let is_missing = |(name, version): (&Arc<str>, &Option<_>)| written.services.get(name) != version.as_ref();
         let has_base = self.base.as_ref().is_none_or(|base| **base == *written.base);
-        running.is_away() || running.soon() || !has_base || running.stuck().iter().any(is_missing)
+        !self.writing.suspects.is_empty()
+            || running.is_away()
+            || running.soon()
+            || !has_base
+            || running.stuck().iter().any(is_missing)
     }
 }

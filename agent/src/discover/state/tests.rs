@@ -33,7 +33,7 @@ impl World {
     }
 
     fn accept(&mut self, forms: &[(&str, u16)]) {
-        self.state.accept(&accepted(forms), Some(&self.base), BTreeSet::new(), None, self.now);
+        self.state.accept(&accepted(forms), Some(&self.base), [BTreeSet::new(), BTreeSet::new()], None, self.now);
     }
 
     /// Carries out what is due now; gives what it was.
@@ -125,7 +125,7 @@ fn a_proxy_that_takes_live_updates_is_reloaded_once_and_then_told() {
     world.accept(&[("a", 1)]);
     assert_eq!(world.run(SETTLED), ["write", "reload", "look a"], "it is not known what it loaded");
     assert!(world.is_up_to_date());
-    world.later(Duration::from_secs(60));
+    world.later(Duration::from_mins(1));
     world.accept(&[("a", 1), ("b", 1)]);
     assert_eq!(world.run(SETTLED), ["tell b"]);
     assert_eq!(world.state.differences(world.now), ["the files follow"]);
@@ -146,7 +146,7 @@ fn what_cannot_be_brought_live_owes_one_reload_when_it_is_written() {
     let mut world = World::new(Some(Duration::from_mins(5)));
     world.accept(&[("a", 1)]);
     world.run(SETTLED);
-    world.later(Duration::from_secs(60));
+    world.later(Duration::from_mins(1));
     world.accept(&[("a", 2)]);
     let (actions, _) = world.state.next(world.now);
     world.state.begin(&actions[0], world.now);
@@ -160,7 +160,7 @@ fn what_left_since_the_files_were_loaded_is_asked_about_after_a_reload() {
     let mut world = World::new(Some(Duration::from_mins(5)));
     world.accept(&[("a", 1), ("b", 1)]);
     world.run(SETTLED);
-    world.later(Duration::from_secs(60));
+    world.later(Duration::from_mins(1));
     // A reload begins, and only then `b` leaves.
     world.reloads.begun += 1;
     world.state.reloading(&world.reloads.clone(), world.now);
@@ -178,7 +178,7 @@ fn another_base_owes_a_reload_whatever_live_updates_bring() {
     world.run(SETTLED);
     let part = crate::model::Part { path: "f".to_owned(), key: "0".to_owned(), text: "maxconn 1\n".to_owned() };
     world.base = vec![part].into();
-    world.later(Duration::from_secs(60));
+    world.later(Duration::from_mins(1));
     world.accept(&[("a", 1)]);
     assert_eq!(world.run(SETTLED), ["write", "reload", "look a"]);
 }
