@@ -13,7 +13,7 @@ const REQUESTS: usize = 3000;
 /// What hosts are made of.
 const LABELS: &[&str] = &["shop", "Shop", "only", "deep", "DEEP", "leaving", "a", "b_c", "d-e", "1", "xn--f"];
 const DOMAINS: &[&str] = &[".example", ".Example", ".deep.example", ".test", ".shop.example", ".a.example", ""];
-const ENDS: &[&str] = &["", "", "", "", ".", ":80", ".:80", ",", "/x", "%2e", "@b", " b", "?", "[::1]"];
+const ENDS: &[&str] = &["", "", "", "", ".", ":80", ".:80", ",", "/x", "%2e", "@b", " b", "?", ":8080"];
 
 /// What paths and queries are made of.
 const PIECES: &[&str] = &[
