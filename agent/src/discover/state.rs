@@ -267,7 +267,11 @@ impl State {
             return;
         }
         let Some(number) = status.loaded else { return };
-        let Some(loaded) = self.history.get(&number).cloned() else { return };
+        let Some(loaded) = self.history.get(&number).cloned() else {
+            // What was on disk before this agent wrote anything.
+            self.running.iter_mut().for_each(|running| running.starts(now));
+            return;
+        };
         self.loaded = Some(loaded);
         if let Some(running) = &mut self.running {
             let loaded = self.loaded.as_ref().map(|loaded| loaded.services.clone()).unwrap_or_default();
@@ -280,7 +284,7 @@ impl State {
         if self.is_new || self.accept_at.is_some_and(|at| at <= now) {
             return (vec![Action::Accept], None);
         }
-        let mut actions = Vec::new();
+        let (mut actions, mut is_learning) = (Vec::new(), false);
         let mut wake = vec![self.accept_at];
         if self.writing.again_at().is_some_and(|at| at <= now) {
             return (vec![Action::TryAgain], None);
@@ -288,6 +292,7 @@ impl State {
         if let Some(running) = &self.running {
             let (talk, due) =
                 running.next(&self.accepted, self.loaded.is_some(), &|name| self.writing.is_on_trial(name), now);
+            is_learning = running.is_learning(talk.is_some());
             actions.extend(talk.map(Action::Talk));
             wake.extend([due, running.mend_at(now)]);
         }
@@ -299,7 +304,7 @@ impl State {
                 wake.push(Some(due));
             }
         }
-        if self.owed(now) && !self.writing.is_under_way() && self.requests_reload() {
+        if self.owed(now) && !is_learning && !self.writing.is_under_way() && self.requests_reload() {
             actions.push(Action::Reload);
         }
         (actions, wake.into_iter().flatten().filter(|at| *at > now).min())

@@ -100,8 +100,11 @@ impl Reloads {
             Some(Mode::Slow) => sleep(self.world.some(5000)).await,
             _ => {}
         }
-        let (until, lingers) = (self.world.some(100), self.world.some(crate::OLD_ANSWERS));
-        let loaded = self.world.world().load(until + lingers);
+        // The new process may answer before the end of the reload is known, and the old one after it.
+        let until = self.world.some(100);
+        let lingers =
+            if self.world.some(1).is_zero() { until + self.world.some(crate::OLD_ANSWERS) } else { until / 2 };
+        let loaded = self.world.world().load(lingers);
         if loaded.is_err() {
             self.world.world().note(|| "the reload failed".to_owned());
             return Err(true);

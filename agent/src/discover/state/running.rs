@@ -108,7 +108,11 @@ pub(super) struct Running {
     process: Option<String>,
     /// It is to be asked which process answers: at the start, before the first reload, and after every set of files.
     is_to_probe: bool,
-    /// The one before the last reload, and until when it may go on answering.
+    /// No conversation since the last reload told which process answers now.
+    is_new: bool,
+    /// The one that answered when a reload began, or until another one answered without a reload.
+    before: Option<String>,
+    /// The one that was replaced, and until when it may go on answering.
     old: Option<(String, Instant)>,
     /// Another process answered, and no reload explains it.
     was_replaced: bool,
@@ -142,6 +146,8 @@ impl Running {
             epoch: 0,
             process: None,
             is_to_probe: true,
+            is_new: true,
+            before: None,
             old: None,
             was_replaced: false,
             is_talking: false,
@@ -211,6 +217,7 @@ impl Running {
 
     pub(super) fn reload_began(&mut self) {
         self.is_reloading = true;
+        self.before = self.process.clone();
         self.epoch += 1;
     }
 
@@ -220,6 +227,17 @@ impl Running {
             self.told = accepted.clone();
             self.doubt_all(accepted, now);
         }
+    }
+
+    /// A reload ended, so another process answers now, or will in a moment.
+    pub(super) fn starts(&mut self, now: Instant) {
+        (self.is_reloading, self.is_new, self.is_to_probe) = (false, true, true);
+        self.epoch += 1;
+        // It may have answered already, before the end of the reload was known.
+        let before = self.before.take().or_else(|| self.process.clone());
+        self.process.take_if(|process| before.as_ref() == Some(process));
+        self.old = before.map(|process| (process, now + OLD_LIMIT));
+        (self.unanswered, self.talk_at) = (0, now);
     }
 
     /// The proxy took up files with these services: both directions are to be asked about, what should be there and what
@@ -236,17 +254,13 @@ impl Running {
                 DiffItem::Add(..) => {}
             }
         }
-        self.is_reloading = false;
-        self.epoch += 1;
-        self.old = self.process.take().map(|process| (process, now + OLD_LIMIT));
+        self.starts(now);
         if !has(Fault::StuckForEver) {
             self.stuck.clear();
         }
         self.odd.clear();
         // Whatever the new process has otherwise is asked about, and then it is known whether another one is due.
         self.soon = false;
-        self.unanswered = 0;
-        self.talk_at = now;
         self.doubt_all(accepted, now);
         if has(Fault::RemovedIsForgotten) {
             self.told = accepted.clone();
@@ -283,6 +297,12 @@ impl Running {
         if !is_known && !unsure.forms.contains(&form) {
             unsure.forms.push(form);
         }
+    }
+
+    /// Whether the conversation that is under way or due tells which process answers. A reload waits for it, since nobody
+    /// could tell the old process from the new one after it.
+    pub(super) fn is_learning(&self, due: bool) -> bool {
+        self.is_new && (self.is_talking || due)
     }
 
     /// The next conversation, when one is due and none is under way, and else when one is.

@@ -171,6 +171,48 @@ fn what_left_since_the_files_were_loaded_is_asked_about_after_a_reload() {
     assert_eq!(world.run(SETTLED), ["tell b", "look a"], "the new process has it by its files");
 }
 
+/// The next conversation, which a process answers; gives the one that it is not for.
+fn talk(world: &mut World, process: &str) -> Option<String> {
+    let (actions, _) = world.state.next(world.now);
+    let talk = actions.into_iter().find_map(|action| match action {
+        Action::Talk(talk) if !talk.is_probe() => Some(talk),
+        _ => None,
+    });
+    let talk = talk.expect("a conversation is due");
+    world.state.begin(&Action::Talk(talk.clone()), world.now);
+    let services = talk.changes.iter().map(|(name, _)| (Arc::clone(name), SETTLED)).collect();
+    world.state.talked(&talk, Some(&Ended { services, processes: [process.to_owned()].into() }), world.now);
+    talk.old
+}
+
+#[test]
+fn a_process_that_answers_before_the_end_of_its_reload_is_known_is_not_taken_for_the_old_one() {
+    let mut world = World::new(Some(Duration::from_mins(5)));
+    world.accept(&[("a", 1), ("b", 1)]);
+    world.run(SETTLED);
+    world.later(Duration::from_mins(1));
+    world.reloads.begun += 1;
+    world.state.reloading(&world.reloads.clone(), world.now);
+    world.accept(&[("a", 1)]);
+    talk(&mut world, "1");
+    world.accept(&[("a", 1), ("c", 1)]);
+    talk(&mut world, "new");
+    world.reloads.reloads += 1;
+    world.state.reloading(&world.reloads.clone(), world.now);
+    assert_eq!(talk(&mut world, "new").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_process_that_somebody_else_started_is_not_taken_for_the_old_one() {
+    let mut world = World::new(Some(Duration::from_mins(5)));
+    world.accept(&[("a", 1)]);
+    world.run(SETTLED);
+    world.later(Duration::from_mins(1));
+    world.accept(&[("a", 2)]);
+    talk(&mut world, "theirs");
+    assert_eq!(talk(&mut world, "theirs").as_deref(), Some("1"));
+}
+
 #[test]
 fn another_base_owes_a_reload_whatever_live_updates_bring() {
     let mut world = World::new(Some(Duration::from_mins(5)));

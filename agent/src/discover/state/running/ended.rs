@@ -28,7 +28,7 @@ impl Running {
         loaded: Option<&Accepted>,
         now: Instant,
     ) {
-        self.is_talking = false;
+        (self.is_talking, self.is_new) = (false, false);
         self.remember(talk, accepted, now);
         // What was said may have reached the process before a reload, the one after it, or both.
         if talk.epoch != self.epoch && !self.is_reloading {
@@ -74,10 +74,12 @@ impl Running {
         if answered.len() > 1 || self.old.as_ref().is_some_and(|(old, _)| old == process) {
             return false;
         }
-        let is_other = self.process.as_ref().is_some_and(|known| known != process);
-        self.process = Some(process.clone());
-        self.was_replaced = is_other && !self.is_reloading;
-        !is_other || self.is_reloading
+        let before = self.process.replace(process.clone()).filter(|before| before != process);
+        self.was_replaced = before.is_some() && !self.is_reloading;
+        if self.was_replaced {
+            self.before = before;
+        }
+        !self.was_replaced
     }
 
     /// Whether another process answers than before, without a reload; said once.
