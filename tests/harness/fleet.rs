@@ -68,7 +68,7 @@ impl Fleet {
             slowest: Duration::ZERO,
         };
         for service in (0..services).map(|number| format!("s{number}")) {
-            (0..each).for_each(|_| fleet.join(&service));
+            (0..each).for_each(|_| _ = fleet.join(&service));
         }
         fleet
     }
@@ -83,7 +83,7 @@ impl Fleet {
         let service = pick(&mut self.random, self.services.keys()).expect("a service").clone();
         let count = self.services[&service].len();
         match self.chance(4) {
-            0 if count < self.each * CROWD => self.join(&service),
+            0 if count < self.each * CROWD => _ = self.join(&service),
             1 if count > self.each => self.leave(&service),
             2 => self.weigh(&service),
             _ => self.replace(&service),
@@ -141,20 +141,29 @@ impl Fleet {
         self.inside.run(async move { tokio::time::sleep(time).await });
     }
 
-    fn join(&mut self, service: &str) {
+    /// Starts one more instance of a service, or the first one; says what it answers.
+    pub fn join(&mut self, service: &str) -> String {
         self.started += 1;
         let id = format!("i{}", self.started);
-        let server = Server::start(&self.inside, self.address, &format!("{service}/{id}"));
+        let name = format!("{service}/{id}");
+        let server = Server::start(&self.inside, self.address, &name);
         self.register(service, id, Member { server, weight: 10 });
+        name
     }
 
-    fn leave(&mut self, service: &str) {
+    /// Takes an instance of a service from the registry; its id, and the server, which goes on until it is dropped.
+    pub fn withdraw(&mut self, service: &str) -> (String, Server) {
         let all = self.services.get_mut(service).expect("a known service");
         let id = pick(&mut self.random, all.keys()).expect("an instance").clone();
         let member = all.remove(&id).expect("it was picked");
-        self.leaving.push(Leaving { server: member.server, since: Instant::now() });
         let (mut client, key) = (self.client.clone(), key(service, &id));
         self.inside.run(async move { client.delete(key, None).await.expect("etcd takes it") });
+        (id, member.server)
+    }
+
+    fn leave(&mut self, service: &str) {
+        let (_, server) = self.withdraw(service);
+        self.leaving.push(Leaving { server, since: Instant::now() });
     }
 
     /// The same instance at another port, as a container that was restarted.

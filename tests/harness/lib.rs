@@ -47,7 +47,7 @@ pub use host::Host;
 pub use http::{Connection, Reply};
 pub use inside::Inside;
 pub use lab::Lab;
-pub use load::{Load, LoadOptions, Outcome, Tally};
+pub use load::{Away, Load, LoadOptions, Outcome, Tally};
 pub use process::{Process, Signal, find_program};
 pub use sections::{agent_section, docker_section, etcd_section, haproxy_section, nginx_section};
 pub use server::Server;

@@ -14,13 +14,18 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use crate::host::Host;
 use crate::inside::Inside;
 
+mod away;
 mod client;
 mod tally;
 #[cfg(test)]
 mod tests;
 
+pub use away::Away;
 use client::Client;
 pub use tally::{Outcome, Tally};
+
+/// What a proxy answers for a service without an instance.
+const UNAVAILABLE: u16 = 503;
 
 /// What is asked, by how many and how often.
 #[derive(Clone, Debug)]
@@ -40,13 +45,15 @@ pub struct LoadOptions {
     /// Whether a request is sent again when a kept connection ends before anything of its answer came. HTTP lets clients
     /// do so, and they do: a proxy that closes idle connections cannot know that a request is on its way.
     pub repeat: bool,
+    /// When 503 is the right answer, because what is asked for has no instance.
+    pub away: Option<Away>,
 }
 
 impl LoadOptions {
     /// Eight clients of each kind, 400 requests a second in all, ten seconds for each, none of them sent twice.
     pub fn new(address: SocketAddr, domains: Vec<String>) -> LoadOptions {
         let patience = Duration::from_secs(10);
-        LoadOptions { address, domains, keep_alive: 8, fresh: 8, rate: 400, patience, repeat: false }
+        LoadOptions { address, domains, keep_alive: 8, fresh: 8, rate: 400, patience, repeat: false, away: None }
     }
 }
 
@@ -123,11 +130,15 @@ async fn client(
             _ = ticks.tick() => {}
         }
         let domain = &options.domains[turn % options.domains.len()];
-        let begun = Instant::now();
+        let (begun, then) = (Instant::now(), options.away.as_ref().map(Away::now));
         let (mut outcome, repeatable) = limited(&mut client, domain, &options).await;
         let again = repeatable && options.repeat;
         if again {
             outcome = limited(&mut client, domain, &options).await.0;
+        }
+        let was_away = options.away.as_ref().zip(then).is_some_and(|(away, then)| away.was_since(then));
+        if was_away && outcome == Outcome::Failed(UNAVAILABLE) {
+            outcome = Outcome::Away;
         }
         let mut tally = locked(&tally);
         tally.count(domain, &outcome, begun.elapsed());

@@ -9,15 +9,18 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::load::{LoadOptions, Tally};
+use crate::sections::TELLS;
 use crate::{Agent, Etcd, Host, agent_section, etcd_section};
 
 mod containers;
 mod haproxy;
 mod nginx;
+mod redeploys;
 
 pub use containers::containers;
 pub use haproxy::haproxy;
 pub use nginx::nginx;
+pub use redeploys::redeploys;
 
 /// Ports on which the proxy begins to listen in turns, each of which needs a reload.
 const FORCED: [u16; 2] = [20_000, 20_001];
@@ -37,6 +40,8 @@ pub struct Course {
     pub nginx_reloads: usize,
     /// Real containers that are replaced one after the other.
     pub containers: usize,
+    /// Times that the only instance of a service is replaced.
+    pub redeploys: usize,
     /// Services of local servers.
     pub services: usize,
     /// Servers of each service.
@@ -64,6 +69,13 @@ fn alone(host: &Host, etcd: &Etcd<'_>, output: &str) -> String {
     // No agent stands for the fleet's servers, so that many which leave within a short time would be doubted.
     let alone = "register = false\n[discover]\ndoubt = false\n";
     [&agent_section(host), alone, &etcd_section(etcd, "15s"), output].concat()
+}
+
+/// Further keys of an output `haproxy`: the agent changes the running proxy over a socket in the host's directory.
+fn live(host: &Host) -> String {
+    let socket = host.dir().join("haproxy.sock");
+    let socket = socket.display();
+    format!("live = {{ socket = \"{socket}\" }}\nsettings = {{ socket = \"{socket}\", {TELLS} }}\n")
 }
 
 /// How often the agent's proxy has reloaded, and whether it runs what was written last.
@@ -103,7 +115,7 @@ impl Row {
 /// A table for people.
 pub fn table(rows: &[Row]) -> String {
     let heads = [
-        "part", "steps", "reloads", "time", "requests", "lost", "failed", "reset", "refused", "late", "astray",
+        "part", "steps", "reloads", "time", "requests", "away", "lost", "failed", "reset", "refused", "late", "astray",
         "repeated",
     ];
     let mut text = String::new();
@@ -113,7 +125,7 @@ pub fn table(rows: &[Row]) -> String {
         let reloads = reloads.map_or("-".to_owned(), |count| count.to_string());
         _ = write!(text, "\n{what:<34}{steps:>10}{reloads:>10}{:>9.1}s", time.as_secs_f64());
         let Tally { failed, reset, refused, timed_out, astray, repeated, .. } = *tally;
-        [tally.sent(), tally.lost(), failed, reset, refused, timed_out, astray, repeated]
+        [tally.sent(), tally.away, tally.lost(), failed, reset, refused, timed_out, astray, repeated]
             .iter()
             .for_each(|count| _ = write!(text, "{count:>10}"));
     }

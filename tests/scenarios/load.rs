@@ -1,6 +1,6 @@
 //! No request is lost while proxies are reloaded and what they route to changes. `under-load` makes long runs of the same.
 
-use harness::underload::{Course, Row, containers, haproxy, nginx, table};
+use harness::underload::{Course, Row, containers, haproxy, nginx, redeploys, table};
 
 /// Short enough for every run of the tests.
 const SHORT: Course = Course {
@@ -10,6 +10,7 @@ const SHORT: Course = Course {
     restarts: 3,
     nginx_reloads: 20,
     containers: 2,
+    redeploys: 10,
     services: 6,
     instances: 3,
     rate: 200,
@@ -46,6 +47,14 @@ fn live_changes_lose_nothing_and_reload_nothing() {
 #[test]
 fn containers_are_replaced_without_a_loss() {
     nothing_is_lost(&[containers(&SHORT)]);
+}
+
+#[test]
+fn the_only_instance_is_redeployed_without_a_loss_or_a_reload() {
+    let rows = redeploys(&SHORT);
+    nothing_is_lost(&rows);
+    assert!(rows[0].tally.away > 0, "nobody asked while there was none: {}", table(&rows));
+    assert_eq!(rows[0].reloads, Some(0), "{}", table(&rows));
 }
 
 #[test]

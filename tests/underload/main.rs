@@ -1,21 +1,22 @@
 //! How many requests are lost under constant load while proxies are reloaded and what they route to changes.
 //!
 //! ```text
-//! cargo build && cargo run --release -p waypost-tests --bin under-load -- --reloads 1000 --changes 10000
+//! cargo build && cargo run --release -p waypost-tests --bin under-load -- --reloads 1000 --changes 10000 --redeploys 1000
 //! ```
 //!
 //! Runs as root (it makes namespaces) and needs what `tests/run` installs. Clients on one host ask `HAProxy` on another, which
 //! the agent supervises, at a constant rate: half over connections that they keep, half over a new one each time. Every
 //! request is counted as answered, failed, reset, refused, late or answered by the wrong service. Local servers take the part
 //! of containers: each listens before it is registered, and goes on after it was taken out until the proxy no longer
-//! knows it, for two seconds at least; a smaller part has real containers. Plain restarts of the same proxy show that the
+//! knows it, for two seconds at least; a smaller part has real containers. Redeploys of an only instance leave a service
+//! without any for a moment, in which 503 is right and counted as away. Plain restarts of the same proxy show that the
 //! counter can see. It ends with 1 when something was lost, or when the restarts lost nothing.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use harness::underload::{Course, Row, containers, haproxy, nginx, table};
+use harness::underload::{Course, Row, containers, haproxy, nginx, redeploys, table};
 
 /// Counts lost requests over reloads and changes, under load.
 #[derive(Parser)]
@@ -38,6 +39,9 @@ struct Arguments {
     /// Real containers that are replaced
     #[arg(long, default_value_t = 4)]
     containers: usize,
+    /// Times that the only instance of a service is replaced, over the control socket in any case
+    #[arg(long, default_value_t = 10)]
+    redeploys: usize,
     /// Services of local servers
     #[arg(long, default_value_t = 10)]
     services: usize,
@@ -71,6 +75,9 @@ fn main() -> Result<ExitCode> {
     if course.containers > 0 {
         rows.push(containers(&course));
     }
+    if course.redeploys > 0 {
+        rows.extend(redeploys(&course));
+    }
     if course.nginx_reloads > 0 {
         rows.push(nginx(&course));
     }
@@ -96,6 +103,7 @@ impl Arguments {
             restarts: self.restarts,
             nginx_reloads: self.nginx_reloads,
             containers: self.containers,
+            redeploys: self.redeploys,
             services: self.services,
             instances: self.instances,
             rate: self.rate,

@@ -14,6 +14,8 @@ const SAMPLES: usize = 20;
 pub enum Outcome {
     /// Status 200, with the body.
     Answered(String),
+    /// Status 503 while there was nobody to answer, as it has to be.
+    Away,
     /// Another status.
     Failed(u16),
     /// The connection ended before the answer was whole.
@@ -24,11 +26,13 @@ pub enum Outcome {
     TimedOut,
 }
 
-/// What became of all requests; every request is in exactly one of the first six numbers.
+/// What became of all requests; every request is in exactly one of the first seven numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Answered with 200 by a server of the service that was asked for.
     pub answered: u64,
+    /// Answered with 503 while the service had no instance, which is no loss.
+    pub away: u64,
     /// Answered with another status.
     pub failed: u64,
     /// The connection ended while the request was in flight.
@@ -56,7 +60,7 @@ pub struct Tally {
 impl Tally {
     /// All requests.
     pub fn sent(&self) -> u64 {
-        self.answered + self.lost()
+        self.answered + self.away + self.lost()
     }
 
     /// The requests without the answer that they should have had.
@@ -72,13 +76,14 @@ impl Tally {
                 self.slowest = self.slowest.max(time);
                 if right(domain, body) { &mut self.answered } else { &mut self.astray }
             }
+            Outcome::Away => &mut self.away,
             Outcome::Failed(_) => &mut self.failed,
             Outcome::Reset(_) => &mut self.reset,
             Outcome::Refused(_) => &mut self.refused,
             Outcome::TimedOut => &mut self.timed_out,
         };
         *number += 1;
-        let good = matches!(outcome, Outcome::Answered(body) if right(domain, body));
+        let good = *outcome == Outcome::Away || matches!(outcome, Outcome::Answered(body) if right(domain, body));
         if !good && self.losses.len() < SAMPLES {
             let now = humantime::format_rfc3339_millis(SystemTime::now());
             self.losses.push(format!("{now} {domain} after {time:.1?}: {outcome:?}"));
@@ -88,7 +93,7 @@ impl Tally {
     /// For programs.
     pub fn json(&self) -> Value {
         json!({
-            "sent": self.sent(), "answered": self.answered, "lost": self.lost(), "failed": self.failed,
+            "sent": self.sent(), "answered": self.answered, "away": self.away, "lost": self.lost(), "failed": self.failed,
             "reset": self.reset, "refused": self.refused, "timed-out": self.timed_out, "astray": self.astray,
             "closed-idle": self.closed_idle, "repeated": self.repeated, "connections": self.connections,
             "servers": self.by_server.len(), "slowest-ms": self.slowest.as_millis(), "losses": self.losses,
@@ -106,11 +111,12 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} requests: {} answered by {} servers, {} lost ({} failed, {} reset, {} refused, {} timed out, {} astray), \
+            "{} requests: {} answered by {} servers, {} while there was none, {} lost ({} failed, {} reset, {} refused, {} timed out, {} astray), \
              {} connections, {} of them closed while idle",
             self.sent(),
             self.answered,
             self.by_server.len(),
+            self.away,
             self.lost(),
             self.failed,
             self.reset,

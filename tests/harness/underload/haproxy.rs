@@ -1,12 +1,11 @@
 //! Reloads and changes through an `HAProxy` that the agent supervises, and plain restarts for comparison.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::ensure;
 use tokio::time::Instant;
 
-use super::{Course, FORCED, Row, alone, state};
+use super::{Course, FORCED, Row, alone, live, state};
 use crate::agent::proxy_dir;
 use crate::sections::TELLS;
 use crate::{Agent, Fleet, Haproxy, Host, Lab, Load, SOON, START, Tally, eventually, haproxy_section};
@@ -31,14 +30,8 @@ pub fn haproxy(course: &Course) -> Vec<Row> {
     let etcd = lab.etcd();
     let host = lab.host("web");
     let fleet = Fleet::start(&host, &etcd, course.services, course.instances);
-    let mut output = haproxy_section(&host);
-    if course.live {
-        let socket = host.dir().join("haproxy.sock");
-        let socket = socket.display();
-        _ = writeln!(output, "live = {{ socket = \"{socket}\" }}\nsettings = {{ socket = \"{socket}\", {TELLS} }}");
-    } else {
-        _ = writeln!(output, "settings = {{ {TELLS} }}");
-    }
+    let keys = if course.live { live(&host) } else { format!("settings = {{ {TELLS} }}\n") };
+    let output = haproxy_section(&host) + &keys;
     let agent = Agent::start(&host, "agent", &alone(&host, &etcd, &output));
     let mut site = Site { course, lab: &lab, host: &host, agent, fleet };
     for domain in site.fleet.domains() {
