@@ -23,7 +23,7 @@ const PREFIX: &str = "/floor/";
 const PATIENCE: u64 = 120;
 
 /// Where everything is.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct Options {
     /// Docker's socket
     #[arg(long)]

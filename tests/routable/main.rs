@@ -5,6 +5,7 @@
 //! cargo build --release && cargo run --release -p waypost-tests --bin start-to-routable -- --containers 100
 //! cargo run --release -p waypost-tests --bin start-to-routable -- --containers 100 --way first
 //! cargo run --release -p waypost-tests --bin start-to-routable -- --containers 100 --way joins
+//! cargo run --release -p waypost-tests --bin start-to-routable -- --storm
 //! ```
 //!
 //! Runs as root (it makes namespaces) and needs what `tests/run` installs; takes some four minutes. Two hosts, each with
@@ -12,6 +13,7 @@
 //! other the least program that can ([`floor`]). A turn begins at the engine's own time of the start and ends with
 //! the first good answer to a new connection; connections follow each other a millisecond apart. `--way` says what
 //! the container is and how it reaches the proxy: by a reload, or live over the control socket.
+//! `--storm` measures something else: the processor time of both while many services come and go ([`storm`]).
 
 #![allow(clippy::disallowed_methods)] // it measures wall time, and lets a burst pass before it measures the next
 
@@ -28,6 +30,8 @@ use harness::{
 mod ends;
 mod floor;
 mod footprint;
+mod processor;
+mod storm;
 
 /// Between two turns: nothing is debounced, deferred or reloading any more.
 const REST: Duration = Duration::from_millis(700);
@@ -37,7 +41,7 @@ const EVERY: Duration = Duration::from_millis(1);
 const WARM_UP: usize = 3;
 
 /// Measures container start to routable, beside a minimal native program.
-#[derive(Parser)]
+#[derive(Clone, Parser)]
 struct Arguments {
     #[command(subcommand)]
     role: Option<Role>,
@@ -53,6 +57,18 @@ struct Arguments {
     /// Starts of the agent, for its time to the first file
     #[arg(long, default_value_t = 20)]
     starts: usize,
+    /// Measure the processor time of a storm instead
+    #[arg(long)]
+    storm: bool,
+    /// Services of the storm
+    #[arg(long, default_value_t = 50)]
+    services: usize,
+    /// Containers without labels that run beside the storm
+    #[arg(long, default_value_t = 200)]
+    foreign: usize,
+    /// Prepared backends of the agent's `HAProxy`; those of its plugin unless given (the floor has 500)
+    #[arg(long)]
+    spares: Option<usize>,
 }
 
 /// What a container is to the proxy, and how it gets there.
@@ -76,7 +92,7 @@ impl Way {
     }
 }
 
-#[derive(Subcommand)]
+#[derive(Clone, Subcommand)]
 enum Role {
     /// The minimal program itself; started by this one
     #[command(hide = true)]
@@ -89,6 +105,7 @@ fn main() -> Result<()> {
         Some(Role::Floor(options)) => {
             tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(floor::run(options))
         }
+        None if arguments.storm => storm::measure(&arguments),
         None => measure(&arguments),
     }
 }
@@ -151,7 +168,9 @@ fn configuration(engine: &Engine<'_>, etcd: &Etcd<'_>, arguments: &Arguments) ->
     }
     if arguments.way != Way::Reload {
         let socket = ends::socket(engine.host(), "proxy");
-        _ = write!(output, "live = {{ socket = \"{0}\" }}\nsettings = {{ socket = \"{0}\" }}\n", socket.display());
+        let spares = arguments.spares.map_or(String::new(), |count| format!(", spare-backends = {count}"));
+        let keys = "live = { socket = \"SOCKET\" }\nsettings = { socket = \"SOCKET\"SPARES }\n";
+        output += &keys.replace("SOCKET", &socket.display().to_string()).replace("SPARES", &spares);
     }
     [&agent_section(engine.host()), &docker_section(engine), &etcd_section(etcd, "15s"), lists, &output].concat()
 }
