@@ -18,7 +18,7 @@ use crate::docker;
 use crate::grouping::Grouping;
 use crate::layout::{Decoder, Encoder, Layout};
 use crate::model::{Ages, Node};
-use crate::output::{Memory, Output, Wants};
+use crate::output::{Consumed, Memory, Output};
 use crate::plugin::{Host, Kind, Limits, Plugin, Source};
 use crate::proxy::{Proxy, ProxyOptions};
 use crate::register::Register;
@@ -28,15 +28,15 @@ use crate::status::{self, Status};
 mod address;
 mod ending;
 mod once;
-mod readings;
 mod reload;
+mod sources;
 mod target;
 
 pub use ending::{Ending, adopted};
 pub use once::{Rendered, render_once};
 pub use target::{access, programs, selection};
 
-/// Name of the control socket in the state directory.
+/// Name of the stats socket in the state directory.
 pub const SOCKET: &str = "waypost.sock";
 
 /// How often the state of the registry is shown on the board.
@@ -234,9 +234,9 @@ impl Agent {
         info!(node = node.name, address = node.address, registry = registry.status().description, "waypost runs");
         status.registry(registry.status().description);
         let mut loops = JoinSet::new();
-        let (wants_out, wants) = watch::channel(Wants::new());
+        let (consumed_out, consumed) = watch::channel(Consumed::new());
         if config.agent.discover {
-            spawn_discover(&mut loops, &config, &plugins, &node, &*registry, &status, &wants, &ending)?;
+            spawn_discover(&mut loops, &config, &plugins, &node, &*registry, &status, &consumed, &ending)?;
         }
         if config.agent.register {
             let options =
@@ -246,7 +246,7 @@ impl Agent {
                 grouping: Grouping::new(plugins.groupings.clone(), Arc::clone(&node), status.clone()),
                 encoder: plugins.encoder(&node, &status),
                 presence: (config.registry.kind == Some(RegistryKind::Etcd)).then(|| Arc::clone(&node)),
-                wants: wants_out,
+                consumed: consumed_out,
                 status: status.clone(),
                 resync: config.docker.resync.0,
                 leave: Arc::clone(&ending.leave),
@@ -254,7 +254,7 @@ impl Agent {
             loops.spawn(register.run(containers, Arc::clone(&registry), stop.clone()));
         } else {
             // Nobody wishes for anything, which the outputs must not take for an ended input.
-            loops.spawn(hold(wants_out, stop.clone()));
+            loops.spawn(hold(consumed_out, stop.clone()));
         }
         loops.spawn(watch_registry(Arc::clone(&registry), status.clone(), stop.clone()));
         let socket = config.agent.state_dir.join(SOCKET);
@@ -290,9 +290,9 @@ async fn watch_registry(registry: Arc<dyn Registry>, status: Status, stop: Cance
     }
 }
 
-async fn hold(wants: watch::Sender<Wants>, stop: CancellationToken) -> Result<()> {
+async fn hold(consumed: watch::Sender<Consumed>, stop: CancellationToken) -> Result<()> {
     stop.cancelled().await;
-    drop(wants);
+    drop(consumed);
     Ok(())
 }
 
@@ -304,11 +304,11 @@ fn spawn_discover(
     node: &Arc<Node>,
     registry: &dyn Registry,
     status: &Status,
-    wants: &watch::Receiver<Wants>,
+    consumed: &watch::Receiver<Consumed>,
     ending: &Ending,
 ) -> Result<()> {
-    let readings = readings::readings(config, plugins, registry, status);
-    if readings.is_empty() {
+    let sources = sources::sources(config, plugins, registry, status);
+    if sources.is_empty() {
         bail!("no layout is read; give one of them read = true, or set agent.discover = false");
     }
     let (catalog_out, services) = watch::channel(None);
@@ -326,11 +326,11 @@ fn spawn_discover(
         let linger = settings.linger.0;
         let target = Target { name, directory, memory, linger, proxy, live, leave };
         let selection = target::selection(settings);
-        let inputs = Inputs { services: services.clone(), ages: ages.clone(), wants: wants.clone(), selection };
+        let inputs = Inputs { services: services.clone(), ages: ages.clone(), consumed: consumed.clone(), selection };
         let pace = Pace { min: settings.debounce.min.0, max: settings.debounce.max.0 };
         loops.spawn(discover::serve(output, inputs, target, pace, status.clone(), ending.stop.clone()));
     }
-    loops.spawn(discover::follow(readings, catalog_out, ages_out, status.clone(), ending.stop.clone()));
+    loops.spawn(discover::follow(sources, catalog_out, ages_out, status.clone(), ending.stop.clone()));
     Ok(())
 }
 

@@ -1,5 +1,5 @@
 //! All services of all hosts, merged from the directories of every layout that is read; what vanishes at once
-//! is doubted first.
+//! passes self-preservation first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use imbl::ordmap::DiffItem;
 use crate::model::{Ages, Instance, Service, Services};
 
 mod agents;
-mod doubt;
+mod self_preservation;
 
-pub use doubt::{Doubt, DoubtSettings, Doubted};
+pub use self_preservation::{Preserved, SelfPreservation, SelfPreservationSettings};
 
 type Directories = imbl::OrdMap<Arc<str>, Arc<[Arc<Instance>]>>;
 
@@ -33,7 +33,7 @@ pub struct Catalog {
 #[derive(Clone)]
 struct Source {
     instances: Arc<[Arc<Instance>]>,
-    /// The revision that made its oldest entry, the last one that was known: instances in doubt have no entries.
+    /// The revision that made its oldest entry, the last one that was known: preserved instances have no entries.
     age: Option<u64>,
 }
 
@@ -181,7 +181,7 @@ mod tests {
         catalog.update(1, &directories(&[("/c/", &[db])]), &ages(&[("/c/", 9)]));
         assert_eq!(*catalog.ages(), ages(&[("db", 7), ("web", 5)]));
         let before = catalog.services().clone();
-        // Entries were written anew, and those of one directory are gone while its instances are held in doubt.
+        // Entries were written anew, and those of one directory are gone while its instances are preserved.
         catalog.update(0, &all, &ages(&[("/b/", 12)]));
         assert_eq!(*catalog.ages(), ages(&[("db", 7), ("web", 7)]));
         assert!(catalog.services().ptr_eq(&before));

@@ -17,7 +17,7 @@ mod tests;
 mod value;
 
 pub use access::{Mode, Owner};
-pub use discover::{Discover, Doubt};
+pub use discover::{Discover, SelfPreservation};
 pub use read::ConfigError;
 pub use reload::{ContainerReload, Reload};
 pub use value::{Advertise, Argv, Endpoint, EngineEndpoint, Linger, Pattern, Period, Source};
@@ -52,7 +52,7 @@ pub struct Agent {
     pub node: Option<String>,
     /// Address other hosts reach published ports at; default: `HOST_IP`, else the route outward.
     pub advertise: Option<Advertise>,
-    /// Where the lease, compiled plugins and the control socket are kept.
+    /// Where the lease, compiled plugins and the stats socket are kept.
     pub state_dir: PathBuf,
     /// Whether containers of this host are registered.
     pub register: bool,
@@ -235,7 +235,7 @@ pub struct Output {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "{ socket = \"/run/waypost/haproxy.sock\" }")]
 pub struct Live {
-    /// Its control socket, absolute.
+    /// Its stats socket, absolute.
     pub socket: PathBuf,
     /// How often it is asked about all services though nothing changed.
     #[serde(default = "value::five_minutes")]

@@ -11,23 +11,23 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::catalog::{Catalog, Doubt};
+use crate::catalog::{Catalog, SelfPreservation};
 use crate::layout::{Decoder, Directories};
 use crate::model::{Ages, Entries, Services};
 use crate::status::Status;
 
 mod clock;
 mod disk;
-mod doubts;
 mod once;
+mod self_preservation;
 mod serve;
 pub mod state;
 mod talk;
 mod target;
 mod write;
 
-use doubts::Doubts;
 pub use once::once;
+use self_preservation::SelfPreservationReport;
 pub use serve::{Engine, run, serve};
 pub use state::Pace;
 pub use talk::{Runtime, Speaker};
@@ -35,27 +35,27 @@ pub use target::{Inputs, LiveOptions, Target};
 pub use write::{Candidate, Disk};
 
 /// One layout that is read: its entries and what they mean.
-pub struct Reading {
+pub struct LayoutSource {
     /// Everything below the layout's prefixes.
     pub entries: watch::Receiver<Option<Entries>>,
     /// The stage that knows what they mean.
     pub decoder: Decoder,
-    /// What doubts a sudden loss, where several hosts write; then the entries have what agents say of themselves too.
-    pub doubt: Option<Doubt>,
+    /// Keeps instances that vanish at once, where several hosts write; then the entries contain the keys of agents too.
+    pub self_preservation: Option<SelfPreservation>,
 }
 
-impl Reading {
+impl LayoutSource {
     async fn update(&mut self) -> bool {
         let Some(entries) = self.entries.borrow_and_update().clone() else { return false };
         self.decoder.update(&entries).await;
-        if let Some(doubt) = &mut self.doubt {
-            doubt.update(&entries, self.decoder.directories(), Instant::now());
+        if let Some(self_preservation) = &mut self.self_preservation {
+            self_preservation.update(&entries, self.decoder.directories(), Instant::now());
         }
         true
     }
 
     fn directories(&self) -> &Directories {
-        self.doubt.as_ref().map_or(self.decoder.directories(), Doubt::directories)
+        self.self_preservation.as_ref().map_or(self.decoder.directories(), SelfPreservation::directories)
     }
 }
 
@@ -64,22 +64,22 @@ impl Reading {
 /// # Errors
 /// When an input ends, which only a bug can do.
 pub async fn follow(
-    mut readings: Vec<Reading>,
+    mut sources: Vec<LayoutSource>,
     catalog_out: watch::Sender<Option<Services>>,
     ages_out: watch::Sender<Ages>,
     status: Status,
     stop: CancellationToken,
 ) -> Result<()> {
     let mut catalog = Catalog::default();
-    let mut doubts = Doubts::default();
+    let mut self_preservation = SelfPreservationReport::default();
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
     loop {
         let mut complete = true;
-        for (index, reading) in readings.iter_mut().enumerate() {
-            complete &= reading.update().await;
-            catalog.update(index, reading.directories(), reading.decoder.ages());
+        for (index, source) in sources.iter_mut().enumerate() {
+            complete &= source.update().await;
+            catalog.update(index, source.directories(), source.decoder.ages());
         }
-        doubts.show(&readings, &status);
+        self_preservation.show(&sources, &status);
         // Nothing is shown before every layout was listed once: half a catalog would empty the proxies.
         if complete {
             let services = catalog.services();
@@ -96,16 +96,15 @@ pub async fn follow(
                 !same
             });
         }
-        let retry = if readings.iter().any(|reading| reading.decoder.wants_retry()) {
+        let retry = if sources.iter().any(|source| source.decoder.wants_retry()) {
             backoff.next_delay()
         } else {
             backoff.reset();
             Duration::MAX
         };
-        let due = readings.iter().filter_map(|reading| reading.doubt.as_ref()?.due()).min();
+        let due = sources.iter().filter_map(|source| source.self_preservation.as_ref()?.due()).min();
         let retry = due.map_or(retry, |due| retry.min(due.saturating_duration_since(Instant::now())));
-        let changed =
-            futures::future::select_all(readings.iter_mut().map(|reading| Box::pin(reading.entries.changed())));
+        let changed = futures::future::select_all(sources.iter_mut().map(|source| Box::pin(source.entries.changed())));
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
@@ -116,9 +115,9 @@ pub async fn follow(
 }
 
 /// The catalog and its ages once, from entries that were read before: for commands that do not stay.
-pub async fn catalog_of(readings: Vec<(Entries, Decoder)>) -> (Services, Ages) {
+pub async fn catalog_of(sources: Vec<(Entries, Decoder)>) -> (Services, Ages) {
     let mut catalog = Catalog::default();
-    for (index, (entries, mut decoder)) in readings.into_iter().enumerate() {
+    for (index, (entries, mut decoder)) in sources.into_iter().enumerate() {
         decoder.update(&entries).await;
         catalog.update(index, decoder.directories(), decoder.ages());
     }

@@ -26,7 +26,7 @@ mod tests;
 pub use control::{Control, ControlError};
 use session::Session;
 
-/// How long the engine may take to answer one question.
+/// How long the engine may take to answer one query.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where the engine is and how often its list is compared.

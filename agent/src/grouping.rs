@@ -6,7 +6,9 @@ use std::sync::Arc;
 use futures::StreamExt;
 use imbl::ordmap::DiffItem;
 
-use crate::model::{CheckError, Container, Containers, Instance, Node, Readiness, Role, check_instance, check_want};
+use crate::model::{
+    CheckError, Container, Containers, Instance, Node, Readiness, Role, check_consumed, check_instance,
+};
 use crate::plugin::{CallError, Plugin};
 use crate::status::Status;
 
@@ -14,7 +16,7 @@ use crate::status::Status;
 const PARALLEL: usize = 8;
 
 /// Instances of this host by service and id.
-pub type Offers = BTreeMap<(Arc<str>, Arc<str>), Arc<Instance>>;
+pub type Provided = BTreeMap<(Arc<str>, Arc<str>), Arc<Instance>>;
 
 /// The grouping stage and what it found so far, container by container.
 pub struct Grouping {
@@ -93,30 +95,30 @@ impl Grouping {
     }
 
     /// All instances of this host; what its container was told to stop is draining.
-    pub fn offers(&self) -> Offers {
-        let mut offers = Offers::new();
+    pub fn provided(&self) -> Provided {
+        let mut provided = Provided::new();
         let mut clashes = BTreeMap::new();
         for (id, (_, role)) in &self.roles {
             let Some(container) = self.seen.get(id) else { continue };
-            for offer in &role.offers {
+            for offer in &role.provides {
                 let key = (Arc::from(offer.service.as_str()), Arc::from(offer.id.as_str()));
-                if offers.contains_key(&key) {
+                if provided.contains_key(&key) {
                     let text =
                         format!("its id {} in {} is taken by another container of this host", offer.id, offer.service);
                     clashes.insert(title(container), text);
                     continue;
                 }
                 let readiness = if container.stopping { Readiness::Draining } else { offer.readiness };
-                offers.insert(key, Arc::new(Instance { readiness, ..offer.clone() }));
+                provided.insert(key, Arc::new(Instance { readiness, ..offer.clone() }));
             }
         }
         self.status.replace("instance ids", clashes);
-        offers
+        provided
     }
 
     /// What containers of this host want within reach.
-    pub fn wants(&self) -> BTreeSet<String> {
-        self.roles.values().flat_map(|(_, role)| role.wants.iter().cloned()).collect()
+    pub fn consumed(&self) -> BTreeSet<String> {
+        self.roles.values().flat_map(|(_, role)| role.consumes.iter().cloned()).collect()
     }
 
     async fn role(&self, container: &Arc<Container>) -> Outcome {
@@ -127,9 +129,9 @@ impl Grouping {
             match plugin.group(&self.node, container).await {
                 Ok(found) => {
                     let found = checked(plugin, found, &mut complaints);
-                    role.wants.extend(found.wants);
-                    if role.offers.is_empty() {
-                        role.offers = found.offers;
+                    role.consumes.extend(found.consumes);
+                    if role.provides.is_empty() {
+                        role.provides = found.provides;
                     }
                 }
                 Err(CallError::Resting) => return Outcome::Crashed,
@@ -151,8 +153,8 @@ impl Grouping {
 /// What remains of a role when everything that breaks the rules is left out and named.
 fn checked(plugin: &Plugin, mut role: Role, complaints: &mut Vec<String>) -> Role {
     let mut refused = |error: CheckError| complaints.push(format!("plugin {}: left out: {error}", plugin.name()));
-    role.offers.retain(|offer| check_instance(offer).map_err(&mut refused).is_ok());
-    role.wants.retain(|want| check_want(want).map_err(&mut refused).is_ok());
+    role.provides.retain(|offer| check_instance(offer).map_err(&mut refused).is_ok());
+    role.consumes.retain(|want| check_consumed(want).map_err(&mut refused).is_ok());
     role
 }
 

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  docker ─> grouping ─> layout ─> registry ─(etcd)─> registry ─> layout ─> catalog ─> output ─> proxy
-//!  Container  Instance   Entry      Steps              Entries    Instance   Service    Part     Files, commands
+//!  Container  Instance   Entry      Steps              Entries    Instance   Service    Fragment     Files, commands
 //!  └──────────────── register ─────────────┘          └───────────────── discover ──────────────────┘
 //! ```
 //!

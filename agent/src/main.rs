@@ -116,7 +116,7 @@ impl ConfigArgument {
     }
 
     /// Gives a mistake that showed while building its place in the file.
-    fn place(&self, error: BuildError) -> Failure {
+    fn with_location(&self, error: BuildError) -> Failure {
         match error {
             BuildError::Config { key, text } => {
                 Failure::Config(ConfigError::at(self.path().unwrap_or(Path::new("defaults")), &key, &text))
@@ -183,7 +183,7 @@ async fn run(RunArguments { config: argument, again }: RunArguments) -> Result<(
     let Signals { mut stop, mut hangup } = Signals::new()?;
     let mut config = argument.read()?;
     let _lock = agent::lock(&config.agent.state_dir)?;
-    let mut next = Agent::build(config.clone()).await.map_err(|error| argument.place(error))?;
+    let mut next = Agent::build(config.clone()).await.map_err(|error| argument.with_location(error))?;
     if next.compiled() > 0 && !again {
         if stop.asked().now_or_never().is_some() {
             return Ok(());
@@ -249,10 +249,10 @@ async fn reread(argument: &ConfigArgument, old: &Config) -> Result<(Config, Agen
     for (index, output) in config.output.iter().enumerate().filter(|_| config.agent.discover) {
         for program in agent::programs(output) {
             let wrong = |error| BuildError::Config { key: format!("output[{index}]"), text: format!("{error:#}") };
-            program.map_err(|error| argument.place(wrong(error)))?;
+            program.map_err(|error| argument.with_location(wrong(error)))?;
         }
     }
-    let agent = Agent::build(config.clone()).await.map_err(|error| argument.place(error))?;
+    let agent = Agent::build(config.clone()).await.map_err(|error| argument.with_location(error))?;
     Ok((config, agent))
 }
 

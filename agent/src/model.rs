@@ -1,4 +1,4 @@
-//! Plain values that travel the line: what a container is, what it offers, how that is written down.
+//! Plain values that travel the line: what a container is, what it provides, how that is written down.
 //!
 //! No foreign types, no behaviour beyond checking that a value is what it claims to be.
 
@@ -13,7 +13,7 @@ mod presence;
 #[cfg(test)]
 mod tests;
 
-pub use check::{CheckError, check_claims, check_entry, check_instance, check_part, check_want, printable};
+pub use check::{CheckError, check_claims, check_consumed, check_entry, check_fragment, check_instance, printable};
 pub use presence::{AGENTS, Presence, PresenceState};
 
 /// Names and values, unique and sorted by name.
@@ -166,9 +166,9 @@ pub struct Instance {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Role {
     /// Instances it provides.
-    pub offers: Vec<Instance>,
+    pub provides: Vec<Instance>,
     /// Service names, or `*.` and a suffix.
-    pub wants: Vec<String>,
+    pub consumes: Vec<String>,
 }
 
 /// The instances of all hosts that share a name.
@@ -189,13 +189,13 @@ pub type Claim = Arc<str>;
 /// All services by name; a clone is free, and comparing two costs what differs.
 pub type Services = imbl::OrdMap<Arc<str>, Arc<Service>>;
 
-/// Who keeps an entry alive.
+/// The lease that an entry is put under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Holder {
-    /// The host that wrote it: it goes when that host goes.
+pub enum LeaseKind {
+    /// The lease of the host that writes it: the entry goes when that host goes.
     Host,
-    /// Every host that gives it with the same value: it stays until the last of them is gone.
-    All,
+    /// A lease of its own, which every host that writes the same value keeps alive: the entry goes with the last of them.
+    Shared,
 }
 
 /// A key and a value in the registry, and who keeps it there.
@@ -205,8 +205,8 @@ pub struct Entry {
     pub key: String,
     /// Text.
     pub value: String,
-    /// Who keeps it alive.
-    pub holder: Holder,
+    /// The lease it is put under.
+    pub lease: LeaseKind,
 }
 
 /// What a registry has under a key.
@@ -225,9 +225,9 @@ pub type Entries = imbl::OrdMap<Arc<str>, Stored>;
 /// Since which revision of the registry something is there, by name of a service or a directory.
 pub type Ages = imbl::OrdMap<Arc<str>, u64>;
 
-/// A piece of one file, written by one service. A file is its parts, sorted by key.
+/// A piece of one file, written by one service. A file is its fragments, sorted by key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
+pub struct Fragment {
     /// File below the output's directory.
     pub path: String,
     /// Place in the file, in bytewise order.
@@ -239,8 +239,8 @@ pub struct Part {
 /// What one service is in the files of an output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendering {
-    /// Its parts; without them it leaves the files.
-    pub parts: Vec<Part>,
+    /// Its fragments; without them it leaves the files.
+    pub fragments: Vec<Fragment>,
     /// What it asks for that only one service can have, sorted; the same whatever it is denied.
     pub claims: Vec<Claim>,
 }
@@ -256,8 +256,8 @@ pub struct Change {
 
 /// What to do next to bring a running proxy to the wanted state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reaction {
-    /// Lines for its control socket, in order; none when all is as wanted.
+pub enum LivePlan {
+    /// Lines for its stats socket, in order; none when all is as wanted.
     Commands {
         /// The lines.
         commands: Vec<String>,

@@ -1,4 +1,4 @@
-//! Services to parts, and parts to files: what one proxy reads.
+//! Services to fragments, and fragments to files: what one proxy reads.
 //!
 //! [`Output::accepted`] are the services that may be served, each as it was last good or absent: what the plugin refuses,
 //! what another service has and what the proxy's check found fault with is not among them.
@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use imbl::ordmap::DiffItem;
 
-use crate::model::{Ages, Claim, Node, Part, Readiness, Services, check_part};
+use crate::model::{Ages, Claim, Fragment, Node, Readiness, Services, check_fragment};
 use crate::plugin::Renderer;
 use crate::simulated::{Fault, has};
 use crate::status::Status;
@@ -29,14 +29,14 @@ pub use claims::Held;
 pub use composer::Composer;
 pub use linger::Linger;
 pub use memory::Memory;
-pub use selection::{Filter, Selection, Wants};
+pub use selection::{Consumed, Filter, Selection};
 pub use served::{Refusal, Served};
 
 /// Services that may be served, by name; a clone is free, and comparing two costs what differs.
 pub type Accepted = imbl::OrdMap<Arc<str>, Arc<Served>>;
 
-/// The parts that are there whatever the services.
-pub type Base = Arc<[Part]>;
+/// The fragments that are there whatever the services.
+pub type Base = Arc<[Fragment]>;
 
 /// One output, what its plugin made of each service, and what of it may be served.
 pub struct Output {
@@ -102,7 +102,7 @@ impl Output {
         &self.accepted
     }
 
-    /// The parts that are there whatever the services; none as long as the plugin did not give them.
+    /// The fragments that are there whatever the services; none as long as the plugin did not give them.
     pub fn base(&self) -> Option<&Base> {
         self.base.as_ref()
     }
@@ -212,7 +212,7 @@ impl Output {
     /// These files are in place: what they have is good.
     pub fn written(&mut self, written: &Accepted) {
         self.suspects.retain(|name, form| written.get(name) != Some(form));
-        let wanted = |name: &Arc<str>| self.rendered.get(name).filter(|one| !one.parts.is_empty());
+        let wanted = |name: &Arc<str>| self.rendered.get(name).filter(|one| !one.fragments.is_empty());
         let good = |name: &Arc<str>| !self.refusals.contains_key(name) && written.get(name) == wanted(name);
         self.problems.retain(|name, (_, by_plugin)| *by_plugin || !good(name));
         let passed: Vec<_> = self.kept.keys().filter(|name| good(name)).cloned().collect();
@@ -236,7 +236,7 @@ impl Output {
     fn restore(&mut self, claims: BTreeMap<Claim, Held>, stale: BTreeMap<Arc<str>, Arc<Served>>) {
         claims.into_iter().for_each(|(claim, held)| self.claims.restore(claim, held));
         for (name, served) in stale {
-            if served.parts.iter().all(|part| check_part(part).is_ok()) {
+            if served.fragments.iter().all(|fragment| check_fragment(fragment).is_ok()) {
                 // It keeps what it had whatever becomes of its new form.
                 self.claims.set(&name, served.claims.clone(), false, 0);
                 self.kept.insert(Arc::clone(&name), served.claims.clone());
@@ -302,7 +302,7 @@ impl Output {
                 rendered.cloned()
             }
         };
-        match accepted.filter(|served| !served.parts.is_empty()) {
+        match accepted.filter(|served| !served.fragments.is_empty()) {
             Some(served) => {
                 if self.accepted.get(name).is_none_or(|known| !Arc::ptr_eq(known, &served)) {
                     self.accepted.insert(Arc::clone(name), served);

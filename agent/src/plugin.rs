@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use tokio::runtime::Handle;
 
-use crate::model::{Change, Container, Entry, Instance, Node, Part, Reaction, Rendering, Role, Service};
+use crate::model::{Change, Container, Entry, Fragment, Instance, LivePlan, Node, Rendering, Role, Service};
 
 mod bindings;
 mod convert;
@@ -31,7 +31,7 @@ pub enum Kind {
     Grouping,
     /// Instances to entries and back.
     Layout,
-    /// Services to parts of files.
+    /// Services to fragments of files.
     Output,
 }
 
@@ -237,9 +237,9 @@ impl Plugin {
         let inner = Arc::clone(&self.inner);
         let role = call!(self, grouping, |warm, guest| {
             let node_pairs = convert::pairs(&node.attributes);
-            let parts = convert::container_parts(&container, &inner.description.environment);
-            let attachments = parts.attachments(&container);
-            let record = parts.record(&container, &attachments);
+            let fragments = convert::container_parts(&container, &inner.description.environment);
+            let attachments = fragments.attachments(&container);
+            let record = fragments.record(&container, &attachments);
             guest.call_group(&mut warm.store, convert::node(&node, &node_pairs), record).await
         })?;
         Ok(convert::role_back(role))
@@ -264,7 +264,7 @@ impl Plugin {
             let record = convert::instance(&instance, &pairs);
             guest.call_encode(&mut warm.store, convert::node(&node, &node_pairs), record).await
         })?;
-        Ok(entries.into_iter().map(convert::entry_back).collect())
+        Ok(entries.into_iter().map(convert::registration_back).collect())
     }
 
     /// The instances that each directory of entries stands for, one directory after the other.
@@ -286,17 +286,17 @@ impl Plugin {
         called.await.unwrap_or_else(|error| vec![Err(lost(&error)); count])
     }
 
-    /// The parts that are there whatever the services.
+    /// The fragments that are there whatever the services.
     ///
     /// # Errors
     /// As every call.
-    pub async fn frame(&self, node: &Arc<Node>) -> Result<Vec<Part>, CallError> {
+    pub async fn base(&self, node: &Arc<Node>) -> Result<Vec<Fragment>, CallError> {
         let node = Arc::clone(node);
-        let parts = call!(self, output, |warm, guest| {
+        let fragments = call!(self, output, |warm, guest| {
             let node_pairs = convert::pairs(&node.attributes);
-            guest.call_frame(&mut warm.store, convert::node(&node, &node_pairs)).await
+            guest.call_base(&mut warm.store, convert::node(&node, &node_pairs)).await
         })?;
-        Ok(parts.into_iter().map(convert::part_back).collect())
+        Ok(fragments.into_iter().map(convert::fragment_back).collect())
     }
 
     /// Each service as files have it, one service after the other.
@@ -329,13 +329,13 @@ impl Plugin {
     ///
     /// # Errors
     /// As every call.
-    pub async fn questions(&self, changes: &Arc<[Change]>) -> Result<Vec<String>, CallError> {
+    pub async fn queries(&self, changes: &Arc<[Change]>) -> Result<Vec<String>, CallError> {
         let changes = Arc::clone(changes);
         call!(self, live, |warm, guest| {
             let (sides, denied) = (convert::sides(&changes), convert::denied_sides(&changes));
             let records = convert::changes(&changes, &sides);
             let records = convert::borrowed(&changes, &records, &denied);
-            guest.call_questions(&mut warm.store, &records).await
+            guest.call_queries(&mut warm.store, &records).await
         })
     }
 
@@ -351,16 +351,16 @@ impl Plugin {
         })
     }
 
-    /// What to tell the proxy, given one answer for each question.
+    /// What to tell the proxy, given one answer for each query.
     ///
     /// # Errors
     /// As every call.
-    pub async fn react(
+    pub async fn plan(
         &self,
         node: &Arc<Node>,
         changes: &Arc<[Change]>,
         answers: &Arc<[String]>,
-    ) -> Result<Reaction, CallError> {
+    ) -> Result<LivePlan, CallError> {
         let (node, changes, answers) = (Arc::clone(node), Arc::clone(changes), Arc::clone(answers));
         let reaction = call!(self, live, |warm, guest| {
             let node_pairs = convert::pairs(&node.attributes);
@@ -368,9 +368,9 @@ impl Plugin {
             let records = convert::changes(&changes, &sides);
             let records = convert::borrowed(&changes, &records, &denied);
             let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
-            guest.call_update(&mut warm.store, convert::node(&node, &node_pairs), &records, &answers).await
+            guest.call_plan(&mut warm.store, convert::node(&node, &node_pairs), &records, &answers).await
         })?;
-        Ok(convert::reaction_back(reaction))
+        Ok(convert::live_plan_back(reaction))
     }
 }
 

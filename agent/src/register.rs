@@ -16,8 +16,8 @@ use crate::docker::Watched;
 use crate::grouping::Grouping;
 use crate::health;
 use crate::layout::Encoder;
-use crate::model::{Containers, Holder, Node, Presence, PresenceState};
-use crate::output::Wants;
+use crate::model::{Containers, LeaseKind, Node, Presence, PresenceState};
+use crate::output::Consumed;
 use crate::registry::{Desired, Farewell, Look, Registry, Step, plan};
 use crate::status::Status;
 
@@ -37,7 +37,7 @@ pub struct Register {
     /// The host whose agent says that it is there, where several hosts write.
     pub presence: Option<Arc<Node>>,
     /// Where the wishes of containers go.
-    pub wants: watch::Sender<Wants>,
+    pub consumed: watch::Sender<Consumed>,
     /// The board.
     pub status: Status,
     /// How often what is held is read again and compared.
@@ -138,17 +138,17 @@ impl Register {
     async fn turn(&mut self, containers: &Containers, registry: &dyn Registry, look: Look) -> Result<()> {
         let admitted = health::admitted(containers);
         self.grouping.update(&admitted).await;
-        self.wants.send_if_modified(|shown| {
-            let wants = self.grouping.wants();
-            let changed = *shown != wants;
-            *shown = wants;
+        self.consumed.send_if_modified(|shown| {
+            let consumed = self.grouping.consumed();
+            let changed = *shown != consumed;
+            *shown = consumed;
             changed
         });
-        let entries = self.encoder.update(&self.grouping.offers()).await;
+        let entries = self.encoder.update(&self.grouping.provided()).await;
         let mut desired: BTreeMap<_, _> =
-            entries.into_iter().map(|(key, (value, holder))| (key, Desired { value, holder })).collect();
+            entries.into_iter().map(|(key, (value, lease))| (key, Desired { value, lease })).collect();
         let here = self.says(PresenceState::Here);
-        desired.extend(here.clone().map(|(key, value)| (key, Desired { value, holder: Holder::Host })));
+        desired.extend(here.clone().map(|(key, value)| (key, Desired { value, lease: LeaseKind::Host })));
         let held = registry.held(look).await.context("what is held cannot be read")?;
         let mut steps = plan(&held, &desired);
         // Who sees it knows that all the rest is there.

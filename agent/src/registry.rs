@@ -12,15 +12,15 @@
 //!   connection broke;
 //! - an entry that is held and unchanged is not written again;
 //! - an entry that another host holds is left to it, reported, and taken over when that host leaves it;
-//! - a host's own entries ([`Holder::Host`]) go when the host withdraws or has been silent for the lease's time to
-//!   live; a shared entry ([`Holder::All`]) goes with the last of the hosts that give it.
+//! - a host's own entries ([`LeaseKind::Host`]) go when the host withdraws or has been silent for the lease's time to
+//!   live; a shared entry ([`LeaseKind::Shared`]) goes with the last of the hosts that give it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch::Receiver;
 
-use crate::model::{Entries, Holder};
+use crate::model::{Entries, LeaseKind};
 
 mod claim;
 mod client;
@@ -39,7 +39,7 @@ pub use plan::plan;
 /// Everything under the followed prefixes at one moment; `None` until the first complete listing.
 pub type Followed = Receiver<Option<Entries>>;
 
-/// Longest value that is written or taken, in bytes. etcd takes requests up to 1.5 MiB; what a container offers
+/// Longest value that is written or taken, in bytes. etcd takes requests up to 1.5 MiB; what a container provides
 /// needs a few hundred bytes.
 pub const MAX_VALUE: usize = 512 * 1024;
 
@@ -88,7 +88,7 @@ pub struct HeldEntry {
     /// The value this agent gives it.
     pub value: Arc<str>,
     /// Who keeps it there.
-    pub holder: Holder,
+    pub lease: LeaseKind,
 }
 
 /// An entry that an agent wants to hold.
@@ -97,7 +97,7 @@ pub struct Desired {
     /// The value.
     pub value: Arc<str>,
     /// Who keeps it there.
-    pub holder: Holder,
+    pub lease: LeaseKind,
 }
 
 /// One change to what an agent holds.

@@ -20,7 +20,7 @@ pub enum Fault {
     RefusedIsLive,
     /// After a reload nobody asks about what was removed since.
     RemovedIsForgotten,
-    /// A prepared backend is given away while a request is in it.
+    /// A standby backend is given away while a request is in it.
     PlacesAtOnce,
     /// A check that hangs says nothing of the files.
     HangingIsNoVerdict,

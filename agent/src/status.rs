@@ -14,7 +14,7 @@ mod socket;
 
 pub use socket::{ask, serve};
 
-/// Most problems of one place that are kept; a hostile registry must neither fill the agent nor hide other places.
+/// Most problems of one component that are kept; a hostile registry must neither fill the agent nor hide other places.
 const PROBLEMS_LIMIT: usize = 1000;
 /// Longest text of one problem, in bytes.
 const TEXT_LIMIT: usize = 2000;
@@ -23,9 +23,9 @@ const TEXT_LIMIT: usize = 2000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// The stage that says so.
-    pub place: String,
+    pub component: String,
     /// What it is about: a container, a directory, a service.
-    pub unit: String,
+    pub subject: String,
     /// What was found, what is expected, what happens meanwhile.
     pub text: String,
     /// When it began, RFC 3339.
@@ -112,49 +112,57 @@ impl Status {
     }
 
     /// Notes a problem and logs it once, however often it is noted.
-    pub fn problem(&self, place: &str, unit: &str, mut text: String) {
+    pub fn problem(&self, component: &str, subject: &str, mut text: String) {
         if text.len() > TEXT_LIMIT {
             text.truncate(text.floor_char_boundary(TEXT_LIMIT));
             text.push('…');
         }
         let mut board = self.board();
-        let key = (place.to_owned(), unit.to_owned());
-        let of_place = (place.to_owned(), String::new())..=(format!("{place}\0"), String::new());
+        let key = (component.to_owned(), subject.to_owned());
+        let of_component = (component.to_owned(), String::new())..=(format!("{component}\0"), String::new());
         let since = match board.problems.get(&key) {
             Some((known, _)) if *known == text => return,
             Some((_, since)) => *since,
-            None if board.problems.range(of_place).count() >= PROBLEMS_LIMIT => return,
+            None if board.problems.range(of_component).count() >= PROBLEMS_LIMIT => return,
             None => SystemTime::now(),
         };
-        warn!(unit = printable(unit), "{place}: {}", printable(&text));
+        warn!(subject = printable(subject), "{component}: {}", printable(&text));
         board.problems.insert(key, (text, since));
         drop(board);
         self.bump();
     }
 
     /// Changes the text of a problem that stands, without another line in the log.
-    pub fn update(&self, place: &str, unit: &str, text: String) {
-        if let Some(known) = self.board().problems.get_mut(&(place.to_owned(), unit.to_owned())) {
+    pub fn update(&self, component: &str, subject: &str, text: String) {
+        if let Some(known) = self.board().problems.get_mut(&(component.to_owned(), subject.to_owned())) {
             known.0 = text;
         }
         self.bump();
     }
 
     /// Takes a problem back, when there was one.
-    pub fn resolved(&self, place: &str, unit: &str) {
-        let removed = self.board().problems.remove(&(place.to_owned(), unit.to_owned()));
+    pub fn resolved(&self, component: &str, subject: &str) {
+        let removed = self.board().problems.remove(&(component.to_owned(), subject.to_owned()));
         if removed.is_some() {
-            info!(unit = printable(unit), "{place}: in order again");
+            info!(subject = printable(subject), "{component}: in order again");
             self.bump();
         }
     }
 
-    /// Makes `problems`, text by unit, the only ones of `place`.
-    pub fn replace(&self, place: &str, problems: BTreeMap<String, String>) {
-        let known: Vec<String> =
-            self.board().problems.keys().filter(|(at, _)| at == place).map(|(_, unit)| unit.clone()).collect();
-        known.iter().filter(|unit| !problems.contains_key(*unit)).for_each(|unit| self.resolved(place, unit));
-        problems.into_iter().for_each(|(unit, text)| self.problem(place, &unit, text));
+    /// Makes `problems`, text by subject, the only ones of `component`.
+    pub fn replace(&self, component: &str, problems: BTreeMap<String, String>) {
+        let known: Vec<String> = self
+            .board()
+            .problems
+            .keys()
+            .filter(|(at, _)| at == component)
+            .map(|(_, subject)| subject.clone())
+            .collect();
+        known
+            .iter()
+            .filter(|subject| !problems.contains_key(*subject))
+            .for_each(|subject| self.resolved(component, subject));
+        problems.into_iter().for_each(|(subject, text)| self.problem(component, &subject, text));
     }
 
     /// Says what the registry is.
@@ -177,9 +185,9 @@ impl Status {
     /// Everything as it is now.
     pub fn report(&self) -> Report {
         let board = self.board();
-        let problems = board.problems.iter().map(|((place, unit), (text, since))| Problem {
-            place: place.clone(),
-            unit: unit.clone(),
+        let problems = board.problems.iter().map(|((component, subject), (text, since))| Problem {
+            component: component.clone(),
+            subject: subject.clone(),
             text: text.clone(),
             since: humantime::format_rfc3339_seconds(*since).to_string(),
         });
@@ -210,8 +218,8 @@ impl Status {
 mod tests {
     use super::*;
 
-    fn units(status: &Status) -> Vec<String> {
-        status.report().problems.into_iter().map(|problem| format!("{} {}", problem.unit, problem.text)).collect()
+    fn subjects(status: &Status) -> Vec<String> {
+        status.report().problems.into_iter().map(|problem| format!("{} {}", problem.subject, problem.text)).collect()
     }
 
     #[test]
@@ -219,9 +227,9 @@ mod tests {
         let status = Status::new("n");
         status.problem("a", "x", "one".into());
         status.problem("a", "x", "two".into());
-        assert_eq!(units(&status), ["x two"]);
+        assert_eq!(subjects(&status), ["x two"]);
         status.resolved("a", "x");
-        assert_eq!(units(&status), [""; 0]);
+        assert_eq!(subjects(&status), [""; 0]);
     }
 
     #[test]
@@ -230,15 +238,15 @@ mod tests {
         status.problem("a", "x", "one".into());
         status.problem("b", "y", "two".into());
         status.replace("a", [("z".to_owned(), "three".to_owned())].into());
-        assert_eq!(units(&status), ["z three", "y two"]);
+        assert_eq!(subjects(&status), ["z three", "y two"]);
     }
 
     #[test]
     fn hostile_text_and_number_are_bounded() {
         let status = Status::new("n");
         status.problem("a", "x", "é".repeat(100_000));
-        for unit in 0..5000 {
-            status.problem("b", &unit.to_string(), String::new());
+        for subject in 0..5000 {
+            status.problem("b", &subject.to_string(), String::new());
         }
         let report = status.report();
         assert!(report.problems[0].text.len() < TEXT_LIMIT + 8);

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use waypost::discover::{self, Inputs, Pace, Reading, Target};
+use waypost::discover::{self, Inputs, LayoutSource, Pace, Target};
 use waypost::layout::{Decoder, Layout};
 use waypost::model::{Ages, Attributes, Entries, Node, Services, Stored};
 use waypost::output::write::Directory;
-use waypost::output::{Filter, Memory, Output, Selection, Wants};
+use waypost::output::{Consumed, Filter, Memory, Output, Selection};
 use waypost::plugin::{Host, Limits, Plugin, Source};
 use waypost::proxy::{Proxy, ProxyOptions, Reload};
 use waypost::status::Status;
@@ -31,13 +31,13 @@ line=$(grep -n 'weight 13' "$1/haproxy.cfg" | head -1 | cut -d: -f1)
 [ -n "$line" ] && { echo "[ALERT] (1) : config : parsing [$1/haproxy.cfg:$line] : unlucky weight" >&2; exit 1; }
 grep -q 'weight 14' "$1/haproxy.cfg" && { echo "[ALERT] something is wrong" >&2; exit 1; }
 line=$(grep -n 'frontend http-in' "$1/haproxy.cfg" | cut -d: -f1)
-[ -e "$2.common" ] && { echo "[ALERT] (1) : config : parsing [$1/haproxy.cfg:$line] : bad front end" >&2; exit 1; }
+[ -e "$2.common" ] && { echo "[ALERT] (1) : config : parsing [$1/haproxy.cfg:$line] : bad frontend" >&2; exit 1; }
 exit 0
 "#;
 
 struct Loop {
     entries: watch::Sender<Option<Entries>>,
-    wants: watch::Sender<Wants>,
+    consumed: watch::Sender<Consumed>,
     status: Status,
     stop: CancellationToken,
     directory: tempfile::TempDir,
@@ -62,20 +62,20 @@ impl Loop {
         let stop = CancellationToken::new();
         let node = Arc::new(Node { name: "n".into(), address: "10.0.0.1".into(), attributes: Attributes::new() });
         let (entries, followed) = watch::channel(None);
-        let (wants, wanted) = watch::channel(Wants::new());
+        let (consumed, wanted) = watch::channel(Consumed::new());
         let (catalog, services) = watch::channel::<Option<Services>>(None);
         let (ages_out, ages) = watch::channel(Ages::new());
         let decoder = Decoder::new(Layout::new(plugin(&host, "json").await).await.unwrap(), status.clone());
         let output = Output::new("haproxy", Arc::new(plugin(&host, "haproxy").await), node, status.clone());
         let target = target(directory.path());
-        let inputs = Inputs { services, ages, wants: wanted, selection: Selection::new(filter) };
+        let inputs = Inputs { services, ages, consumed: wanted, selection: Selection::new(filter) };
         let pace = Pace { min: Duration::from_millis(10), max: Duration::from_millis(50) };
-        let reading = Reading { entries: followed, decoder, doubt: None };
+        let source = LayoutSource { entries: followed, decoder, self_preservation: None };
         let tasks = vec![
             tokio::spawn(discover::serve(output, inputs, target, pace, status.clone(), stop.clone())),
-            tokio::spawn(discover::follow(vec![reading], catalog, ages_out, status.clone(), stop.clone())),
+            tokio::spawn(discover::follow(vec![source], catalog, ages_out, status.clone(), stop.clone())),
         ];
-        Loop { entries, wants, status, stop, directory, tasks, _host: host }
+        Loop { entries, consumed, status, stop, directory, tasks, _host: host }
     }
 
     /// Makes these the entries: service, id and weight.
@@ -109,7 +109,7 @@ impl Loop {
     }
 
     fn problems(&self) -> BTreeMap<String, String> {
-        self.status.report().problems.into_iter().map(|problem| (problem.unit, problem.text)).collect()
+        self.status.report().problems.into_iter().map(|problem| (problem.subject, problem.text)).collect()
     }
 
     async fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
@@ -292,7 +292,7 @@ async fn a_line_that_services_share_is_no_services_fault() {
     let mark = line.directory.path().join("checks.common");
     std::fs::write(&mark, "").unwrap();
     line.offer(&[("a", "1", 2), ("b", "1", 2)]);
-    line.until("the refusal is shown", || line.problems().values().any(|text| text.contains("bad front end"))).await;
+    line.until("the refusal is shown", || line.problems().values().any(|text| text.contains("bad frontend"))).await;
     assert_eq!(line.servers(), ["a 1", "b 1"]);
     assert!(line.problems().keys().eq(["files"]), "{:?}", line.problems());
     std::fs::remove_file(&mark).unwrap();
@@ -305,11 +305,11 @@ async fn a_line_that_services_share_is_no_services_fault() {
 async fn what_containers_want_widens_what_an_output_takes() {
     let line = Loop::start(Filter { patterns: Some(Vec::new()) }).await;
     line.offer(&[("web.dev.internal", "1", 1), ("db.dev.internal", "1", 1), ("other", "1", 1)]);
-    line.until("the frame is written", || line.file().contains("defaults")).await;
+    line.until("the base is written", || line.file().contains("defaults")).await;
     assert_eq!(line.servers(), [""; 0]);
-    line.wants.send_replace(["other".to_owned()].into());
+    line.consumed.send_replace(["other".to_owned()].into());
     line.serves(&["other 1"]).await;
-    line.wants.send_replace(["*.dev.internal".to_owned()].into());
+    line.consumed.send_replace(["*.dev.internal".to_owned()].into());
     line.serves(&["db.dev.internal 1", "web.dev.internal 1"]).await;
     line.offer(&[("web.dev.internal", "1", 5), ("x.dev.internal", "1", 1), ("other", "1", 1)]);
     line.serves(&["web.dev.internal 5", "x.dev.internal 1"]).await;

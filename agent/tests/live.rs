@@ -1,4 +1,4 @@
-//! A running `HAProxy` that follows the catalog over its control socket.
+//! A running `HAProxy` that follows the catalog over its stats socket.
 
 #![allow(unreachable_pub, missing_docs)]
 
@@ -8,5 +8,5 @@ mod live {
     mod joins;
     mod relay;
     mod running;
-    mod site;
+    mod test_proxy;
 }

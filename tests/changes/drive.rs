@@ -37,7 +37,7 @@ pub(crate) struct Options {
     /// Instances that are there
     #[arg(long, default_value_t = 0)]
     size: usize,
-    /// Make them on the control socket instead
+    /// Make them on the stats socket instead
     #[arg(long)]
     by_hand: bool,
 }

@@ -7,7 +7,7 @@
 //!
 //! Runs as root (it makes namespaces) and needs what `tests/run` installs. One host has etcd, an agent that only
 //! discovers, and the `HAProxy` that it supervises, without checks of servers that are not there. A change is one
-//! more instance of a service; it has taken effect when the control socket shows its server. `start` is what the agent
+//! more instance of a service; it has taken effect when the stats socket shows its server. `start` is what the agent
 //! spent before: it decoded and rendered everything, and asked the proxy about everything.
 
 #![allow(clippy::disallowed_methods)] // it measures wall time, and lets the files follow before it measures the next
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use harness::{Agent, Etcd, Host, Lab, agent_section, etcd_section, haproxy_section};
+use harness::{Agent, Etcd, Host, Network, agent_section, etcd_section, haproxy_section};
 
 mod drive;
 
@@ -68,7 +68,7 @@ fn main() -> Result<()> {
 }
 
 fn measure(size: usize, changes: usize, live: bool) -> Result<()> {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.hub();
     let etcd = lab.etcd();
     drive(host, &etcd, &["--fill", &size.to_string()])?;
@@ -87,7 +87,7 @@ fn measure(size: usize, changes: usize, live: bool) -> Result<()> {
         let by_hand = drive(host, &etcd, &["--size", &all, "--changes", &changed, "--by-hand"])?;
         println!("{size:>9} {:<8} {by_hand}", "by hand");
     }
-    agent.lives();
+    agent.assert_running();
     agent.stop();
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::compiled;
 use crate::host::Host;
 use crate::process::Process;
 use crate::wait::eventually;
-use crate::{SOON, START};
+use crate::{CHANGE_TIMEOUT, START_TIMEOUT};
 
 /// What an agent says when it has loaded its plugins and starts its loops.
 const RUNS: &str = "waypost runs";
@@ -48,14 +48,14 @@ impl<'a> Agent<'a> {
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
         self.process.signal(Signal::TERM);
-        self.process.wait(SOON)
+        self.process.wait(CHANGE_TIMEOUT)
     }
 
     /// Ends it without any notice.
     #[track_caller]
     pub fn kill(&mut self) {
         self.process.signal(Signal::KILL);
-        self.process.wait(SOON);
+        self.process.wait(CHANGE_TIMEOUT);
     }
 
     /// Sends it a signal.
@@ -85,7 +85,7 @@ impl<'a> Agent<'a> {
     #[track_caller]
     pub fn logs(&self, words: &[&str]) -> String {
         let what = format!("{} logs {words:?}", self.name);
-        eventually(SOON, &what, || {
+        eventually(CHANGE_TIMEOUT, &what, || {
             let found = self.log_lines(words);
             ensure!(!found.is_empty(), "the log ends in {:?}", self.log().lines().last());
             Ok(found[0].clone())
@@ -94,7 +94,7 @@ impl<'a> Agent<'a> {
 
     /// Fails when the agent has ended by itself.
     #[track_caller]
-    pub fn lives(&mut self) {
+    pub fn assert_running(&mut self) {
         let ended = self.process.ended();
         assert!(ended.is_none(), "{} has ended: {ended:?}", self.name);
     }
@@ -148,7 +148,7 @@ fn launch(host: &Host, name: &str, configuration: &Path, environment: &[(String,
     clean(&mut command).envs(environment.iter().cloned()).arg("run").arg("--config").arg(configuration);
     let before = host.log(name).matches(RUNS).count();
     let mut process = host.spawn(name, command);
-    eventually(START, "the agent runs", || {
+    eventually(START_TIMEOUT, "the agent runs", || {
         let ended = process.ended();
         assert!(ended.is_none(), "{name} has ended: {ended:?}: {}", process.log());
         ensure!(process.log().matches(RUNS).count() > before, "it has not said so");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 
-use crate::START;
+use crate::START_TIMEOUT;
 use crate::etcd::Etcd;
 use crate::host::Host;
 use crate::process::{Process, find_program};
@@ -27,7 +27,7 @@ impl<'a> CoreDns<'a> {
         let mut command = host.command(program);
         command.arg("-conf").arg(corefile);
         let dns = CoreDns { host, _server: host.spawn("coredns", command) };
-        eventually(START, "CoreDNS answers", || {
+        eventually(START_TIMEOUT, "CoreDNS answers", || {
             let answer = dns.dig(&["nobody.here.", "A"])?;
             ensure!(answer.contains("status: "), "{answer}");
             Ok(())
@@ -45,10 +45,10 @@ impl<'a> CoreDns<'a> {
         self.short(name, "SRV")
     }
 
-    /// The whole answer of `dig` to a question.
-    pub fn dig(&self, question: &[&str]) -> anyhow::Result<String> {
+    /// The whole answer of `dig` to a query.
+    pub fn dig(&self, query: &[&str]) -> anyhow::Result<String> {
         let fixed = ["@127.0.0.1", "+time=2", "+tries=1"];
-        self.host.try_run("dig", &[&fixed[..], question].concat()).context("asking CoreDNS")
+        self.host.try_run("dig", &[&fixed[..], query].concat()).context("asking CoreDNS")
     }
 
     fn short(&self, name: &str, kind: &str) -> anyhow::Result<Vec<String>> {

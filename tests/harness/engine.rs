@@ -11,7 +11,7 @@ use crate::host::Host;
 use crate::leftovers::control_group;
 use crate::process::{Process, find_program, output};
 use crate::wait::eventually;
-use crate::{SOON, START, whoami};
+use crate::{CHANGE_TIMEOUT, START_TIMEOUT, whoami};
 
 /// A Docker engine with its own socket, data and networks.
 pub struct Engine<'a> {
@@ -96,7 +96,7 @@ impl<'a> Engine<'a> {
     /// Stops the engine as a service manager would; [`Engine::start_again`] brings it back.
     pub fn stop(&mut self) {
         self.server.signal(Signal::TERM);
-        self.server.wait(START);
+        self.server.wait(START_TIMEOUT);
     }
 
     /// Freezes the engine, so that it takes connections and never answers.
@@ -107,11 +107,11 @@ impl<'a> Engine<'a> {
     /// Lets a frozen engine go on.
     pub fn thaw(&self) {
         self.server.signal(Signal::CONT);
-        eventually(SOON, "the engine goes on", || self.try_docker(&["version"]));
+        eventually(CHANGE_TIMEOUT, "the engine goes on", || self.try_docker(&["version"]));
     }
 
     fn answers(&self) {
-        eventually(START, "the engine answers", || self.try_docker(&["version"]));
+        eventually(START_TIMEOUT, "the engine answers", || self.try_docker(&["version"]));
     }
 }
 

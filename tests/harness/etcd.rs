@@ -12,11 +12,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::host::Host;
-use crate::inside::Inside;
+use crate::netns_runtime::NetnsRuntime;
 use crate::process::{Process, find_program};
 use crate::wait::eventually;
 use crate::watch::Watch;
-use crate::{SOON, START};
+use crate::{CHANGE_TIMEOUT, START_TIMEOUT};
 
 /// An etcd of one member on port 2379 of a host.
 pub struct Etcd<'a> {
@@ -46,7 +46,7 @@ impl<'a> Etcd<'a> {
     /// Kills it; [`Etcd::start_again`] brings it back.
     pub fn stop(&mut self) {
         self.server.signal(Signal::KILL);
-        self.server.wait(SOON);
+        self.server.wait(CHANGE_TIMEOUT);
     }
 
     /// Kills it and starts it again without any data.
@@ -88,7 +88,7 @@ impl<'a> Etcd<'a> {
     pub fn put_all(&self, entries: &BTreeMap<String, String>) {
         let entries: Vec<_> = entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         let url = self.url();
-        Inside::of(self.host).run(async move {
+        NetnsRuntime::of(self.host).run(async move {
             let mut client = Client::connect([url], None).await.expect("etcd answers");
             for some in entries.chunks(100) {
                 let puts: Vec<_> =
@@ -130,7 +130,7 @@ impl<'a> Etcd<'a> {
     }
 
     fn answers(&self) {
-        eventually(START, "etcd answers", || self.control(&["endpoint", "health"], None));
+        eventually(START_TIMEOUT, "etcd answers", || self.control(&["endpoint", "health"], None));
     }
 }
 

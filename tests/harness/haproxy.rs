@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::host::Host;
 use crate::process::{Process, find_program};
 use crate::wait::eventually;
-use crate::{SOON, START};
+use crate::{CHANGE_TIMEOUT, START_TIMEOUT};
 
 /// `HAProxy` in master-worker mode on a host.
 pub struct Haproxy<'a> {
@@ -30,7 +30,7 @@ impl<'a> Haproxy<'a> {
     /// Ends it and starts it again, which is not how a proxy that serves is to take changes up.
     pub fn restart(&mut self) {
         self.process.signal(Signal::TERM);
-        self.process.wait(SOON);
+        self.process.wait(CHANGE_TIMEOUT);
         std::fs::remove_file(&self.pid_file).expect("its pid file");
         self.process = launch(self.host, &self.configuration, &self.pid_file);
     }
@@ -50,7 +50,7 @@ fn launch(host: &Host, configuration: &str, pid_file: &Path) -> Process {
     let mut command = host.command("haproxy");
     command.args(["-W", "-f", configuration, "-p"]).arg(pid_file);
     let process = host.spawn("haproxy", command);
-    eventually(START, "HAProxy writes its pid file", || {
+    eventually(START_TIMEOUT, "HAProxy writes its pid file", || {
         let text = std::fs::read_to_string(pid_file)?;
         ensure!(!text.trim().is_empty(), "the pid file is empty");
         Ok(())

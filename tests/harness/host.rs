@@ -19,7 +19,7 @@ use crate::process::{self, Process, find_program, only_child, output};
 const INIT: &str = "hostname \"$0\"; ip link set lo up; echo 1 >/proc/sys/net/ipv4/ip_forward; echo ready; \
                     sleep infinity & wait";
 
-/// One host of a [`Lab`](crate::Lab). Everything that runs on it ends when it is dropped.
+/// One host of a [`Network`](crate::Network). Everything that runs on it ends when it is dropped.
 pub struct Host {
     name: String,
     address: Ipv4Addr,

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use crate::host::Host;
-use crate::inside::Inside;
+use crate::netns_runtime::NetnsRuntime;
 
 mod away;
 mod client;
@@ -59,7 +59,7 @@ impl LoadOptions {
 
 /// Clients that send requests until [`Load::finish`].
 pub struct Load {
-    inside: Inside,
+    inside: NetnsRuntime,
     tally: Arc<Mutex<Tally>>,
     stop: watch::Sender<bool>,
     clients: Option<JoinSet<()>>,
@@ -68,15 +68,15 @@ pub struct Load {
 impl Load {
     /// Sends requests from `host`.
     pub fn from(host: &Host, options: LoadOptions) -> Load {
-        Load::start(Inside::of(host), options)
+        Load::start(NetnsRuntime::of(host), options)
     }
 
     /// Sends requests from where the test runs.
     pub fn here(options: LoadOptions) -> Load {
-        Load::start(Inside::here(), options)
+        Load::start(NetnsRuntime::here(), options)
     }
 
-    fn start(inside: Inside, options: LoadOptions) -> Load {
+    fn start(inside: NetnsRuntime, options: LoadOptions) -> Load {
         assert!(!options.domains.is_empty(), "no domain to ask for");
         let (tally, (stop, stopped)) = (Arc::new(Mutex::new(Tally::default())), watch::channel(false));
         let (options, counted) = (Arc::new(options), tally.clone());

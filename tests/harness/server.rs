@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::inside::Inside;
+use crate::netns_runtime::NetnsRuntime;
 
 /// Answers every request with its name. It stops when it is dropped: takes no further connection, answers what it has
 /// been asked, closes what is idle.
@@ -19,7 +19,7 @@ pub struct Server {
 
 impl Server {
     /// Starts one that calls itself `name` at a free port of `address`.
-    pub fn start(inside: &Inside, address: Ipv4Addr, name: &str) -> Server {
+    pub fn start(inside: &NetnsRuntime, address: Ipv4Addr, name: &str) -> Server {
         Server::start_at(inside, address, 0, name).expect("a free port")
     }
 
@@ -27,7 +27,7 @@ impl Server {
     ///
     /// # Errors
     /// When the port is taken.
-    pub fn start_at(inside: &Inside, address: Ipv4Addr, port: u16, name: &str) -> std::io::Result<Server> {
+    pub fn start_at(inside: &NetnsRuntime, address: Ipv4Addr, port: u16, name: &str) -> std::io::Result<Server> {
         let (running, stopped) = watch::channel(());
         let listener = inside.run(async move { TcpListener::bind(SocketAddr::from((address, port))).await })?;
         let port = listener.local_addr()?.port();

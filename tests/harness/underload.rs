@@ -66,7 +66,7 @@ impl Course {
 
 /// The configuration of an agent that has no containers: what it routes to is registered by a fleet.
 fn alone(host: &Host, etcd: &Etcd<'_>, output: &str) -> String {
-    // No agent stands for the fleet's servers, so that many which leave within a short time would be doubted.
+    // No agent stands for the fleet's servers, so that many which leave within a short time would be preserved.
     let alone = "register = false\n[discover]\ndoubt = false\n";
     [&agent_section(host), alone, &etcd_section(etcd, "15s"), output].concat()
 }
@@ -107,7 +107,7 @@ pub struct Row {
 impl Row {
     /// For programs.
     pub fn json(&self) -> Value {
-        json!({"part": self.what, "steps": self.steps, "reloads": self.reloads, "seconds": self.time.as_secs_f64(),
+        json!({"fragment": self.what, "steps": self.steps, "reloads": self.reloads, "seconds": self.time.as_secs_f64(),
             "requests": self.tally.json()})
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use anyhow::ensure;
 
-use crate::SOON;
+use crate::CHANGE_TIMEOUT;
 use crate::etcd::Etcd;
 use crate::host::Host;
 use crate::process::Process;
@@ -53,7 +53,7 @@ impl<'a> Watch<'a> {
         self.marks.set(self.marks.get() + 1);
         let mark = format!("{}watch-mark-{}", self.prefix, self.marks.get());
         self.etcd.put(&mark, "mark");
-        eventually(SOON, "the watch has caught up", || {
+        eventually(CHANGE_TIMEOUT, "the watch has caught up", || {
             ensure!(self.process.log().contains(&mark), "{mark} has not arrived");
             Ok(())
         });

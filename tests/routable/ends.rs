@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Result, ensure};
-use harness::{Host, SOON};
+use harness::{CHANGE_TIMEOUT, Host};
 
 use crate::EVERY;
 
 /// Bits of a server's administrative state that say maintenance (HAProxy's management guide, `show servers state`).
 const MAINTENANCE: u32 = 0x01 | 0x02 | 0x20;
 
-/// The control socket of the `HAProxy` whose files are in the directory `name` of a host.
+/// The stats socket of the `HAProxy` whose files are in the directory `name` of a host.
 pub(crate) fn socket(host: &Host, name: &str) -> PathBuf {
     host.dir().join(name).join("haproxy.sock")
 }
@@ -22,9 +22,9 @@ pub(crate) fn socket(host: &Host, name: &str) -> PathBuf {
 pub(crate) fn gone(host: &Host, id: &str) -> Result<SystemTime> {
     let ours = socket(host, "proxy");
     let socket = if ours.exists() { ours } else { host.dir().join("haproxy.sock") };
-    let deadline = Instant::now() + SOON;
+    let deadline = Instant::now() + CHANGE_TIMEOUT;
     while takes(&socket, id)? {
-        ensure!(Instant::now() < deadline, "server {id} is still there after {SOON:?}");
+        ensure!(Instant::now() < deadline, "server {id} is still there after {CHANGE_TIMEOUT:?}");
         std::thread::sleep(EVERY);
     }
     Ok(SystemTime::now())

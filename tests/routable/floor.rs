@@ -1,6 +1,6 @@
 //! The floor: what a start has to go through at least, written down without anything else.
 //!
-//! Docker event, inspection, etcd put; etcd watch, one file, one signal to `HAProxy`, or one line on its control socket
+//! Docker event, inspection, etcd put; etcd watch, one file, one signal to `HAProxy`, or one line on its stats socket
 //! ([`live`]). Nothing is checked, retried, ordered, leased, synced to disk or taken over; the file says of each
 //! container what the agent's says.
 
@@ -37,7 +37,7 @@ pub(crate) struct Options {
     /// Directory of `HAProxy`'s file
     #[arg(long)]
     dir: PathBuf,
-    /// Speak to `HAProxy` on its control socket instead of reloading it
+    /// Speak to `HAProxy` on its stats socket instead of reloading it
     #[arg(long)]
     live: bool,
 }
@@ -107,7 +107,7 @@ async fn route(mut etcd: Client, path: PathBuf) -> Result<()> {
 
 /// What the agent's own file says, of containers whose `waypost.service` is the first label of their domain.
 fn write(path: &Path, known: &BTreeMap<String, String>) -> Result<()> {
-    let mut text = FRAME.to_owned();
+    let mut text = BASE.to_owned();
     let domain = |value: &str| value.split(' ').next().unwrap_or_default().to_owned();
     for (id, value) in known {
         writeln!(text, "    use_backend {id} if {{ hdr(host) -i {} }}", domain(value))?;
@@ -121,7 +121,7 @@ fn write(path: &Path, known: &BTreeMap<String, String>) -> Result<()> {
     Ok(std::fs::rename(new, path)?)
 }
 
-const FRAME: &str = "global
+const BASE: &str = "global
     hard-stop-after 1h
 
 defaults

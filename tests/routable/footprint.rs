@@ -4,7 +4,9 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Agent, Engine, Etcd, SOON, agent_section, docker_section, etcd_section, eventually, haproxy_section};
+use harness::{
+    Agent, CHANGE_TIMEOUT, Engine, Etcd, agent_section, docker_section, etcd_section, eventually, haproxy_section,
+};
 
 /// After this long without work nothing of a burst is left to be given back.
 const IDLE: Duration = Duration::from_secs(3);
@@ -48,7 +50,7 @@ pub(crate) fn starts(engine: &Engine<'_>, etcd: &Etcd<'_>, count: usize) -> Resu
         let written = line.split_whitespace().next().context("a line with a time")?;
         let written = humantime::parse_rfc3339(written).with_context(|| line.clone())?;
         times.push(written.duration_since(begun)?);
-        eventually(SOON, "HAProxy runs", || {
+        eventually(CHANGE_TIMEOUT, "HAProxy runs", || {
             ensure!(!agent.log_lines(&["taken up its files"]).is_empty());
             Ok(())
         });

@@ -12,7 +12,7 @@
 //! a Docker engine and an `HAProxy` of its own, share one etcd and take turns: on one the agent routes, on the
 //! other the least program that can ([`floor`]). A turn begins at the engine's own time of the start and ends with
 //! the first good answer to a new connection; connections follow each other a millisecond apart. `--way` says what
-//! the container is and how it reaches the proxy: by a reload, or live over the control socket.
+//! the container is and how it reaches the proxy: by a reload, or live over the stats socket.
 //! `--storm` measures something else: the processor time of both while many services come and go ([`storm`]).
 
 #![allow(clippy::disallowed_methods)] // it measures wall time, and lets a burst pass before it measures the next
@@ -23,8 +23,8 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use harness::{
-    Agent, Engine, Etcd, Host, Lab, SOON, START, agent_section, docker_section, etcd_section, eventually,
-    haproxy_section,
+    Agent, CHANGE_TIMEOUT, Engine, Etcd, Host, Network, START_TIMEOUT, agent_section, docker_section, etcd_section,
+    eventually, haproxy_section,
 };
 
 mod ends;
@@ -68,7 +68,7 @@ struct Arguments {
     foreign: usize,
     /// Prepared backends of the agent's `HAProxy`; those of its plugin unless given (the floor has 500)
     #[arg(long)]
-    spares: Option<usize>,
+    standbys: Option<usize>,
 }
 
 /// What a container is to the proxy, and how it gets there.
@@ -76,9 +76,9 @@ struct Arguments {
 enum Way {
     /// The first of a new http service, by a reload
     Reload,
-    /// The first of a new http service, over the control socket
+    /// The first of a new http service, over the stats socket
     First,
-    /// One more of a service, over the control socket
+    /// One more of a service, over the stats socket
     Joins,
 }
 
@@ -111,14 +111,14 @@ fn main() -> Result<()> {
 }
 
 fn measure(arguments: &Arguments) -> Result<()> {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let (ours, theirs) = (lab.host("waypost"), lab.host("floor"));
     let (our_engine, their_engine) = (Engine::start(&ours), Engine::start(&theirs));
     let mut agent = Agent::start(&ours, "agent", &configuration(&our_engine, &etcd, arguments));
     agent.logs(&["is ready"]);
     let _floor = start_floor(&their_engine, &etcd, arguments.way)?;
-    eventually(START, "the floor's HAProxy listens", || theirs.connect(80));
+    eventually(START_TIMEOUT, "the floor's HAProxy listens", || theirs.connect(80));
     let fresh = footprint::memory(&agent)?;
     for engine in [&our_engine, &their_engine] {
         anchor(engine, arguments.way);
@@ -139,7 +139,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
             }
         }
     }
-    agent.lives();
+    agent.assert_running();
     println!("container start to the first answer through HAProxy, {} containers, milliseconds", arguments.containers);
     println!("{}", table(&mut waypost, &mut floor));
     if !our_ends.is_empty() {
@@ -168,9 +168,9 @@ fn configuration(engine: &Engine<'_>, etcd: &Etcd<'_>, arguments: &Arguments) ->
     }
     if arguments.way != Way::Reload {
         let socket = ends::socket(engine.host(), "proxy");
-        let spares = arguments.spares.map_or(String::new(), |count| format!(", spare-backends = {count}"));
+        let standbys = arguments.standbys.map_or(String::new(), |count| format!(", standby-backends = {count}"));
         let keys = "live = { socket = \"SOCKET\" }\nsettings = { socket = \"SOCKET\"SPARES }\n";
-        output += &keys.replace("SOCKET", &socket.display().to_string()).replace("SPARES", &spares);
+        output += &keys.replace("SOCKET", &socket.display().to_string()).replace("SPARES", &standbys);
     }
     [&agent_section(engine.host()), &docker_section(engine), &etcd_section(etcd, "15s"), lists, &output].concat()
 }
@@ -185,11 +185,11 @@ fn start_floor(engine: &Engine<'_>, etcd: &Etcd<'_>, way: Way) -> Result<harness
     Ok(host.spawn("floor", command))
 }
 
-/// The front end of http services comes with the first of them, and a service that others join has one already.
+/// The frontend of http services comes with the first of them, and a service that others join has one already.
 fn anchor(engine: &Engine<'_>, way: Way) {
     let id = create(engine, way, usize::MAX);
     engine.docker(&["start", &id]);
-    eventually(SOON, "the first container is served", || {
+    eventually(CHANGE_TIMEOUT, "the first container is served", || {
         first_answer(engine.host(), &way.domain(usize::MAX), &id[..12])
     });
 }
@@ -224,7 +224,7 @@ fn turn(engine: &Engine<'_>, number: usize, way: Way) -> Result<(Duration, Optio
         end = Some(gone.duration_since(time_of(engine, &id, "FinishedAt")?)?);
     }
     engine.docker(&["rm", "--force", &id]);
-    eventually(SOON, "the route is taken back", || {
+    eventually(CHANGE_TIMEOUT, "the route is taken back", || {
         let answer = ask(engine.host(), &domain);
         let answers = answer.is_ok_and(|(status, body)| status == 200 && body.contains(&id[..12]));
         ensure!(!answers, "it still answers");
@@ -240,11 +240,11 @@ fn time_of(engine: &Engine<'_>, id: &str, what: &str) -> Result<SystemTime> {
 }
 
 fn first_answer(host: &Host, domain: &str, id: &str) -> Result<SystemTime> {
-    let deadline = Instant::now() + SOON;
+    let deadline = Instant::now() + CHANGE_TIMEOUT;
     loop {
         match ask(host, domain) {
             Ok((200, body)) if body.contains(id) => return Ok(SystemTime::now()),
-            last => ensure!(Instant::now() < deadline, "not within {SOON:?}; last seen: {last:?}"),
+            last => ensure!(Instant::now() < deadline, "not within {CHANGE_TIMEOUT:?}; last seen: {last:?}"),
         }
         std::thread::sleep(EVERY);
     }

@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::{Agent, Engine, Etcd, Lab, START, eventually};
+use harness::{Agent, Engine, Etcd, Network, START_TIMEOUT, eventually};
 
 use crate::processor::Spent;
 use crate::{Arguments, REST, Way, anchor, ask, configuration, create, start_floor};
@@ -38,7 +38,7 @@ struct Course(Vec<Reading>);
 /// Measures both sides, one after the other.
 pub(crate) fn measure(arguments: &Arguments) -> Result<()> {
     let arguments = &Arguments { way: Way::First, ..arguments.clone() };
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let (waypost, notes) = ours(&lab, &etcd, arguments).context("waypost")?;
     let floor = theirs(&lab, &etcd, arguments).context("floor")?;
@@ -83,7 +83,7 @@ impl Course {
 }
 
 /// The agent's side, and what its log and its report say of it.
-fn ours(lab: &Lab, etcd: &Etcd<'_>, arguments: &Arguments) -> Result<(Course, String)> {
+fn ours(lab: &Network, etcd: &Etcd<'_>, arguments: &Arguments) -> Result<(Course, String)> {
     let host = lab.host("waypost");
     let engine = Engine::start(&host);
     foreign(&engine, arguments.foreign)?;
@@ -99,7 +99,7 @@ fn ours(lab: &Lab, etcd: &Etcd<'_>, arguments: &Arguments) -> Result<(Course, St
         reloads(&agent)? - before.1,
         count(&["without a reload"])
     );
-    agent.lives();
+    agent.assert_running();
     Ok((course, notes))
 }
 
@@ -109,12 +109,12 @@ fn reloads(agent: &Agent<'_>) -> Result<u64> {
     output["reloads"].as_u64().context("no count of reloads")
 }
 
-fn theirs(lab: &Lab, etcd: &Etcd<'_>, arguments: &Arguments) -> Result<Course> {
+fn theirs(lab: &Network, etcd: &Etcd<'_>, arguments: &Arguments) -> Result<Course> {
     let host = lab.host("floor");
     let engine = Engine::start(&host);
     foreign(&engine, arguments.foreign)?;
     let mut floor = start_floor(&engine, etcd, Way::First)?;
-    eventually(START, "the floor's HAProxy listens", || host.connect(80));
+    eventually(START_TIMEOUT, "the floor's HAProxy listens", || host.connect(80));
     anchor(&engine, Way::First);
     let course = blow(&engine, floor.id(), arguments)?;
     ensure!(floor.ended().is_none(), "it has ended: {}", floor.log());
@@ -165,7 +165,7 @@ fn blow(engine: &Engine<'_>, id: u32, arguments: &Arguments) -> Result<Course> {
 
 /// Waits until each of `ids` answers for its own domain, and nothing for the first `killed` domains before theirs.
 fn routed(engine: &Engine<'_>, ids: &[String], killed: usize) {
-    eventually(START, "exactly the services that are there are routed", || {
+    eventually(START_TIMEOUT, "exactly the services that are there are routed", || {
         for number in 0..killed + ids.len() {
             let (status, body) = ask(engine.host(), &Way::First.domain(number))?;
             let right = match number.checked_sub(killed) {

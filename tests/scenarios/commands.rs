@@ -5,8 +5,8 @@ use std::process::Output;
 
 use anyhow::ensure;
 use harness::{
-    Agent, Engine, Lab, SOON, agent_section, docker_section, etcd_section, eventually, haproxy_section, repository,
-    waypost, waypost_here,
+    Agent, CHANGE_TIMEOUT, Engine, Network, agent_section, docker_section, etcd_section, eventually, haproxy_section,
+    repository, waypost, waypost_here,
 };
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ fn complained(done: &Output) -> String {
 
 #[test]
 fn the_catalog_is_told_by_the_agent_or_read_from_etcd() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let (web, edge) = (lab.host("web"), lab.host("edge"));
     let engine = Engine::start(&web);
@@ -31,7 +31,7 @@ fn the_catalog_is_told_by_the_agent_or_read_from_etcd() {
     std::fs::write(config(&edge), [agent_section(&edge), etcd_section(&etcd, "15s")].concat()).unwrap();
     for host in [&web, &edge] {
         let what = format!("`waypost catalog` on {} lists the instance", host.name());
-        eventually(SOON, &what, || {
+        eventually(CHANGE_TIMEOUT, &what, || {
             let done = waypost(host, &["catalog", "--config", &config(host)]);
             let table = printed(&done);
             ensure!(done.status.success(), "{}", complained(&done));
@@ -47,17 +47,17 @@ fn the_catalog_is_told_by_the_agent_or_read_from_etcd() {
     let mut command = edge.command(built("waypost"));
     command.args(["catalog", "--watch", "--json", "--config", &config(&edge)]);
     let watching = edge.spawn("catalog", command);
-    eventually(SOON, "the watch shows the instance", || {
+    eventually(CHANGE_TIMEOUT, "the watch shows the instance", || {
         ensure!(watching.log().contains(container.short_id()), "{}", watching.log());
         Ok(())
     });
     container.kill();
-    eventually(SOON, "the watch shows that it left", || {
+    eventually(CHANGE_TIMEOUT, "the watch shows that it left", || {
         let last = watching.log().lines().last().unwrap_or_default().to_owned();
         ensure!(!last.contains(container.short_id()), "{last}");
         Ok(())
     });
-    agent.lives();
+    agent.assert_running();
 }
 
 /// A program of this build.
@@ -68,7 +68,7 @@ fn built(name: &str) -> PathBuf {
 
 #[test]
 fn what_would_be_written_is_shown_and_changes_nothing() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let container = engine.run(&["--publish", "8000", "whoami"]);
@@ -93,7 +93,7 @@ fn what_would_be_written_is_shown_and_changes_nothing() {
     assert!(!host.dir().join("proxy").exists(), "something was written");
 
     let mut agent = Agent::start(&host, "agent", &std::fs::read_to_string(&config).unwrap());
-    eventually(SOON, "the agent writes what `render` showed", || {
+    eventually(CHANGE_TIMEOUT, "the agent writes what `render` showed", || {
         let same = waypost(&host, &["render", "--diff", "--config", &config]);
         ensure!(same.status.success() && printed(&same).is_empty(), "{}{}", printed(&same), complained(&same));
         Ok(())
@@ -106,7 +106,7 @@ fn what_would_be_written_is_shown_and_changes_nothing() {
 
 #[test]
 fn files_are_written_once_for_an_image_that_starts_its_proxy_then() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let container = engine.run(&["--publish", "8000", "--label", "waypost.service=web", "whoami"]);
@@ -143,12 +143,12 @@ fn files_are_written_once_for_an_image_that_starts_its_proxy_then() {
     let beside = waypost(&host, &arguments);
     assert_eq!(beside.status.code(), Some(1), "{}", complained(&beside));
     assert!(complained(&beside).contains("in use by another agent"), "{}", complained(&beside));
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn writing_once_waits_for_the_registry_and_gives_up_in_time() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let mut etcd = lab.etcd();
     let host = lab.host("edge");
     let config = host.dir().join("once.toml");
@@ -235,7 +235,7 @@ fn every_configuration_that_is_shown_is_a_good_one() {
     let configurations = shown();
     assert!(configurations.len() > 8, "{configurations:?}");
     // A host with an address in 10.0.0.0/8, as the examples have it.
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let state = format!("state-dir = \"{}\"", host.dir().join("state").display());
     for (place, text) in configurations {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use harness::{
-    Agent, Connection, Container, Engine, Host, Lab, SOON, agent_section, always, docker_section, eventually,
-    haproxy_section, nginx_section,
+    Agent, CHANGE_TIMEOUT, Connection, Container, Engine, Host, Network, agent_section, always, docker_section,
+    eventually, haproxy_section, nginx_section,
 };
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ const NAME: &str = "web.example";
 enum Proxy {
     /// `HAProxy`, told by a reload.
     Haproxy,
-    /// `HAProxy`, told over its control socket.
+    /// `HAProxy`, told over its stats socket.
     Live,
     /// nginx, told by a reload.
     Nginx,
@@ -80,7 +80,7 @@ fn answer(host: &Host) -> anyhow::Result<String> {
 fn answered_by(host: &Host, what: &str, containers: &[&Container<'_>]) {
     let mut expected: Vec<_> = containers.iter().map(|container| container.greeting()).collect();
     expected.sort();
-    eventually(SOON, what, || {
+    eventually(CHANGE_TIMEOUT, what, || {
         let mut seen = (0..3 * expected.len()).map(|_| answer(host)).collect::<anyhow::Result<Vec<_>>>()?;
         seen.sort();
         seen.dedup();
@@ -138,13 +138,13 @@ fn download(host: &Host, lines: usize) -> anyhow::Result<(Connection, String)> {
 
 fn what_is_open_finishes_and_what_is_new_goes_elsewhere(proxy: Proxy) {
     const LINES: usize = 40;
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let (stopped, other) = (start(&engine, 8), start(&engine, 0));
     let mut agent = Agent::start(&host, "agent", &configuration(&engine, proxy));
     answered_by(&host, "both are routed", &[&stopped, &other]);
-    let (mut open, first) = eventually(SOON, "a download from the container that is to stop", || {
+    let (mut open, first) = eventually(CHANGE_TIMEOUT, "a download from the container that is to stop", || {
         let begun = download(&host, LINES)?;
         ensure!(begun.1 == stopped.greeting(), "{}", begun.1);
         Ok(begun)
@@ -164,7 +164,7 @@ fn what_is_open_finishes_and_what_is_new_goes_elsewhere(proxy: Proxy) {
     println!("the last request reached the stopped container {reached:?} after the signal, of {} in all", tally.asked);
     assert!(reached.is_none_or(|late| late < proxy.chain()), "a request reached it {reached:?} after the stop signal");
     assert!(tally.lost.is_empty(), "{} of {} requests were lost: {:#?}", tally.lost.len(), tally.asked, tally.lost);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_download_finishes_when_its_container_is_stopped_behind_nginx() {
 }
 
 fn a_rolling_replacement_loses_nothing(proxy: Proxy) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let old: Vec<_> = (0..3).map(|_| start(&engine, 3)).collect();
@@ -192,7 +192,7 @@ fn a_rolling_replacement_loses_nothing(proxy: Proxy) {
     let (new, tally) = under_load(&host, || {
         let replace = |old: &Container<'_>| {
             let new = start(&engine, 3);
-            eventually(SOON, "the new instance is routed", || {
+            eventually(CHANGE_TIMEOUT, "the new instance is routed", || {
                 let seen = answer(&host)?;
                 ensure!(seen == new.greeting(), "{seen}");
                 Ok(())
@@ -206,7 +206,7 @@ fn a_rolling_replacement_loses_nothing(proxy: Proxy) {
     println!("replaced three: {} requests, {} lost", tally.asked, tally.lost.len());
     assert!(tally.lost.is_empty(), "{} of {} requests were lost: {:#?}", tally.lost.len(), tally.asked, tally.lost);
     assert!(tally.asked > 200, "only {} requests", tally.asked);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn three_instances_are_replaced_under_load_behind_nginx() {
 }
 
 fn a_crash_is_hidden(proxy: Proxy) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let containers: Vec<_> = (0..3).map(|_| start(&engine, 0)).collect();
@@ -233,7 +233,7 @@ fn a_crash_is_hidden(proxy: Proxy) {
     answered_by(&host, "all three are routed", &containers.iter().collect::<Vec<_>>());
     let ((), tally) = under_load(&host, || {
         containers[0].kill();
-        eventually(SOON, "the killed one is gone from the files", || {
+        eventually(CHANGE_TIMEOUT, "the killed one is gone from the files", || {
             ensure!(agent.proxy_file(proxy.file()).matches("    server ").count() == 2);
             Ok(())
         });
@@ -243,7 +243,7 @@ fn a_crash_is_hidden(proxy: Proxy) {
     // Whatever was under way there is lost; what came after it was tried again elsewhere.
     assert!(tally.lost.len() <= CLIENTS, "{} of {} requests were lost", tally.lost.len(), tally.asked);
     answered_by(&host, "two are left", &[&containers[1], &containers[2]]);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]

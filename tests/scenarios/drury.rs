@@ -1,11 +1,11 @@
-//! Des Drury's chain: containers announce a path, and names, front end and local ports follow.
+//! Des Drury's chain: containers announce a path, and names, frontend and local ports follow.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
 use harness::{
-    Agent, Container, CoreDns, Engine, Etcd, Host, Lab, SOON, agent_section, docker_section, etcd_section, eventually,
-    haproxy_section,
+    Agent, CHANGE_TIMEOUT, Container, CoreDns, Engine, Etcd, Host, Network, agent_section, docker_section,
+    etcd_section, eventually, haproxy_section,
 };
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ fn documents(etcd: &Etcd<'_>, prefix: &str) -> anyhow::Result<BTreeMap<String, V
     etcd.try_entries(prefix)?.into_iter().map(|(key, value)| Ok((key, serde_json::from_str(&value)?))).collect()
 }
 
-/// Who answers `count` requests for `name` through the front end of `host`.
+/// Who answers `count` requests for `name` through the frontend of `host`.
 fn answers(host: &Host, name: &str, count: usize) -> anyhow::Result<Vec<String>> {
     let mut all =
         (0..count).map(|_| host.connect(80)?.get_of(name, "/")?.good()).collect::<anyhow::Result<Vec<_>>>()?;
@@ -57,7 +57,7 @@ fn answers(host: &Host, name: &str, count: usize) -> anyhow::Result<Vec<String>>
 fn answered_by(host: &Host, name: &str, what: &str, containers: &[&Container<'_>]) {
     let mut expected: Vec<_> = containers.iter().map(|container| container.greeting()).collect();
     expected.sort();
-    eventually(SOON, what, || {
+    eventually(CHANGE_TIMEOUT, what, || {
         let seen = answers(host, name, 2 * expected.len())?;
         ensure!(seen == expected, "{seen:?} instead of {expected:?}");
         Ok(())
@@ -66,7 +66,7 @@ fn answered_by(host: &Host, name: &str, what: &str, containers: &[&Container<'_>
 
 #[test]
 fn keys_are_the_articles() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
@@ -79,7 +79,7 @@ fn keys_are_the_articles() {
         "PORT": "2368", "TYPE": "HTTP"});
     let service = json!({"ID": id, "APP": "app1", "ENV": "dev", "SERVICE": "web", "NAME": "ghost.example",
         "IP": "10.77.0.2", "EXT_PORT": port.to_string(), "TYPE": "HTTP"});
-    eventually(SOON, "the three keys are there", || {
+    eventually(CHANGE_TIMEOUT, "the three keys are there", || {
         let found = documents(&etcd, "/announce/")?;
         ensure!(found == BTreeMap::from([(format!("/announce{path}/{id}"), announced.clone())]), "{found:?}");
         let found = documents(&etcd, "/services/")?;
@@ -95,7 +95,7 @@ fn keys_are_the_articles() {
 
 #[test]
 fn names_answer_with_the_instances_that_are_there() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let (first, second) = (lab.host("first"), lab.host("second"));
     let (engine, other) = (Engine::start(&first), Engine::start(&second));
@@ -106,7 +106,7 @@ fn names_answer_with_the_instances_that_are_there() {
     let _first = Agent::start(&first, "agent", &chain(&engine, &etcd));
     let _second = Agent::start(&second, "agent", &chain(&other, &etcd));
 
-    eventually(SOON, "the name has both addresses", || {
+    eventually(CHANGE_TIMEOUT, "the name has both addresses", || {
         let found = dns.addresses(GHOST)?;
         ensure!(found == ["10.77.0.2", "10.77.0.3"], "{found:?}");
         Ok(())
@@ -122,7 +122,7 @@ fn names_answer_with_the_instances_that_are_there() {
     }
 
     one.kill();
-    eventually(SOON, "the name drops the one that left", || {
+    eventually(CHANGE_TIMEOUT, "the name drops the one that left", || {
         let found = dns.addresses(GHOST)?;
         ensure!(found == ["10.77.0.3"], "{found:?}");
         Ok(())
@@ -131,9 +131,9 @@ fn names_answer_with_the_instances_that_are_there() {
     assert_eq!(left, [format!("10 100 {} {}.{GHOST}.", two.published("2368"), two.short_id())]);
 }
 
-/// Routes by `Host` header, with the front end's `settings`; returns once everything held.
+/// Routes by `Host` header, with the frontend's `settings`; returns once everything held.
 fn host_headers_are_routed(settings: &str, mentions: impl Fn(&Agent<'_>, &str) -> bool) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let (web, edge) = (lab.host("web"), lab.host("edge"));
     let engine = Engine::start(&web);
@@ -141,7 +141,7 @@ fn host_headers_are_routed(settings: &str, mentions: impl Fn(&Agent<'_>, &str) -
     let mut routes = Agent::start(&edge, "agent", &front(&edge, &etcd, settings));
     let path = "/internal/app1/dev/web/ghost.example";
     let one = announced(&engine, path, "2368", "HTTP", &[]);
-    answered_by(&edge, GHOST, "the front end knows the service", &[&one]);
+    answered_by(&edge, GHOST, "the frontend knows the service", &[&one]);
     assert_eq!(edge.connect(80).unwrap().get_of("other.internal", "/").unwrap().status, 503);
 
     let two = announced(&engine, path, "2368", "HTTP", &[]);
@@ -154,7 +154,7 @@ fn host_headers_are_routed(settings: &str, mentions: impl Fn(&Agent<'_>, &str) -
     assert!(mentions(&routes, GHOST), "{}", routes.proxy_file("haproxy.cfg"));
 
     engine.docker(&["kill", one.id(), two.id()]);
-    eventually(SOON, "the last instance takes the routes along", || {
+    eventually(CHANGE_TIMEOUT, "the last instance takes the routes along", || {
         let reply = edge.connect(80)?.get_of(GHOST, "/")?;
         ensure!(reply.status == 503, "{reply:?}");
         let files = [routes.proxy_file("haproxy.cfg"), routes.proxy_file("routes.map")].concat();
@@ -162,7 +162,7 @@ fn host_headers_are_routed(settings: &str, mentions: impl Fn(&Agent<'_>, &str) -
         Ok(())
     });
     answered_by(&edge, name, "the other NAME lives on", &[&beside]);
-    routes.lives();
+    routes.assert_running();
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn host_headers_are_routed_in_the_articles_form() {
 
 #[test]
 fn a_container_reaches_what_it_listens_to_on_a_local_port() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let (store, django) = (lab.host("store"), lab.host("django"));
     let (engine, consumer) = (Engine::start(&store), Engine::start(&django));
@@ -191,7 +191,7 @@ fn a_container_reaches_what_it_listens_to_on_a_local_port() {
     let database = announced(&engine, "/internal/app1/dev/db/ghost.example", "5432", "TCP", &[]);
     let greeting = |port: u16| django.connect_to([127, 0, 0, 1], port)?.read_line();
     let name = "ghost.example.db.dev.app1.internal";
-    eventually(SOON, "the database is registered", || {
+    eventually(CHANGE_TIMEOUT, "the database is registered", || {
         let keys = etcd.keys("/services/");
         ensure!(keys.len() == 1, "{keys:?}");
         Ok(())
@@ -200,7 +200,7 @@ fn a_container_reaches_what_it_listens_to_on_a_local_port() {
 
     let wants = "LISTEN_PATH=/services/internal/app1/dev/db/ghost.example,/services/internal/app1/sit";
     let client = consumer.run(&["--env", wants, "whoami"]);
-    eventually(SOON, "the local port answers", || {
+    eventually(CHANGE_TIMEOUT, "the local port answers", || {
         let answer = greeting(5432)?;
         ensure!(answer == database.greeting(), "{answer}");
         Ok(())
@@ -211,24 +211,24 @@ fn a_container_reaches_what_it_listens_to_on_a_local_port() {
     assert_eq!(connection.read_line().unwrap(), "select 1", "bytes go both ways");
 
     let whole = announced(&engine, "/internal/app1/sit/cache/redis", "6379", "TCP", &[]);
-    eventually(SOON, "a path of fewer segments takes all that is below it", || {
+    eventually(CHANGE_TIMEOUT, "a path of fewer segments takes all that is below it", || {
         let answer = greeting(6379)?;
         ensure!(answer == whole.greeting(), "{answer}");
         Ok(())
     });
     announced(&engine, "/internal/app1/prod/db/ghost.example", "5433", "TCP", &[]);
-    eventually(SOON, "the third service is registered", || {
+    eventually(CHANGE_TIMEOUT, "the third service is registered", || {
         let keys = etcd.keys("/services/");
         ensure!(keys.len() == 3, "{keys:?}");
         Ok(())
     });
     client.kill();
-    eventually(SOON, "the local ports go with the container that listened", || {
+    eventually(CHANGE_TIMEOUT, "the local ports go with the container that listened", || {
         let file = local.proxy_file("haproxy.cfg");
         ensure!(!file.contains(name), "{file}");
         ensure!(greeting(5432).is_err(), "the port still answers");
         Ok(())
     });
     assert!(!local.proxy_file("haproxy.cfg").contains("5433"), "nobody here ever listened to it");
-    local.lives();
+    local.assert_running();
 }

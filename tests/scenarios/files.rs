@@ -4,8 +4,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use anyhow::ensure;
 use harness::{
-    Agent, Container, Engine, Etcd, Host, Lab, SOON, agent_section, component, docker_section, etcd_section,
-    eventually, haproxy_section,
+    Agent, CHANGE_TIMEOUT, Container, Engine, Etcd, Host, Network, agent_section, component, docker_section,
+    etcd_section, eventually, haproxy_section,
 };
 
 fn following(engine: &Engine<'_>, output: &str) -> String {
@@ -23,7 +23,7 @@ fn labelled<'a>(engine: &'a Engine<'_>, service: &str) -> Container<'a> {
 #[track_caller]
 fn routed(host: &Host, service: &str, container: &Container<'_>) {
     let name = format!("{service}.example");
-    eventually(SOON, &format!("{name} is routed"), || {
+    eventually(CHANGE_TIMEOUT, &format!("{name} is routed"), || {
         let seen = host.connect(80)?.get_of(&name, "/")?.good()?;
         ensure!(seen == container.greeting(), "{seen}");
         Ok(())
@@ -32,7 +32,7 @@ fn routed(host: &Host, service: &str, container: &Container<'_>) {
 
 #[test]
 fn a_full_disk_keeps_the_old_files_whole_until_there_is_room() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let directory = host.dir().join("proxy");
@@ -61,12 +61,12 @@ fn a_full_disk_keeps_the_old_files_whole_until_there_is_room() {
     agent.logs(&["INFO", "in order again", "files"]);
     let listed = host.run("ls", &["-A", directory]);
     assert!(!listed.contains(".waypost-staged"), "{listed}");
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn a_check_that_hangs_is_given_up_and_tried_again() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let (script, hang) = (host.dir().join("check"), host.dir().join("hang"));
@@ -87,12 +87,12 @@ fn a_check_that_hangs_is_given_up_and_tried_again() {
     routed(&host, "web", &web);
     std::fs::remove_file(&hang).unwrap();
     routed(&host, "api", &api);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn a_file_that_is_mounted_by_itself_is_written_in_place() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let (directory, source) = (host.dir().join("proxy"), host.dir().join("mounted.cfg"));
@@ -111,7 +111,7 @@ fn a_file_that_is_mounted_by_itself_is_written_in_place() {
     }
     assert_eq!(std::fs::metadata(&source).unwrap().ino(), inode, "the file itself was exchanged");
     assert_eq!(std::fs::read_to_string(&target).unwrap(), "", "what is below the mount was written");
-    agent.lives();
+    agent.assert_running();
 }
 
 /// Renders one file for each service, `<service>.txt`, into the host's directory `files`; further keys of the output may
@@ -135,7 +135,7 @@ fn put(etcd: &Etcd<'_>, service: &str, id: &str) {
 /// Waits until these are the files in the host's directory `files`, without hidden ones.
 #[track_caller]
 fn holds(host: &Host, expected: &[&str]) {
-    eventually(SOON, &format!("the files are {expected:?}"), || {
+    eventually(CHANGE_TIMEOUT, &format!("the files are {expected:?}"), || {
         let listed = host.run(
             "sh",
             &["-c", &format!("cd {}/files && find . -type f -not -path '*/.*' | sort", host.dir().display())],
@@ -148,7 +148,7 @@ fn holds(host: &Host, expected: &[&str]) {
 
 #[test]
 fn files_have_the_mode_and_owner_that_are_wanted_and_go_with_their_service() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("edge");
     let files = host.dir().join("files");
@@ -159,52 +159,52 @@ fn files_have_the_mode_and_owner_that_are_wanted_and_go_with_their_service() {
     put(&etcd, "team/api", "a");
     let text = format!("{}mode = \"0640\"\nowner = \"daemon:4321\"\n", one_file_each(&host, &etcd));
     let mut agent = Agent::start(&host, "agent", &text);
-    holds(&host, &["frame.txt", "mine.txt", "team/api.txt", "web.txt"]);
+    holds(&host, &["base.txt", "mine.txt", "team/api.txt", "web.txt"]);
     // Debian's `daemon` is number 1.
-    for file in ["frame.txt", "team/api.txt", "web.txt"] {
+    for file in ["base.txt", "team/api.txt", "web.txt"] {
         let found = std::fs::metadata(files.join(file)).unwrap();
         assert_eq!((found.mode() & 0o777, found.uid(), found.gid()), (0o640, 1, 4321), "{file}");
     }
     etcd.delete("/waypost/services/team/api/a");
-    holds(&host, &["frame.txt", "mine.txt", "web.txt"]);
+    holds(&host, &["base.txt", "mine.txt", "web.txt"]);
     assert!(agent.stop().success(), "{}", agent.log());
     // What went while nobody looked goes as well; a foreign file never.
     etcd.delete("/waypost/services/web/a");
     agent.start_again();
-    holds(&host, &["frame.txt", "mine.txt"]);
+    holds(&host, &["base.txt", "mine.txt"]);
     let mine = std::fs::metadata(files.join("mine.txt")).unwrap();
     assert_eq!((mine.mode() & 0o777, mine.uid()), (0o604, 0));
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn a_file_that_cannot_be_beside_another_is_its_services_matter_alone() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("edge");
     std::fs::create_dir_all(host.dir().join("files/dir.txt/full")).unwrap();
     put(&etcd, "web", "a");
     let mut agent = Agent::start(&host, "agent", &one_file_each(&host, &etcd));
-    holds(&host, &["frame.txt", "web.txt"]);
-    // Below the file of another service, of the frame, and where the operator has a directory.
-    let bad = ["web.txt/inner", "frame.txt/inner", "dir"];
+    holds(&host, &["base.txt", "web.txt"]);
+    // Below the file of another service, of the base, and where the operator has a directory.
+    let bad = ["web.txt/inner", "base.txt/inner", "dir"];
     for service in bad {
         put(&etcd, service, "a");
     }
     put(&etcd, "api", "a");
-    holds(&host, &["api.txt", "frame.txt", "web.txt"]);
+    holds(&host, &["api.txt", "base.txt", "web.txt"]);
     for service in bad {
         agent.logs(&["WARN", "it is left out", &format!("unit=\"{service}\"")]);
     }
     // The others go on, and each comes in when its place is free.
     put(&etcd, "api", "b");
-    eventually(SOON, "another service follows", || {
+    eventually(CHANGE_TIMEOUT, "another service follows", || {
         ensure!(std::fs::read_to_string(host.dir().join("files/api.txt"))? == "a\nb\n");
         Ok(())
     });
     etcd.delete("/waypost/services/web/a");
-    holds(&host, &["api.txt", "frame.txt", "web.txt/inner.txt"]);
+    holds(&host, &["api.txt", "base.txt", "web.txt/inner.txt"]);
     std::fs::remove_dir_all(host.dir().join("files/dir.txt")).unwrap();
-    holds(&host, &["api.txt", "dir.txt", "frame.txt", "web.txt/inner.txt"]);
-    agent.lives();
+    holds(&host, &["api.txt", "dir.txt", "base.txt", "web.txt/inner.txt"]);
+    agent.assert_running();
 }

@@ -2,8 +2,8 @@
 
 use anyhow::ensure;
 use harness::{
-    Agent, Container, Engine, Etcd, Host, Lab, SOON, START, agent_section, component, docker_section, etcd_section,
-    eventually,
+    Agent, CHANGE_TIMEOUT, Container, Engine, Etcd, Host, Network, START_TIMEOUT, agent_section, component,
+    docker_section, etcd_section, eventually,
 };
 
 /// What the guest does when the label says so, and words that the agent's one message about it has.
@@ -48,7 +48,7 @@ fn started<'a>(engine: &'a Engine<'_>, service: &str, misdeed: &str) -> Containe
 
 #[test]
 fn a_misbehaving_grouping_breaks_only_the_container_it_was_asked_about() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
@@ -60,7 +60,7 @@ fn a_misbehaving_grouping_breaks_only_the_container_it_was_asked_about() {
     }
     let mut expected: Vec<_> = good.iter().map(|one| format!("/waypost/services/good/{}", one.short_id())).collect();
     expected.sort();
-    eventually(START, "all that behave are registered, and only they", || {
+    eventually(START_TIMEOUT, "all that behave are registered, and only they", || {
         let keys = etcd.try_entries("/waypost/services/")?.into_keys().collect::<Vec<_>>();
         ensure!(keys == expected, "{} of {} keys: {keys:?}", keys.len(), expected.len());
         Ok(())
@@ -73,12 +73,12 @@ fn a_misbehaving_grouping_breaks_only_the_container_it_was_asked_about() {
         let lines = agent.log_lines(&[&container]);
         assert!(lines.len() < 10, "{misdeed} is named {} times: {lines:#?}", lines.len());
     }
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn a_plugin_that_shouts_is_cut_short() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
@@ -86,7 +86,7 @@ fn a_plugin_that_shouts_is_cut_short() {
     let mut agent = Agent::start(&host, "agent", &text.replace("timeout = \"1s\"", "timeout = \"30s\""));
     let noisy: Vec<_> = NOISES.iter().map(|noise| started(&engine, "noisy", noise)).collect();
     let quiet = started(&engine, "good", "");
-    eventually(START, "all are registered, the noisy ones as well", || {
+    eventually(START_TIMEOUT, "all are registered, the noisy ones as well", || {
         let keys = etcd.try_entries("/waypost/services/")?;
         ensure!(keys.len() == noisy.len() + 1, "{:?}", keys.keys());
         Ok(())
@@ -97,12 +97,12 @@ fn a_plugin_that_shouts_is_cut_short() {
     assert!(log.contains("of a million") && log.contains("on standard output"), "nothing of it is in the log");
     assert!(log.lines().all(|line| line.len() < 10_000), "a line is not cut");
     agent.logs(&["misbehave", "dropped"]);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn memory_of_a_plugin_that_eats_comes_back() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
@@ -111,7 +111,7 @@ fn memory_of_a_plugin_that_eats_comes_back() {
         let eats = started(&engine, "bad", "eat");
         let huge = started(&engine, "bad", "huge");
         let good = started(&engine, "good", "");
-        eventually(SOON, "the good one is registered", || {
+        eventually(CHANGE_TIMEOUT, "the good one is registered", || {
             let keys = etcd.try_entries("/waypost/services/good/")?;
             ensure!(keys.keys().any(|key| key.ends_with(good.short_id())), "{:?}", keys.keys());
             Ok(())
@@ -120,7 +120,7 @@ fn memory_of_a_plugin_that_eats_comes_back() {
     }
     let resident = resident_mib(&agent);
     assert!(resident < 400, "the agent has {resident} MiB resident");
-    agent.lives();
+    agent.assert_running();
 }
 
 fn resident_mib(agent: &Agent<'_>) -> u64 {
@@ -141,7 +141,7 @@ fn rendering(host: &Host, etcd: &Etcd<'_>) -> String {
 
 #[test]
 fn an_output_writes_nowhere_but_in_its_directory() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("edge");
     let files = host.dir().join("files");
@@ -158,11 +158,11 @@ fn an_output_writes_nowhere_but_in_its_directory() {
         put(service);
     }
     put("last");
-    eventually(SOON, "the good services are written", || {
+    eventually(CHANGE_TIMEOUT, "the good services are written", || {
         let mut found: Vec<_> = std::fs::read_dir(&files)?.map(|entry| entry.unwrap().file_name()).collect();
         found.retain(|name| !name.to_string_lossy().starts_with('.'));
         found.sort();
-        ensure!(found == ["first.txt", "frame.txt", "last.txt"], "{found:?}");
+        ensure!(found == ["first.txt", "base.txt", "last.txt"], "{found:?}");
         Ok(())
     });
     for service in bad {
@@ -172,5 +172,5 @@ fn an_output_writes_nowhere_but_in_its_directory() {
     }
     assert!(!host.dir().join("escaped.txt").exists() && !files.join("a").exists());
     assert!(!std::path::Path::new("/tmp/waypost-escaped.txt").exists());
-    agent.lives();
+    agent.assert_running();
 }

@@ -5,17 +5,13 @@
 // Clippy knows test functions, and not the functions that they share.
 #![allow(clippy::unwrap_used)]
 
-mod blame;
+mod bad_service;
 mod commands;
 mod config;
-mod doubt;
 mod drain;
 mod drury;
-mod ends;
 mod files;
 mod guests;
-mod hangup;
-mod hostile;
 mod houserules;
 mod load;
 mod nginx;
@@ -24,6 +20,10 @@ mod proxies;
 mod python;
 mod reloads;
 mod requests;
+mod self_preservation;
 mod selftest;
+mod shutdown;
+mod sighup;
 mod truth;
+mod untrusted_input;
 mod wilder;

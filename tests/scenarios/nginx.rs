@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::ensure;
 use harness::{
-    Agent, Container, Engine, Host, Lab, Process, SOON, agent_section, docker_section, etcd_section, eventually,
-    nginx_section, repository,
+    Agent, CHANGE_TIMEOUT, Container, Engine, Host, Network, Process, agent_section, docker_section, etcd_section,
+    eventually, nginx_section, repository,
 };
 use serde_json::{Value, json};
 
@@ -20,14 +20,14 @@ fn labelled<'a>(engine: &'a Engine<'_>, labels: &[&str], more: &[&str]) -> Conta
     engine.run(&[&["--publish", "8000"], &labels[..], more, &["whoami"]].concat())
 }
 
-/// Who answers for `name` at the front end.
+/// Who answers for `name` at the frontend.
 fn answer(host: &Host, name: &str, path: &str) -> anyhow::Result<String> {
     host.connect(80)?.get_of(name, path)?.good()
 }
 
 #[track_caller]
 fn answers(host: &Host, what: &str, name: &str, path: &str, expected: &Container<'_>) {
-    eventually(SOON, what, || {
+    eventually(CHANGE_TIMEOUT, what, || {
         let seen = answer(host, name, path)?;
         ensure!(seen == expected.greeting(), "{seen}");
         Ok(())
@@ -36,7 +36,7 @@ fn answers(host: &Host, what: &str, name: &str, path: &str, expected: &Container
 
 #[track_caller]
 fn unavailable(host: &Host, what: &str, name: &str) {
-    eventually(SOON, what, || {
+    eventually(CHANGE_TIMEOUT, what, || {
         let reply = host.connect(80)?.get_of(name, "/")?;
         ensure!(reply.status == 503, "{reply:?}");
         Ok(())
@@ -45,7 +45,7 @@ fn unavailable(host: &Host, what: &str, name: &str) {
 
 #[test]
 fn containers_come_and_go_through_nginx() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let output = "plugin = \"nginx\"\n";
@@ -67,7 +67,7 @@ fn containers_come_and_go_through_nginx() {
 
     let port = ["waypost.service=echo", "waypost.listen-port=7000", "waypost.protocol=tcp"];
     let echo = labelled(&engine, &port, &["--env", "TYPE=TCP"]);
-    let mut open = eventually(SOON, "a tcp service has its port", || {
+    let mut open = eventually(CHANGE_TIMEOUT, "a tcp service has its port", || {
         let mut open = host.connect(7000)?;
         let seen = open.read_line()?;
         ensure!(seen == echo.greeting(), "{seen}");
@@ -81,18 +81,18 @@ fn containers_come_and_go_through_nginx() {
     open.send_line("after all these reloads").unwrap();
     assert_eq!(open.read_line().unwrap(), "after all these reloads");
     echo.kill();
-    eventually(SOON, "the port is given back", || {
+    eventually(CHANGE_TIMEOUT, "the port is given back", || {
         ensure!(host.connect(7000).is_err());
         Ok(())
     });
-    agent.lives();
+    agent.assert_running();
     assert!(agent.stop().success());
     assert!(host.connect(80).is_err(), "nginx outlives an agent that was asked to stop");
 }
 
 #[test]
 fn one_bad_service_is_held_back_by_the_line_that_nginx_names() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
@@ -118,7 +118,7 @@ fn one_bad_service_is_held_back_by_the_line_that_nginx_names() {
 
     // The same for a port that somebody else has: nginx would try it in vain, and keep its old files.
     let squatter = engine.run(&["--network", "host", "--env", "PORT=7000", "--label", "waypost.ignore=true", "whoami"]);
-    eventually(SOON, "the port is taken", || host.connect(7000)?.get("/")?.good());
+    eventually(CHANGE_TIMEOUT, "the port is taken", || host.connect(7000)?.get("/")?.good());
     let port = ["waypost.service=late", "waypost.listen-port=7000", "waypost.protocol=tcp"];
     let late = labelled(&engine, &port, &["--env", "TYPE=TCP"]);
     let line = agent.logs(&["WARN", "late", "cannot bind 0.0.0.0:7000"]);
@@ -126,12 +126,12 @@ fn one_bad_service_is_held_back_by_the_line_that_nginx_names() {
     next.kill();
     unavailable(&host, "the others take their changes", "next.example");
     squatter.kill();
-    eventually(SOON, "it joins when the port is free", || {
+    eventually(CHANGE_TIMEOUT, "it joins when the port is free", || {
         let seen = host.connect(7000)?.read_line()?;
         ensure!(seen == late.greeting(), "{seen}");
         Ok(())
     });
-    agent.lives();
+    agent.assert_running();
 }
 
 /// A file of `examples/nginx`, with the places that this host has.
@@ -150,13 +150,13 @@ fn by_hand(host: &Host) -> Process {
     let mut command = host.command("nginx");
     command.args(["-e", "stderr", "-g", "daemon off;", "-c"]).arg(&file);
     let nginx = host.spawn("nginx", command);
-    eventually(SOON, "nginx serves what is written by hand", || answer(host, "hand-written.localhost", "/"));
+    eventually(CHANGE_TIMEOUT, "nginx serves what is written by hand", || answer(host, "hand-written.localhost", "/"));
     nginx
 }
 
 #[test]
 fn an_nginx_is_never_sent_the_signal_that_starts_a_second_one() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let nginx = by_hand(&host);
@@ -168,12 +168,12 @@ fn an_nginx_is_never_sent_the_signal_that_starts_a_second_one() {
     assert!(line.contains("nginx.pid") && line.contains("expected signal = \"HUP\""), "{line}");
     let second = host.dir().join("nginx.pid.oldbin");
     assert!(!second.exists(), "{}", nginx.log());
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn a_hand_written_file_includes_what_the_agent_writes() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let nginx = by_hand(&host);
@@ -184,7 +184,7 @@ fn a_hand_written_file_includes_what_the_agent_writes() {
     answers(&host, "a service is routed beside it", "shop.example", "/", &shop);
     let port = ["waypost.service=echo", "waypost.listen-port=7000", "waypost.protocol=tcp"];
     let echo = labelled(&engine, &port, &["--env", "TYPE=TCP"]);
-    eventually(SOON, "a stream as well", || {
+    eventually(CHANGE_TIMEOUT, "a stream as well", || {
         let seen = host.connect(7000)?.read_line()?;
         ensure!(seen == echo.greeting(), "{seen}");
         Ok(())
@@ -200,19 +200,19 @@ fn a_hand_written_file_includes_what_the_agent_writes() {
     assert_eq!(answer(&host, "shop.example", "/").unwrap(), shop.greeting(), "{}", nginx.log());
     std::fs::write(host.dir().join("nginx.conf"), example(&host, "nginx.conf")).unwrap();
     answers(&host, "it is tried again until it is done", "api.example", "/", &api);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn no_request_is_lost_while_containers_are_replaced() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let mut agent = Agent::start(&host, "agent", &configuration(&engine));
     let start = || labelled(&engine, &["waypost.service=web", "waypost.domain=web.example"], &["--env", "LINGER=2"]);
     let mut old = start();
     // For 100 ms after a reload nginx has old workers take connections as well, and they do not know the service.
-    eventually(SOON, "the service is routed by all workers", || {
+    eventually(CHANGE_TIMEOUT, "the service is routed by all workers", || {
         (0..200).try_for_each(|_| answer(&host, "web.example", "/").map(drop))
     });
     let (done, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -231,7 +231,7 @@ fn no_request_is_lost_while_containers_are_replaced() {
             let new = start();
             answers(&host, "the new instance answers", "web.example", "/", &new);
             old.act("stop");
-            eventually(SOON, "the old one is gone from the files", || {
+            eventually(CHANGE_TIMEOUT, "the old one is gone from the files", || {
                 ensure!(!agent.proxy_file("http.conf").contains(old.short_id()));
                 Ok(())
             });
@@ -243,5 +243,5 @@ fn no_request_is_lost_while_containers_are_replaced() {
     let asked = asked.load(Ordering::Relaxed);
     assert!(lost.is_empty(), "{} of {asked} requests were lost: {lost:#?}", lost.len());
     assert!(asked > 100, "only {asked} requests");
-    agent.lives();
+    agent.assert_running();
 }

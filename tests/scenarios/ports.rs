@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use harness::{Agent, Engine, Etcd, Lab, SOON, agent_section, always, docker_section, etcd_section, eventually};
+use harness::{
+    Agent, CHANGE_TIMEOUT, Engine, Etcd, Network, agent_section, always, docker_section, etcd_section, eventually,
+};
 use serde_json::Value;
 
 /// Registers with the grouping `plugin`, and these settings of it, in the default layout.
@@ -36,7 +38,7 @@ fn places(etcd: &Etcd<'_>) -> anyhow::Result<BTreeMap<String, String>> {
 #[track_caller]
 fn registered(etcd: &Etcd<'_>, what: &str, expected: &[(String, String)]) {
     let expected: BTreeMap<_, _> = expected.iter().cloned().collect();
-    eventually(SOON, what, || {
+    eventually(CHANGE_TIMEOUT, what, || {
         let found = places(etcd)?;
         ensure!(found == expected, "{found:?} instead of {expected:?}");
         Ok(())
@@ -45,7 +47,7 @@ fn registered(etcd: &Etcd<'_>, what: &str, expected: &[(String, String)]) {
 
 #[test]
 fn every_published_port_becomes_an_instance_of_its_own_service() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
@@ -63,7 +65,7 @@ fn every_published_port_becomes_an_instance_of_its_own_service() {
     let mut agent = Agent::start(&host, "agent", &registering(&engine, &etcd, "labels", ""));
 
     let at = |container: &harness::Container<'_>, port: &str| format!("{}/tcp", container.published_address(port));
-    eventually(SOON, "all ports are registered", || {
+    eventually(CHANGE_TIMEOUT, "all ports are registered", || {
         let found = places(&etcd)?;
         let is = |service: &str, id: &str, place: String| {
             let own: Vec<_> = found.iter().filter(|(key, _)| key.starts_with(&format!("{service}/{id}"))).collect();
@@ -79,12 +81,12 @@ fn every_published_port_becomes_an_instance_of_its_own_service() {
         ensure!(!found.keys().any(|key| key.contains(ignored.short_id())), "waypost.ignore is not honoured: {found:?}");
         Ok(())
     });
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn two_bindings_of_one_port_are_one_instance() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
@@ -103,12 +105,12 @@ fn two_bindings_of_one_port_are_one_instance() {
     let line = agent.logs(&["hidden", "127.0.0.1"]);
     assert!(line.contains("WARN") || line.contains("ERROR"), "{line}");
     assert!(!etcd.keys("/").iter().any(|key| key.contains(hidden.short_id())), "others cannot reach it");
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn container_addresses_are_taken_when_asked_for() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
@@ -123,23 +125,23 @@ fn container_addresses_are_taken_when_asked_for() {
     registered(&etcd, "the address on that network is registered", &[(key, "10.88.0.9:8000/tcp".to_owned())]);
     let outside = engine.run(&["whoami"]);
     engine.docker(&["network", "connect", "--ip", "10.88.0.10", "backend", outside.id()]);
-    eventually(SOON, "a container that joins the network later is registered as well", || {
+    eventually(CHANGE_TIMEOUT, "a container that joins the network later is registered as well", || {
         let found = places(&etcd)?;
         ensure!(found.values().any(|place| place == "10.88.0.10:8000/tcp"), "{found:?}");
         Ok(())
     });
     engine.docker(&["network", "disconnect", "backend", outside.id()]);
-    eventually(SOON, "and leaves with the network", || {
+    eventually(CHANGE_TIMEOUT, "and leaves with the network", || {
         let found = places(&etcd)?;
         ensure!(found.len() == 1, "{found:?}");
         Ok(())
     });
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn unhealthy_containers_are_held_back() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
@@ -164,12 +166,12 @@ fn unhealthy_containers_are_held_back() {
     registered(&etcd, "an unhealthy one leaves", std::slice::from_ref(&first));
     ask("/well");
     registered(&etcd, "and comes back when it is healthy", &[first, second]);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn containers_that_restart_themselves_are_followed() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
@@ -178,11 +180,11 @@ fn containers_that_restart_themselves_are_followed() {
     let mut agent = Agent::start(&host, "agent", &registering(&engine, &etcd, "image", ""));
     let key = format!("whoami/{}", steady.short_id());
     let own = |found: &BTreeMap<String, String>| found.get(&key).cloned().context("it is not registered");
-    eventually(SOON, "the steady one is registered", || own(&places(&etcd)?));
+    eventually(CHANGE_TIMEOUT, "the steady one is registered", || own(&places(&etcd)?));
 
     let pid = engine.docker(&["inspect", "--format", "{{.State.Pid}}", steady.id()]);
     host.run("kill", &["-KILL", &pid]);
-    eventually(SOON, "its process is started again and the new port is registered", || {
+    eventually(CHANGE_TIMEOUT, "its process is started again and the new port is registered", || {
         let started = engine.try_docker(&["inspect", "--format", "{{.State.Pid}} {{.State.Running}}", steady.id()])?;
         ensure!(started.ends_with("true") && !started.starts_with(&format!("{pid} ")), "{started}");
         let listed = engine.try_docker(&["port", steady.id(), "8000"])?;
@@ -192,7 +194,7 @@ fn containers_that_restart_themselves_are_followed() {
         Ok(())
     });
     engine.docker(&["stop", crashes.id()]);
-    eventually(SOON, "the one that crashed is not left behind", || {
+    eventually(CHANGE_TIMEOUT, "the one that crashed is not left behind", || {
         let found = places(&etcd)?;
         ensure!(found.len() == 1, "{found:?}");
         Ok(())
@@ -201,5 +203,5 @@ fn containers_that_restart_themselves_are_followed() {
         ensure!(places(&etcd)?.len() == 1);
         Ok(())
     });
-    agent.lives();
+    agent.assert_running();
 }

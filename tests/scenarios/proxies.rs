@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::ensure;
 use harness::{
-    Agent, Container, Engine, Haproxy, Host, Lab, SOON, agent_section, docker_section, etcd_section, eventually,
-    haproxy_section, waypost,
+    Agent, CHANGE_TIMEOUT, Container, Engine, Haproxy, Host, Network, agent_section, docker_section, etcd_section,
+    eventually, haproxy_section, waypost,
 };
 
 /// An agent with the embedded registry, and an output with these further lines instead of supervision.
@@ -22,35 +22,35 @@ fn labelled<'a>(engine: &'a Engine<'_>, labels: &[&str], more: &[&str]) -> Conta
     engine.run(&[&["--publish", "8000"], &labels[..], more, &["whoami"]].concat())
 }
 
-/// Who answers for `name` at the front end.
+/// Who answers for `name` at the frontend.
 fn answer(host: &Host, name: &str) -> anyhow::Result<String> {
     host.connect(80)?.get_of(name, "/")?.good()
 }
 
 /// Starts `HAProxy` as a service manager would, on what the agent wrote, and follows containers through it.
 fn reloads_by(reload: impl Fn(&Host) -> String) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let mut agent = Agent::start(&host, "agent", &configuration(&engine, &reload(&host)));
     let web = labelled(&engine, &["waypost.service=web", "waypost.domain=web.example"], &[]);
-    eventually(SOON, "the first file is written", || {
+    eventually(CHANGE_TIMEOUT, "the first file is written", || {
         ensure!(agent.proxy_file("routes.map").contains("web.example"), "{}", agent.proxy_file("routes.map"));
         Ok(())
     });
     let file = host.dir().join("proxy/haproxy.cfg");
     let proxy = Haproxy::start(&host, file.to_str().unwrap());
-    eventually(SOON, "the service is routed", || answer(&host, "web.example"));
+    eventually(CHANGE_TIMEOUT, "the service is routed", || answer(&host, "web.example"));
     let api = labelled(&engine, &["waypost.service=api", "waypost.domain=api.example"], &[]);
-    let seen = eventually(SOON, "a service that comes later is routed too", || answer(&host, "api.example"));
+    let seen = eventually(CHANGE_TIMEOUT, "a service that comes later is routed too", || answer(&host, "api.example"));
     assert_eq!(seen, api.greeting());
     api.kill();
-    eventually(SOON, "one that leaves is not", || {
+    eventually(CHANGE_TIMEOUT, "one that leaves is not", || {
         ensure!(answer(&host, "api.example").is_err());
         Ok(())
     });
     assert_eq!(answer(&host, "web.example").unwrap(), web.greeting(), "{}", proxy.log());
-    agent.lives();
+    agent.assert_running();
 }
 
 /// Ends when the master has a new worker: a signal that comes while it takes up the one before would be lost.
@@ -81,14 +81,14 @@ fn a_proxy_is_told_by_a_command() {
 
 #[test]
 fn no_request_is_lost_while_containers_are_replaced() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let supervise = "reload = { supervise = [\"haproxy\", \"-Ws\", \"-f\", \"{dir}/haproxy.cfg\"] }";
     let mut agent = Agent::start(&host, "agent", &configuration(&engine, supervise));
     let start = || labelled(&engine, &["waypost.service=web", "waypost.domain=web.example"], &["--env", "LINGER=2"]);
     let mut old = start();
-    eventually(SOON, "the service is routed", || answer(&host, "web.example"));
+    eventually(CHANGE_TIMEOUT, "the service is routed", || answer(&host, "web.example"));
 
     let (done, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     let lost = std::thread::scope(|scope| {
@@ -104,13 +104,13 @@ fn no_request_is_lost_while_containers_are_replaced() {
         });
         for round in 0..8 {
             let new = start();
-            eventually(SOON, "the new instance answers", || {
+            eventually(CHANGE_TIMEOUT, "the new instance answers", || {
                 let seen = answer(&host, "web.example")?;
                 ensure!(seen == new.greeting(), "round {round}: {seen}");
                 Ok(())
             });
             old.act("stop");
-            eventually(SOON, "the old one is gone from the files", || {
+            eventually(CHANGE_TIMEOUT, "the old one is gone from the files", || {
                 ensure!(!agent.proxy_file("haproxy.cfg").contains(old.short_id()));
                 Ok(())
             });
@@ -122,19 +122,19 @@ fn no_request_is_lost_while_containers_are_replaced() {
     let asked = asked.load(Ordering::Relaxed);
     assert!(lost.is_empty(), "{} of {asked} requests were lost: {lost:#?}", lost.len());
     assert!(asked > 100, "only {asked} requests");
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn who_has_a_domain_keeps_it_and_a_newcomer_goes_without() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let reload = "linger = \"1s\"\nreload = { supervise = [\"haproxy\", \"-Ws\", \"-f\", \"{dir}/haproxy.cfg\"] }";
     let mut agent = Agent::start(&host, "agent", &configuration(&engine, reload));
     let first = labelled(&engine, &["waypost.service=beta", "waypost.domain=both.example,beta.example"], &[]);
     let answers = |what: &str, domain: &str, expected: &str| {
-        eventually(SOON, what, || {
+        eventually(CHANGE_TIMEOUT, what, || {
             let seen = answer(&host, domain)?;
             ensure!(seen == expected, "{seen}");
             Ok(())
@@ -149,7 +149,7 @@ fn who_has_a_domain_keeps_it_and_a_newcomer_goes_without() {
     assert!(line.contains("it goes without domain both.example, which service beta has had since 20"), "{line}");
     first.kill();
     answers("it has the domain when the first is gone for good", "both.example", &second.greeting());
-    agent.lives();
+    agent.assert_running();
 }
 
 /// An `[[output]]` of its own port, directory and pace.
@@ -168,7 +168,7 @@ fn output(host: &Host, name: &str, port: u16, more: &str) -> String {
 
 #[test]
 fn several_outputs_each_have_their_services_their_directory_and_their_pace() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("edge");
     let engine = Engine::start(&host);
@@ -188,13 +188,13 @@ fn several_outputs_each_have_their_services_their_directory_and_their_pace() {
     };
     let answer = |port: u16, name: &str| host.connect(port)?.get_of(name, "/")?.good();
     put("web.outer");
-    eventually(SOON, "the first output routes it", || answer(80, "web.outer"));
+    eventually(CHANGE_TIMEOUT, "the first output routes it", || answer(80, "web.outer"));
     // A storm: each change comes long before the second output has been quiet for its two seconds.
     for number in 0..12 {
         put(&format!("s{number}.inner"));
     }
     for port in [80, 81] {
-        eventually(SOON, &format!("port {port} routes the last of them"), || answer(port, "s11.inner"));
+        eventually(CHANGE_TIMEOUT, &format!("port {port} routes the last of them"), || answer(port, "s11.inner"));
         assert_eq!(answer(port, "s0.inner").unwrap(), container.greeting());
     }
     assert!(answer(81, "web.outer").is_err(), "the second output takes what is not its own");
@@ -202,7 +202,7 @@ fn several_outputs_each_have_their_services_their_directory_and_their_pace() {
     let report = waypost(&host, &["catalog", "--json", "--config", config.to_str().unwrap()]);
     let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
     let writes = |name: &str| report["outputs"][name]["writes"].as_u64().unwrap();
-    // Its frame, the first change of a quiet system, and the rest of the storm; one more when the machine was slow.
+    // Its base, the first change of a quiet system, and the rest of the storm; one more when the machine was slow.
     assert!(writes("haproxy-2") <= 4 && writes("haproxy-2") < writes("haproxy"), "{}", report["outputs"]);
-    agent.lives();
+    agent.assert_running();
 }

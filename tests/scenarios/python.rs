@@ -4,14 +4,14 @@ use std::path::Path;
 
 use anyhow::ensure;
 use harness::{
-    Agent, Engine, Host, Lab, SOON, START, agent_section, docker_section, etcd_section, eventually, python_component,
-    repository, waypost, waypost_here,
+    Agent, CHANGE_TIMEOUT, Engine, Host, Network, START_TIMEOUT, agent_section, docker_section, etcd_section,
+    eventually, python_component, repository, waypost, waypost_here,
 };
 
 #[test]
 fn a_grouping_in_python_names_compose_services() {
     let component = python_component();
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     // The first of these compiles the component, which is a whole Python; the others take that from the cache.
@@ -41,7 +41,7 @@ fn a_grouping_in_python_names_compose_services() {
         format!("/waypost/services/whoami/{}", other.short_id()),
     ];
     expected.sort();
-    eventually(START, "containers have the names that Compose gave them", || {
+    eventually(START_TIMEOUT, "containers have the names that Compose gave them", || {
         let keys: Vec<_> = etcd.try_entries("/waypost/services/")?.into_keys().collect();
         ensure!(keys == expected, "{keys:?}");
         Ok(())
@@ -51,12 +51,12 @@ fn a_grouping_in_python_names_compose_services() {
     let value: serde_json::Value = serde_json::from_str(&etcd.entries(&key)[&key]).unwrap();
     assert_eq!((&value["address"], &value["port"]), (&"10.77.0.2".into(), &web.published("8000").into()));
     web.kill();
-    eventually(SOON, "a killed one leaves", || {
+    eventually(CHANGE_TIMEOUT, "a killed one leaves", || {
         let keys: Vec<_> = etcd.try_entries("/waypost/services/")?.into_keys().collect();
         ensure!(keys.len() == 3, "{keys:?}");
         Ok(())
     });
-    agent.lives();
+    agent.assert_running();
 }
 
 /// The settings are wrong, and the plugin itself says so.

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, ensure};
 use harness::{
-    Agent, Container, Engine, Haproxy, Host, Lab, SOON, agent_section, docker_section, eventually, haproxy_section,
-    waypost,
+    Agent, CHANGE_TIMEOUT, Container, Engine, Haproxy, Host, Network, agent_section, docker_section, eventually,
+    haproxy_section, waypost,
 };
 
 /// An agent with the embedded registry, and an output with this reload instead of supervision.
@@ -24,7 +24,7 @@ fn labelled<'a>(engine: &'a Engine<'_>, service: &str) -> Container<'a> {
 #[track_caller]
 fn routed(host: &Host, service: &str, container: &Container<'_>) {
     let name = format!("{service}.example");
-    eventually(SOON, &format!("{name} is routed"), || {
+    eventually(CHANGE_TIMEOUT, &format!("{name} is routed"), || {
         let seen = host.connect(80)?.get_of(&name, "/")?.good()?;
         ensure!(seen == container.greeting(), "{seen}");
         Ok(())
@@ -35,7 +35,7 @@ fn routed(host: &Host, service: &str, container: &Container<'_>) {
 #[track_caller]
 fn settled(host: &Host) {
     let config = host.dir().join("agent.toml");
-    eventually(SOON, "the output is settled", || {
+    eventually(CHANGE_TIMEOUT, "the output is settled", || {
         let done = waypost(host, &["catalog", "--json", "--config", config.to_str().context("a path")?]);
         let report: serde_json::Value = serde_json::from_slice(&done.stdout)?;
         ensure!(report["outputs"]["haproxy"]["settled"] == true, "{report}");
@@ -45,7 +45,7 @@ fn settled(host: &Host) {
 
 #[test]
 fn a_supervised_proxy_that_is_killed_comes_back() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let supervise = "{ supervise = [\"haproxy\", \"-Ws\", \"-f\", \"{dir}/haproxy.cfg\"] }";
@@ -55,7 +55,7 @@ fn a_supervised_proxy_that_is_killed_comes_back() {
     let pid = || agent.proxy_file(".waypost-haproxy.pid").lines().next().map(str::to_owned).context("no pid is noted");
     let first = pid().unwrap();
     host.run("kill", &["-KILL", &first]);
-    eventually(SOON, "another process is noted", || {
+    eventually(CHANGE_TIMEOUT, "another process is noted", || {
         ensure!(pid()? != first);
         Ok(())
     });
@@ -64,12 +64,12 @@ fn a_supervised_proxy_that_is_killed_comes_back() {
     // It follows the new one, too.
     let api = labelled(&engine, "api");
     routed(&host, "api", &api);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn a_reload_that_fails_five_times_is_done_by_the_sixth_although_nothing_changes_any_more() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let script = host.dir().join("reload");
@@ -82,7 +82,7 @@ fn a_reload_that_fails_five_times_is_done_by_the_sixth_although_nothing_changes_
     std::fs::write(&script, body).unwrap();
     let reload = format!("{{ command = [\"sh\", \"{}\"] }}", script.display());
     let mut agent = Agent::start(&host, "agent", &configuration(&engine, &reload));
-    eventually(SOON, "the first file is written", || {
+    eventually(CHANGE_TIMEOUT, "the first file is written", || {
         ensure!(agent.proxy_file("haproxy.cfg").contains("defaults"));
         Ok(())
     });
@@ -92,12 +92,12 @@ fn a_reload_that_fails_five_times_is_done_by_the_sixth_although_nothing_changes_
     routed(&host, "web", &web);
     assert_eq!(std::fs::read_to_string(&calls).unwrap().lines().count(), 6, "{}", proxy.log());
     assert_eq!(agent.log_lines(&["WARN", "the reload failed", "not yet"]).len(), 5, "{}", agent.log());
-    agent.lives();
+    agent.assert_running();
 }
 
 /// Follows services through an `HAProxy` in a container, which comes late, and is away once.
 fn reloads_in_a_container(how: &str) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     engine.image_of("edge", "haproxy");
@@ -126,7 +126,7 @@ fn reloads_in_a_container(how: &str) {
     routed(&host, "late", &late);
     let last = labelled(&engine, "last");
     routed(&host, "last", &last);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_proxy_in_a_container_is_restarted() {
 
 #[test]
 fn a_proxy_in_a_container_that_refuses_its_files_is_found_out() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     engine.image_of("edge", "haproxy");
@@ -153,7 +153,7 @@ fn a_proxy_in_a_container_that_refuses_its_files_is_found_out() {
     let files = format!("{}:/own", own.display());
     let run = ["--name", "edge", "--network", "host", "--volume", &files, "edge"];
     engine.run(&[&run[..], &["haproxy", "-W", "-db", "-f", "/own/haproxy.cfg"]].concat());
-    eventually(SOON, "it listens", || host.connect(9000));
+    eventually(CHANGE_TIMEOUT, "it listens", || host.connect(9000));
 
     let reload = "{ container = \"edge\", signal = \"USR2\" }\ntimeout = \"3s\"";
     let mut agent = Agent::start(&host, "agent", &configuration(&engine, reload));
@@ -165,5 +165,5 @@ fn a_proxy_in_a_container_that_refuses_its_files_is_found_out() {
     assert!(line.contains("docker logs edge"), "{line}");
     std::fs::write(own.join("haproxy.cfg"), good).unwrap();
     settled(&host);
-    agent.lives();
+    agent.assert_running();
 }

@@ -3,7 +3,7 @@
 mod front;
 mod random;
 
-use harness::Lab;
+use harness::Network;
 
 use front::{Front, HAPROXY, NGINX, Proxy};
 
@@ -169,7 +169,7 @@ fn table() -> Vec<(String, &'static str)> {
 
 fn decides_by_the_table(proxy: &Proxy) {
     for default_service in [false, true] {
-        let lab = Lab::new();
+        let lab = Network::new();
         let host = lab.host("web");
         let front = Front::start(&lab, &host, proxy, default_service);
         let wrong = table().into_iter().filter_map(|(head, who)| {
@@ -183,7 +183,7 @@ fn decides_by_the_table(proxy: &Proxy) {
 }
 
 fn tells_the_service_of_its_client(proxy: &Proxy) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let front = Front::start(&lab, &host, proxy, true);
     let client = host.address().to_string();

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use anyhow::ensure;
-use harness::{CoreDns, Engine, Lab, SOON, eventually, repository};
+use harness::{CHANGE_TIMEOUT, CoreDns, Engine, Network, eventually, repository};
 
 #[test]
 fn containers_of_one_host_answer_another_host() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let (first, second) = (lab.host("first"), lab.host("second"));
     let (engine, other) = (Engine::start(&first), Engine::start(&second));
     let container = engine.run(&["--publish", "8000", "whoami"]);
     let there = other.run(&["--publish", "8000", "whoami"]);
     for from in [&second, lab.hub()] {
-        let answer = eventually(SOON, "the container answers", || {
+        let answer = eventually(CHANGE_TIMEOUT, "the container answers", || {
             from.connect_to(first.address(), container.published("8000"))?.get("/")?.good()
         });
         assert_eq!(answer, container.greeting());
@@ -25,14 +25,14 @@ fn containers_of_one_host_answer_another_host() {
 
 #[test]
 fn etcd_and_a_name_server_answer() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let watch = etcd.watch("/skydns/");
     etcd.put("/skydns/internal/web/one", r#"{"host":"10.0.0.1","ttl":5}"#);
     etcd.put("/other", "with\nlines");
     assert_eq!(etcd.entries("/other")["/other"], "with\nlines");
     let dns = CoreDns::start(lab.hub(), &etcd, "internal");
-    eventually(SOON, "the name has an address", || {
+    eventually(CHANGE_TIMEOUT, "the name has an address", || {
         let found = dns.addresses("web.internal")?;
         ensure!(found == ["10.0.0.1"], "{found:?}");
         Ok(())
@@ -49,15 +49,15 @@ fn versions(printed: &str) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn the_second_column_has_versions_of_its_own() {
+fn debian_13_has_versions_of_its_own() {
     let script = format!(". '{}' && versions", repository().join("tests/prerequisites").display());
     let done = Command::new("bash").args(["-c", &script]).output().unwrap();
     let own = versions(&String::from_utf8_lossy(&done.stdout));
     println!("{own:?}");
     assert_eq!(own.keys().collect::<Vec<_>>(), ["dockerd", "etcd", "haproxy", "nginx"], "{done:?}");
     assert!(!own.values().any(|version| version == "none"), "a server is missing: {own:?}");
-    // Only tests/column sets it.
-    let Some(first) = std::env::var("WAYPOST_FIRST_COLUMN").ok() else { return };
+    // Only tests/debian13 sets it.
+    let Some(first) = std::env::var("WAYPOST_DEBIAN12_VERSIONS").ok() else { return };
     let same: Vec<_> = versions(&first).into_iter().filter(|(name, version)| own.get(name) == Some(version)).collect();
-    assert!(same.is_empty(), "the second column shows nothing new, it has the versions of the first: {same:?}");
+    assert!(same.is_empty(), "Debian 13 shows nothing new, it has the versions of this machine: {same:?}");
 }

@@ -12,7 +12,7 @@ mod quiet;
 mod refused;
 mod route;
 mod settings;
-mod spare;
+mod standby;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -21,8 +21,8 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, ensure};
 use harness::{
-    Agent, Etcd, Host, Inside, Reply, SOON, Server, agent_section, etcd_section, eventually, haproxy_section,
-    nginx_section,
+    Agent, CHANGE_TIMEOUT, Etcd, Host, NetnsRuntime, Reply, Server, agent_section, etcd_section, eventually,
+    haproxy_section, nginx_section,
 };
 use serde_json::{Value, json};
 
@@ -30,13 +30,13 @@ use serde_json::{Value, json};
 struct Offers<'a> {
     etcd: &'a Etcd<'a>,
     address: Ipv4Addr,
-    inside: Inside,
+    inside: NetnsRuntime,
     servers: BTreeMap<String, Server>,
 }
 
 impl<'a> Offers<'a> {
     fn on(host: &Host, etcd: &'a Etcd<'a>) -> Offers<'a> {
-        Offers { etcd, address: host.address(), inside: Inside::of(host), servers: BTreeMap::new() }
+        Offers { etcd, address: host.address(), inside: NetnsRuntime::of(host), servers: BTreeMap::new() }
     }
 
     /// Starts a server that answers with `place`, which is `<service>/<id>`, and registers it; gives its port.
@@ -77,12 +77,12 @@ fn http(domain: &str, path: &str) -> Value {
     json!({"protocol": "http", "domain": domain, "path": path})
 }
 
-/// The control socket of the `HAProxy` on `host`.
+/// The stats socket of the `HAProxy` on `host`.
 fn socket(host: &Host) -> String {
     host.dir().join("haproxy.sock").display().to_string()
 }
 
-/// `HAProxy` as the README has it: supervised, and told over its control socket. `keys` are further ones of the output,
+/// `HAProxy` as the README has it: supervised, and told over its stats socket. `keys` are further ones of the output,
 /// `settings` of its plugin; each is a line.
 fn live(host: &Host, keys: &str, settings: &str) -> String {
     let socket = socket(host);
@@ -98,8 +98,8 @@ fn nginx(host: &Host, keys: &str, settings: &str) -> String {
 
 /// An agent that only discovers, with one output. Entries that no agent wrote leave at once.
 fn discovering(host: &Host, etcd: &Etcd<'_>, output: &str) -> String {
-    let doubt = "[discover]\ndoubt = false\n";
-    [&agent_section(host), "register = false\n", &etcd_section(etcd, "15s"), doubt, output].concat()
+    let self_preservation = "[discover]\ndoubt = false\n";
+    [&agent_section(host), "register = false\n", &etcd_section(etcd, "15s"), self_preservation, output].concat()
 }
 
 /// Makes `text` the configuration of the next start.
@@ -121,7 +121,7 @@ fn ask(host: &Host, domain: &str, path: &str) -> anyhow::Result<Reply> {
 /// Waits until `place` answers for a domain.
 #[track_caller]
 fn answers(host: &Host, domain: &str, path: &str, place: &str) {
-    eventually(SOON, &format!("{domain}{path} is answered by {place}"), || {
+    eventually(CHANGE_TIMEOUT, &format!("{domain}{path} is answered by {place}"), || {
         let seen = ask(host, domain, path)?.good()?;
         ensure!(seen == place, "{seen}");
         Ok(())
@@ -131,7 +131,7 @@ fn answers(host: &Host, domain: &str, path: &str, place: &str) {
 /// Waits until `place` answers at a port.
 #[track_caller]
 fn listens(host: &Host, port: u16, place: &str) {
-    eventually(SOON, &format!("port {port} is answered by {place}"), || {
+    eventually(CHANGE_TIMEOUT, &format!("port {port} is answered by {place}"), || {
         let seen = host.connect(port)?.get("/")?.good()?;
         ensure!(seen == place, "{seen}");
         Ok(())
@@ -141,7 +141,7 @@ fn listens(host: &Host, port: u16, place: &str) {
 /// Waits until nobody answers for a domain.
 #[track_caller]
 fn unavailable(host: &Host, domain: &str, path: &str) {
-    eventually(SOON, &format!("{domain}{path} is answered by nobody"), || {
+    eventually(CHANGE_TIMEOUT, &format!("{domain}{path} is answered by nobody"), || {
         let reply = ask(host, domain, path)?;
         ensure!(reply.status == 503, "{reply:?}");
         Ok(())
@@ -162,7 +162,7 @@ fn reloads(agent: &Agent<'_>) -> u64 {
 /// Waits until the output is up to date, or lacks only what is refused; gives the number of reloads.
 #[track_caller]
 fn calm(agent: &Agent<'_>) -> u64 {
-    eventually(SOON, "the output is up to date but for what is refused", || {
+    eventually(CHANGE_TIMEOUT, "the output is up to date but for what is refused", || {
         let state = output(agent)?;
         let differences = state["differences"].as_array().cloned().unwrap_or_default();
         let refused = |one: &Value| one.as_str().is_some_and(|text| text.contains("not served as wanted"));
@@ -174,7 +174,7 @@ fn calm(agent: &Agent<'_>) -> u64 {
 /// Waits until the output is up to date and nothing is wrong; gives the number of reloads.
 #[track_caller]
 fn clean(agent: &Agent<'_>) -> u64 {
-    eventually(SOON, "the output is up to date and nothing is wrong", || {
+    eventually(CHANGE_TIMEOUT, "the output is up to date and nothing is wrong", || {
         let (report, state) = (agent.report()?, output(agent)?);
         ensure!(state["settled"] == true && report["problems"] == json!([]), "{state} {}", report["problems"]);
         state["reloads"].as_u64().context("no number of reloads")
@@ -184,19 +184,19 @@ fn clean(agent: &Agent<'_>) -> u64 {
 /// Waits until what is wrong with `unit` is told with all of `words`.
 #[track_caller]
 fn told(agent: &Agent<'_>, unit: &str, words: &[&str]) -> String {
-    eventually(SOON, &format!("it is told of {unit}: {words:?}"), || {
+    eventually(CHANGE_TIMEOUT, &format!("it is told of {unit}: {words:?}"), || {
         let report = agent.report()?;
         let problems = report["problems"].as_array().cloned().unwrap_or_default();
-        let texts = problems.iter().filter(|problem| problem["unit"] == unit).filter_map(|one| one["text"].as_str());
+        let texts = problems.iter().filter(|problem| problem["subject"] == unit).filter_map(|one| one["text"].as_str());
         let found = texts.clone().find(|text| words.iter().all(|word| text.contains(word))).map(str::to_owned);
         found.with_context(|| format!("{}", report["problems"]))
     })
 }
 
-/// What the running `HAProxy` answers to a command on its control socket.
+/// What the running `HAProxy` answers to a command on its stats socket.
 fn command(host: &Host, command: &str) -> anyhow::Result<String> {
     let mut stream = UnixStream::connect(socket(host))?;
-    stream.set_read_timeout(Some(SOON))?;
+    stream.set_read_timeout(Some(CHANGE_TIMEOUT))?;
     stream.write_all(format!("{command}\n").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::ensure;
 use harness::{
-    Agent, Engine, Etcd, Host, Lab, SOON, agent_section, always, docker_section, etcd_section, eventually,
-    haproxy_section,
+    Agent, CHANGE_TIMEOUT, Engine, Etcd, Host, Network, agent_section, always, docker_section, etcd_section,
+    eventually, haproxy_section,
 };
 
 /// Registers what runs on a host, as docker-register did.
@@ -30,7 +30,7 @@ fn answers(client: &Host, count: usize) -> anyhow::Result<Vec<String>> {
 #[track_caller]
 fn take_turns(client: &Host, what: &str, expected: &BTreeSet<String>) {
     let turns = expected.len();
-    eventually(SOON, what, || {
+    eventually(CHANGE_TIMEOUT, what, || {
         let seen = answers(client, 3 * turns)?;
         ensure!(seen.iter().cloned().collect::<BTreeSet<_>>() == *expected, "{seen:?}");
         let apart = seen.windows(turns).all(|window| window.iter().collect::<BTreeSet<_>>().len() == turns);
@@ -41,7 +41,7 @@ fn take_turns(client: &Host, what: &str, expected: &BTreeSet<String>) {
 
 #[test]
 fn requests_alternate_over_hosts_and_follow_the_containers() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let (first, second, client) = (lab.host("first"), lab.host("second"), lab.host("client"));
     let (engine, other) = (Engine::start(&first), Engine::start(&second));
@@ -66,7 +66,7 @@ fn requests_alternate_over_hosts_and_follow_the_containers() {
     take_turns(&client, "two more instances join", &all);
 
     engine.docker(&["kill", one.id(), more[0].id(), more[1].id()]);
-    let left = eventually(SOON, "the three that were killed leave", || {
+    let left = eventually(CHANGE_TIMEOUT, "the three that were killed leave", || {
         let seen = client.connect(8000)?.get("/")?;
         assert_eq!(seen.status, 200, "a request was not answered by what remains: {seen:?}");
         let keys = etcd.keys("/backends/");
@@ -86,12 +86,12 @@ fn requests_alternate_over_hosts_and_follow_the_containers() {
     let statistics = client.connect(1936).unwrap().get("/").unwrap().good().unwrap();
     assert!(statistics.contains("whoami") && statistics.contains(two.short_id()), "{statistics}");
     assert!(!statistics.contains(one.short_id()), "a killed instance is still listed");
-    discovers.lives();
+    discovers.assert_running();
 }
 
 #[test]
 fn the_shared_port_stays_while_one_host_still_runs_the_service() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let (first, second) = (lab.host("first"), lab.host("second"));
     let (engine, other) = (Engine::start(&first), Engine::start(&second));
@@ -99,14 +99,14 @@ fn the_shared_port_stays_while_one_host_still_runs_the_service() {
     let stays = other.run(&["--publish", "8000", "whoami"]);
     let mut leaves = Agent::start(&first, "agent", &registering(&engine, &etcd));
     let mut last = Agent::start(&second, "agent", &registering(&other, &etcd));
-    eventually(SOON, "both hosts have registered", || {
+    eventually(CHANGE_TIMEOUT, "both hosts have registered", || {
         let keys = etcd.keys("/backends/");
         ensure!(keys.len() == 3, "{keys:?}");
         Ok(())
     });
     let watch = etcd.watch("/backends/");
     assert!(leaves.stop().success());
-    eventually(SOON, "the first host's instance leaves", || {
+    eventually(CHANGE_TIMEOUT, "the first host's instance leaves", || {
         let keys = etcd.keys("/backends/");
         ensure!(keys.len() == 2, "{keys:?}");
         Ok(())
@@ -115,7 +115,7 @@ fn the_shared_port_stays_while_one_host_still_runs_the_service() {
     assert_eq!(etcd.keys("/backends/"), [own, "/backends/whoami/port".to_owned()]);
     assert!(!watch.deleted().contains(&"/backends/whoami/port".to_owned()), "the shared key was gone for a moment");
     assert!(last.stop().success());
-    eventually(SOON, "the last host takes the shared key along", || {
+    eventually(CHANGE_TIMEOUT, "the last host takes the shared key along", || {
         let keys = etcd.keys("/backends/");
         ensure!(keys.is_empty(), "{keys:?}");
         Ok(())
@@ -124,7 +124,7 @@ fn the_shared_port_stays_while_one_host_still_runs_the_service() {
 
 #[test]
 fn host_ip_and_etcd_host_are_enough() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("first");
     let engine = Engine::start(&host);
@@ -138,7 +138,7 @@ fn host_ip_and_etcd_host_are_enough() {
     let environment = [("HOST_IP", "192.0.2.77"), ("ETCD_HOST", "10.77.0.1:2379")];
     let _agent = Agent::start_with(&host, "agent", &text, &environment);
     let key = format!("/backends/whoami/{}", container.short_id());
-    eventually(SOON, "the instance is registered at HOST_IP", || {
+    eventually(CHANGE_TIMEOUT, "the instance is registered at HOST_IP", || {
         let entries = etcd.entries("/backends/");
         let port = container.published("8000");
         ensure!(entries.get(&key) == Some(&format!("192.0.2.77:{port}")), "{entries:?}");

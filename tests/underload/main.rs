@@ -39,7 +39,7 @@ struct Arguments {
     /// Real containers that are replaced
     #[arg(long, default_value_t = 4)]
     containers: usize,
-    /// Times that the only instance of a service is replaced, over the control socket in any case
+    /// Times that the only instance of a service is replaced, over the stats socket in any case
     #[arg(long, default_value_t = 10)]
     redeploys: usize,
     /// Services of local servers

@@ -17,7 +17,7 @@ use crate::grouping::Grouping;
 use crate::health;
 use crate::layout::Decoder;
 use crate::model::{Ages, Containers, Entries, Node, Services, Stored};
-use crate::output::{Memory, Output, Wants};
+use crate::output::{Consumed, Memory, Output};
 use crate::proxy::{Proxy, ProxyOptions};
 use crate::status::Status;
 
@@ -69,7 +69,7 @@ pub async fn render_once(config: &Config, limit: Duration) -> Result<Vec<Rendere
 struct Found {
     services: Services,
     ages: Ages,
-    wants: Wants,
+    consumed: Consumed,
 }
 
 async fn output(
@@ -93,11 +93,11 @@ async fn output(
         live: None,
         leave: Arc::default(),
     };
-    let taken = target::selection(settings).update(&catalog.services, &catalog.wants).clone();
+    let taken = target::selection(settings).update(&catalog.services, &catalog.consumed).clone();
     let (services, written) = discover::once(output, &taken, &catalog.ages, target).await;
     let own = ["service", "base", "claims"].map(|what| format!("output {name} {what}"));
-    let problems = status.report().problems.into_iter().filter(|problem| own.contains(&problem.place));
-    let held = problems.map(|problem| format!("{}: {}", problem.unit, problem.text)).collect();
+    let problems = status.report().problems.into_iter().filter(|problem| own.contains(&problem.component));
+    let held = problems.map(|problem| format!("{}: {}", problem.subject, problem.text)).collect();
     Ok(Rendered { name, directory: settings.directory.clone(), services, held, written })
 }
 
@@ -115,7 +115,7 @@ async fn catalog(
         grouping.update(&health::admitted(&containers)).await;
     }
     let readings = if alone {
-        let own = plugins.encoder(node, status).update(&grouping.offers()).await;
+        let own = plugins.encoder(node, status).update(&grouping.provided()).await;
         let of = |prefixes: &[String]| -> Entries {
             let ours = own.iter().filter(|(key, _)| prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())));
             let stored = |value: &Arc<str>| Stored { value: value.clone(), created: 0 };
@@ -126,7 +126,7 @@ async fn catalog(
         registered(config, plugins.decoders(status), deadline).await?
     };
     let (services, ages) = discover::catalog_of(readings).await;
-    Ok(Found { services, ages, wants: grouping.wants() })
+    Ok(Found { services, ages, consumed: grouping.consumed() })
 }
 
 /// What all hosts registered.

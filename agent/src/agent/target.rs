@@ -15,7 +15,7 @@ use crate::output::{Filter, Selection};
 use crate::plugin::Plugin;
 use crate::proxy::Socket;
 
-/// How long one line to a proxy's control socket may take.
+/// How long one line to a proxy's stats socket may take.
 const SOCKET_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Mode and owner of an output's files, with names looked up.
@@ -72,7 +72,7 @@ pub fn selection(output: &config::Output) -> Selection {
 pub(super) fn fits(output: &config::Output, plugin: &Plugin) -> Result<()> {
     ensure!(
         output.live.is_none() || plugin.description().live,
-        "live: the plugin {} does not take changes over a control socket; remove the key",
+        "live: the plugin {} does not take changes over a stats socket; remove the key",
         plugin.name()
     );
     Ok(())

@@ -56,7 +56,7 @@ pub(crate) async fn catalog(arguments: CatalogArguments) -> Result<(), Failure> 
             Err(error.context(hint).into())
         }
         Err(_) => {
-            let plugins = Plugins::load(&config).await.map_err(|error| arguments.config.place(error))?;
+            let plugins = Plugins::load(&config).await.map_err(|error| arguments.config.with_location(error))?;
             Ok(from_registry(&config, &plugins, &arguments).await?)
         }
     }
@@ -117,7 +117,7 @@ fn show(report: &Report, arguments: &CatalogArguments) {
         output.differences.iter().for_each(|difference| say!("  {}", printable(difference)));
     }
     for problem in &report.problems {
-        let text = format!("{} {}: {}", problem.place, problem.unit, problem.text);
+        let text = format!("{} {}: {}", problem.component, problem.subject, problem.text);
         say!("{} {} (since {})", paint("31", "!"), printable(&text), problem.since);
     }
 }

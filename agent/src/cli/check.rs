@@ -16,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
     let config = argument.read()?;
-    let node = agent::node(&config).map_err(|error| argument.place(error))?;
+    let node = agent::node(&config).map_err(|error| argument.with_location(error))?;
     good("configuration", &format!("node {} at {}", node.name, node.address));
-    let plugins = Plugins::load(&config).await.map_err(|error| argument.place(error))?;
+    let plugins = Plugins::load(&config).await.map_err(|error| argument.with_location(error))?;
     let layouts = plugins.layouts.iter().map(|(layout, ..)| &layout.plugin);
     let all = plugins.groupings.iter().chain(layouts).chain(&plugins.outputs);
     let names: Vec<_> = all.map(waypost::plugin::Plugin::name).collect();
@@ -31,7 +31,7 @@ pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
         let answer = answer.unwrap_or_else(|_| Err(anyhow!("{endpoint} does not answer within {PATIENCE:?}")));
         failed += report("container engine", answer.map(|version| format!("version {version} at {endpoint}")));
     }
-    let registry = agent::registry(&config, None, None).map_err(|error| argument.place(error))?;
+    let registry = agent::registry(&config, None, None).map_err(|error| argument.with_location(error))?;
     failed += report("registry", listed(&*registry, &config, &plugins).await);
     for output in &config.output {
         let directory = &output.directory;

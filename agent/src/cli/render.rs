@@ -41,7 +41,7 @@ pub(crate) struct RenderArguments {
 
 pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     let config = arguments.config.read()?;
-    let place = |error| arguments.config.place(error);
+    let place = |error| arguments.config.with_location(error);
     if arguments.once {
         return written(&agent::render_once(&config, arguments.wait).await.map_err(place)?);
     }
@@ -55,7 +55,7 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     };
     let mut grouping = Grouping::new(plugins.groupings.clone(), node.clone(), status.clone());
     grouping.update(&health::admitted(&containers)).await;
-    let own = plugins.encoder(&node, &status).update(&grouping.offers()).await;
+    let own = plugins.encoder(&node, &status).update(&grouping.provided()).await;
     let mut readings = Vec::new();
     for (prefixes, decoder) in plugins.decoders(&status) {
         let mut entries = match arguments.containers {
@@ -72,12 +72,13 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
         readings.push((entries, decoder));
     }
     let (services, ages) = discover::catalog_of(readings).await;
-    let wants = grouping.wants();
+    let consumed = grouping.consumed();
     let mut differ = false;
     for (settings, plugin) in config.output.iter().zip(&plugins.outputs) {
         let output = Output::new(plugin.name(), Arc::new(plugin.clone()), node.clone(), status.clone());
         let mut selection = agent::selection(settings);
-        differ |= show(output, selection.update(&services, &wants), &ages, &settings.directory, arguments.diff).await;
+        differ |=
+            show(output, selection.update(&services, &consumed), &ages, &settings.directory, arguments.diff).await;
     }
     if config.output.is_empty() {
         return Err(anyhow!("the configuration has no [[output]], so there is nothing to render").into());

@@ -14,12 +14,12 @@ use super::Period;
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Discover {
     /// When instances that vanish at once are kept for a while.
-    pub doubt: Doubt,
+    pub self_preservation: SelfPreservation,
 }
 
 /// When instances that vanish at once are kept for a while.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Doubt {
+pub enum SelfPreservation {
     /// Never.
     Off,
     /// When more than `share` of at least `least` instances are lost.
@@ -33,9 +33,9 @@ pub enum Doubt {
     },
 }
 
-impl Default for Doubt {
+impl Default for SelfPreservation {
     fn default() -> Self {
-        Doubt::On { share: 0.5, least: 10, time: None }
+        SelfPreservation::On { share: 0.5, least: 10, time: None }
     }
 }
 
@@ -47,7 +47,7 @@ struct Table {
     time: Option<Period>,
 }
 
-impl<'de> Deserialize<'de> for Doubt {
+impl<'de> Deserialize<'de> for SelfPreservation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Reader)
     }
@@ -57,17 +57,17 @@ impl<'de> Deserialize<'de> for Doubt {
 struct Reader;
 
 impl<'de> Visitor<'de> for Reader {
-    type Value = Doubt;
+    type Value = SelfPreservation;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("false, true or { share = 0.5, least = 10, time = \"30s\" }")
     }
 
-    fn visit_bool<E: de::Error>(self, is_on: bool) -> Result<Doubt, E> {
-        Ok(if is_on { Doubt::default() } else { Doubt::Off })
+    fn visit_bool<E: de::Error>(self, is_on: bool) -> Result<SelfPreservation, E> {
+        Ok(if is_on { SelfPreservation::default() } else { SelfPreservation::Off })
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Doubt, M::Error> {
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<SelfPreservation, M::Error> {
         let table = Table::deserialize(MapAccessDeserializer::new(map))?;
         let (share, least) = (table.share.unwrap_or(0.5), table.least.unwrap_or(10));
         if !(0.0..1.0).contains(&share) {
@@ -77,6 +77,6 @@ impl<'de> Visitor<'de> for Reader {
         if least == 0 {
             return Err(de::Error::custom("found least 0, expected 1 or more"));
         }
-        Ok(Doubt::On { share, least, time: table.time.map(|time| time.0) })
+        Ok(SelfPreservation::On { share, least, time: table.time.map(|time| time.0) })
     }
 }

@@ -144,11 +144,18 @@ fn mode_and_owner_are_read_and_checked() {
 }
 
 #[test]
-fn doubt_is_on_unless_it_is_switched_off() {
-    let doubt = |text: &str| parse(&format!("[discover]\ndoubt = {text}")).unwrap().discover.doubt;
-    assert_eq!(parse("").unwrap().discover.doubt, Doubt::On { share: 0.5, least: 10, time: None });
-    assert_eq!(doubt("true"), Doubt::default());
-    assert_eq!(doubt("false"), Doubt::Off);
+fn self_preservation_is_on_unless_it_is_switched_off() {
+    let self_preservation =
+        |text: &str| parse(&format!("[discover]\nself-preservation = {text}")).unwrap().discover.self_preservation;
+    assert_eq!(
+        parse("").unwrap().discover.self_preservation,
+        SelfPreservation::On { share: 0.5, least: 10, time: None }
+    );
+    assert_eq!(self_preservation("true"), SelfPreservation::default());
+    assert_eq!(self_preservation("false"), SelfPreservation::Off);
     let time = Some(Duration::from_mins(1));
-    assert_eq!(doubt(r#"{ share = 0.25, time = "1m" }"#), Doubt::On { share: 0.25, least: 10, time });
+    assert_eq!(
+        self_preservation(r#"{ share = 0.25, time = "1m" }"#),
+        SelfPreservation::On { share: 0.25, least: 10, time }
+    );
 }

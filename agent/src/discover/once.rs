@@ -27,7 +27,7 @@ pub async fn once(mut output: Output, services: &Services, ages: &Ages, target: 
     let proxy = Arc::new(proxy);
     let mut writer = Writer::new(&name, RealDisk::new(&name, directory, Arc::clone(&proxy)));
     let written = match output.base().cloned() {
-        None => Err(anyhow!("the plugin did not give the parts that are there whatever the services")),
+        None => Err(anyhow!("the plugin did not give the fragments that are there whatever the services")),
         Some(base) => {
             let (services, retried) = (output.accepted().clone(), BTreeSet::new());
             let job = Job { services, base, good, earlier: BTreeMap::new(), retried, binds };

@@ -266,15 +266,15 @@ impl<D: Disk + 'static> Serving<D> {
         tokio::select! {
             biased;
             changed = self.inputs.services.changed() => changed.context("the catalog ended").map(|()| Event::Wanted),
-            changed = self.inputs.wants.changed() => {
+            changed = self.inputs.consumed.changed() => {
                 changed.context("the wishes of containers ended").map(|()| Event::Wanted)
             }
             Ok(()) = self.reloads.changed() => Ok(Event::Reloads),
             talked = talking => {
                 let error = talked.as_ref().err().map(|error| format!("changes wait for a reload: {error:#}"));
                 match error.filter(|_| self.state.loaded.is_some()) {
-                    Some(text) => self.status.problem(&self.place, "control socket", text),
-                    None => self.status.resolved(&self.place, "control socket"),
+                    Some(text) => self.status.problem(&self.place, "stats socket", text),
+                    None => self.status.resolved(&self.place, "stats socket"),
                 }
                 Ok(Event::Talked(talked.ok()))
             }
@@ -310,9 +310,9 @@ impl<D: Disk + 'static> Serving<D> {
     /// Takes in what is wanted now.
     fn want(&mut self) {
         let services = self.inputs.services.borrow_and_update().clone();
-        let wants = self.inputs.wants.borrow_and_update().clone();
+        let consumed = self.inputs.consumed.borrow_and_update().clone();
         let Some(services) = services else { return };
-        let taken = self.inputs.selection.update(&services, &wants).clone();
+        let taken = self.inputs.selection.update(&services, &consumed).clone();
         let accepted = self.output.accepted();
         let (is_offered, was_served) =
             (|name: &str| services.contains_key(name), |name: &str| accepted.contains_key(name));

@@ -48,7 +48,7 @@ pub struct Written {
     pub number: u64,
     /// The services in them.
     pub services: Accepted,
-    /// The parts that are there whatever the services, all of them.
+    /// The fragments that are there whatever the services, all of them.
     pub base: Base,
     /// Keys of those that are left out because somebody else has an address of theirs.
     pub left_out: BTreeSet<String>,
@@ -83,7 +83,7 @@ pub enum Action {
 pub struct Job {
     /// The services.
     pub services: Accepted,
-    /// The parts that are there whatever the services.
+    /// The fragments that are there whatever the services.
     pub base: Base,
     /// The services that are written now, as they were last good.
     pub good: Accepted,

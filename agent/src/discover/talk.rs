@@ -1,4 +1,4 @@
-//! Brings a running proxy to what is accepted over its control socket, without a reload.
+//! Brings a running proxy to what is accepted over its stats socket, without a reload.
 //!
 //! What counts is what the proxy says it runs: it is asked about services, told what the plugin makes of its answers, and
 //! asked again until nothing is left to say. So a command that was lost, a crash or a hand on the socket heals.
@@ -11,28 +11,28 @@ use async_trait::async_trait;
 use tracing::debug;
 
 use super::state::{End, Ended, Talk};
-use crate::model::{Change, Node, Reaction};
+use crate::model::{Change, LivePlan, Node};
 use crate::plugin::{CallError, Renderer};
 use crate::proxy::Socket;
 
-/// Most rounds of questions and commands about one change; removing a server and adding its successor takes three.
+/// Most rounds of queries and commands about one change; removing a server and adding its successor takes three.
 const ROUNDS: usize = 5;
-/// Most questions, and most commands, of one round.
+/// Most queries, and most commands, of one round.
 const LINES_LIMIT: usize = 20_000;
 
-/// Where a running proxy takes questions and commands.
+/// Where a running proxy takes queries and commands.
 #[async_trait]
 pub trait Runtime: Send + Sync {
     /// As [`Socket::ask`].
-    async fn ask(&self, questions: &[String]) -> Result<Vec<String>>;
+    async fn ask(&self, queries: &[String]) -> Result<Vec<String>>;
     /// As [`Socket::say`].
     async fn say(&self, line: &str) -> Result<String>;
 }
 
 #[async_trait]
 impl Runtime for Socket {
-    async fn ask(&self, questions: &[String]) -> Result<Vec<String>> {
-        Socket::ask(self, questions).await
+    async fn ask(&self, queries: &[String]) -> Result<Vec<String>> {
+        Socket::ask(self, queries).await
     }
 
     async fn say(&self, line: &str) -> Result<String> {
@@ -47,7 +47,7 @@ pub struct Speaker {
     pub renderer: Arc<dyn Renderer>,
     /// This host.
     pub node: Arc<Node>,
-    /// The proxy's control socket.
+    /// The proxy's stats socket.
     pub runtime: Arc<dyn Runtime>,
     /// Name of the output, for the log.
     pub name: String,
@@ -86,8 +86,8 @@ impl Speaker {
     /// Asks without telling anything, to learn which process answers.
     async fn probe(&self, changes: &[(Arc<str>, Change)]) -> Result<Ended> {
         let all: Arc<[Change]> = changes.iter().map(|(_, change)| change.clone()).collect();
-        let questions = self.renderer.questions(&all).await.unwrap_or_default();
-        let answers: Arc<[String]> = self.runtime.ask(&questions).await?.into();
+        let queries = self.renderer.queries(&all).await.unwrap_or_default();
+        let answers: Arc<[String]> = self.runtime.ask(&queries).await?.into();
         let process = self.renderer.process(&answers).await.ok().flatten();
         Ok(Ended { processes: process.into_iter().collect(), ..Ended::default() })
     }
@@ -100,32 +100,32 @@ impl Speaker {
     ) -> Result<End> {
         let mut soon = false;
         for _ in 0..ROUNDS {
-            let questions = match self.renderer.questions(&changes).await {
-                Ok(questions) => questions,
+            let queries = match self.renderer.queries(&changes).await {
+                Ok(queries) => queries,
                 Err(error) => return Ok(self.refusal(&error)),
             };
-            if questions.len() > LINES_LIMIT {
+            if queries.len() > LINES_LIMIT {
                 return Ok(End::Reload);
             }
-            if questions.is_empty() {
+            if queries.is_empty() {
                 return Ok(End::Settled { reload_soon: soon });
             }
-            let answers: Arc<[String]> = self.runtime.ask(&questions).await?.into();
+            let answers: Arc<[String]> = self.runtime.ask(&queries).await?.into();
             let process = self.renderer.process(&answers).await.ok().flatten();
             processes.extend(process.clone());
             if old.is_some() && process.as_deref() == old {
                 return Ok(End::Unknown);
             }
-            match self.renderer.react(&self.node, &changes, &answers).await {
-                Ok(Reaction::Commands { commands, .. }) if commands.len() > LINES_LIMIT => return Ok(End::Reload),
-                Ok(Reaction::Commands { commands, reload_soon }) => {
+            match self.renderer.plan(&self.node, &changes, &answers).await {
+                Ok(LivePlan::Commands { commands, .. }) if commands.len() > LINES_LIMIT => return Ok(End::Reload),
+                Ok(LivePlan::Commands { commands, reload_soon }) => {
                     soon |= reload_soon;
                     if commands.is_empty() {
                         return Ok(End::Settled { reload_soon: soon });
                     }
                     self.say(&commands).await;
                 }
-                Ok(Reaction::Reload) => return Ok(End::Reload),
+                Ok(LivePlan::Reload) => return Ok(End::Reload),
                 Err(error) => return Ok(self.refusal(&error)),
             }
         }
@@ -133,7 +133,7 @@ impl Speaker {
         Ok(End::Reload)
     }
 
-    /// Whether a command did what it should is what the next questions tell.
+    /// Whether a command did what it should is what the next queries tell.
     async fn say(&self, commands: &[String]) {
         for command in commands {
             match self.runtime.say(command).await {

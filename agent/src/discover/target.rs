@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::model::{Ages, Services};
 use crate::output::write::Directory;
-use crate::output::{Memory, Selection, Wants};
+use crate::output::{Consumed, Memory, Selection};
 use crate::plugin::Renderer;
 use crate::proxy::{Proxy, Socket};
 
@@ -19,7 +19,7 @@ pub struct Inputs {
     /// Since which revision of the registry they are there; never behind `services`.
     pub ages: watch::Receiver<Ages>,
     /// What containers of this host want within reach.
-    pub wants: watch::Receiver<Wants>,
+    pub consumed: watch::Receiver<Consumed>,
     /// Which services are for this output.
     pub selection: Selection,
 }
@@ -48,7 +48,7 @@ pub struct LiveOptions {
     pub renderer: Arc<dyn Renderer>,
     /// This host.
     pub node: Arc<crate::model::Node>,
-    /// The proxy's control socket.
+    /// The proxy's stats socket.
     pub socket: Socket,
     /// How often the proxy is asked about all services though nothing changed.
     pub resync: Duration,

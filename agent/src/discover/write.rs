@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::state::{Job, Written};
-use crate::model::Part;
+use crate::model::Fragment;
 use crate::output::files::Conflict;
 use crate::output::{Accepted, Composer, Refusal, Served};
 use crate::proxy::{Asked, Bind, Place, Verdict, asked};
@@ -70,9 +70,9 @@ pub(super) struct Outcome {
     pub written: Result<Arc<Written>>,
     /// Services that are not in it as they were to be.
     pub refusals: BTreeMap<Arc<str>, Refusal>,
-    /// Parts of the base that are not in it, and why.
+    /// Fragments of the base that are not in it, and why.
     pub left_out: BTreeMap<String, String>,
-    /// Services that lose a part to another one.
+    /// Services that lose a fragment to another one.
     pub conflicts: BTreeMap<String, Conflict>,
 }
 
@@ -81,7 +81,7 @@ struct Turn {
     job: Job,
     /// What is tried.
     services: Accepted,
-    base: Vec<Part>,
+    base: Vec<Fragment>,
     refusals: BTreeMap<Arc<str>, Refusal>,
     left_out: BTreeMap<String, String>,
     checks: usize,
@@ -143,14 +143,14 @@ impl<D: Disk> Writer<D> {
         paths.iter().max_by_key(rank).cloned()
     }
 
-    /// Takes out parts of the base whose address somebody else has; false when there are none.
+    /// Takes out fragments of the base whose address somebody else has; false when there are none.
     fn leave_out(&self, turn: &mut Turn, places: &[Place]) -> bool {
         let mut found = false;
         for at in places.iter().filter(|at| at.may_pass) {
-            let Some(part) = self.composer.files().base_part_at(&at.path, at.line) else { continue };
+            let Some(fragment) = self.composer.files().base_part_at(&at.path, at.line) else { continue };
             let reason = format!("{} ({} line {})", at.text, at.path, at.line);
-            turn.base.retain(|other| (&other.path, &other.key) != (&part.path, &part.key));
-            found |= turn.left_out.insert(part.key, reason).is_none();
+            turn.base.retain(|other| (&other.path, &other.key) != (&fragment.path, &fragment.key));
+            found |= turn.left_out.insert(fragment.key, reason).is_none();
         }
         found
     }
@@ -239,10 +239,10 @@ impl<D: Disk> Writer<D> {
     fn fault(&mut self, turn: &Turn, places: &[Place], reason: &str) -> String {
         let files = self.composer.compose(&turn.base, &turn.services).files;
         let line = |at: &Place| {
-            let part = self.composer.files().base_part_at(&at.path, at.line)?;
+            let fragment = self.composer.files().base_part_at(&at.path, at.line)?;
             Some(format!(
                 "{} line {}, {:?}, which no service wrote, is refused: {}",
-                at.path, at.line, part.text, at.text
+                at.path, at.line, fragment.text, at.text
             ))
         };
         let named = places.iter().find_map(line).or_else(|| quoted(&files, reason).iter().find_map(line));

@@ -22,7 +22,7 @@ use crate::model::Containers;
 
 /// Inspections under way at the same time.
 const PARALLEL: usize = 8;
-/// What a container goes through that can change what it offers; everything else is not even sent to us.
+/// What a container goes through that can change what it provides; everything else is not even sent to us.
 const ACTIONS: [&str; 10] =
     ["start", "die", "kill", "pause", "unpause", "rename", "destroy", "health_status", "connect", "disconnect"];
 
@@ -250,7 +250,7 @@ impl Session {
         }
     }
 
-    /// Wants an inspection that begins from now on.
+    /// Consumed an inspection that begins from now on.
     fn want(&mut self, id: Arc<str>) {
         let look = self.looks.entry(id).or_insert(Look::Waiting);
         if *look != Look::Waiting {

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Layout;
-use crate::model::{Entry, Holder, Instance, Node, check_entry};
+use crate::model::{Entry, Instance, LeaseKind, Node, check_entry};
 use crate::plugin::CallError;
 use crate::status::Status;
 
 type Key = (Arc<str>, Arc<str>);
 
-/// What the registry should hold for this host: value and holder by key.
-pub type Desired = BTreeMap<String, (Arc<str>, Holder)>;
+/// What the registry should hold for this host: value and lease by key.
+pub type Desired = BTreeMap<String, (Arc<str>, LeaseKind)>;
 
 /// The encoding stage and what it wrote for each instance.
 pub struct Encoder {
@@ -29,15 +29,15 @@ impl Encoder {
     }
 
     /// Encodes the instances that differ from the last turn, and returns all entries of this host.
-    pub async fn update(&mut self, offers: &BTreeMap<Key, Arc<Instance>>) -> Desired {
+    pub async fn update(&mut self, provided: &BTreeMap<Key, Arc<Instance>>) -> Desired {
         let retry = std::mem::take(&mut self.retry);
-        for (service, id) in self.done.keys().filter(|key| !offers.contains_key(*key)) {
+        for (service, id) in self.done.keys().filter(|key| !provided.contains_key(*key)) {
             for layout in &self.layouts {
                 self.status.resolved(&format!("layout {}", layout.plugin.name()), &format!("{id} in {service}"));
             }
         }
-        self.done.retain(|key, _| offers.contains_key(key));
-        for (key, instance) in offers {
+        self.done.retain(|key, _| provided.contains_key(key));
+        for (key, instance) in provided {
             let same = self.done.get(key).is_some_and(|(known, _)| known == instance);
             if same && !retry.contains(key) {
                 continue;
@@ -104,7 +104,7 @@ impl Encoder {
                         clashes.insert(format!("{id} in {service}"), text);
                     }
                     Some(_) => {}
-                    None => _ = desired.insert(entry.key.clone(), (value, entry.holder)),
+                    None => _ = desired.insert(entry.key.clone(), (value, entry.lease)),
                 }
             }
         }

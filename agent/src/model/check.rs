@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Claim, Entry, Instance, Part, Readiness};
+use super::{Claim, Entry, Fragment, Instance, Readiness};
 
 /// Longest service name and instance id, in bytes; a DNS name has at most 253.
 const NAME_LIMIT: usize = 253;
@@ -128,7 +128,7 @@ pub fn check_claims(claims: &[Claim]) -> Result<(), CheckError> {
 ///
 /// # Errors
 /// Says what was found.
-pub fn check_want(want: &str) -> Result<(), CheckError> {
+pub fn check_consumed(want: &str) -> Result<(), CheckError> {
     check_name("the wanted service", want.strip_prefix("*.").unwrap_or(want))
 }
 
@@ -152,16 +152,20 @@ pub fn check_entry(entry: &Entry, prefixes: &[String]) -> Result<(), CheckError>
 ///
 /// # Errors
 /// Names the path and what is wrong with it.
-pub fn check_part(part: &Part) -> Result<(), CheckError> {
-    check_path("the path", &part.path)?;
-    if part.path.starts_with('.') {
-        return refuse(format!("the path {} is hidden; expected a name without a leading dot", show(&part.path)));
+pub fn check_fragment(fragment: &Fragment) -> Result<(), CheckError> {
+    check_path("the path", &fragment.path)?;
+    if fragment.path.starts_with('.') {
+        return refuse(format!("the path {} is hidden; expected a name without a leading dot", show(&fragment.path)));
     }
-    if !part.text.is_empty() && !part.text.ends_with('\n') {
-        return refuse(format!("the text for {} key {} does not end its last line", part.path, show(&part.key)));
+    if !fragment.text.is_empty() && !fragment.text.ends_with('\n') {
+        return refuse(format!(
+            "the text for {} key {} does not end its last line",
+            fragment.path,
+            show(&fragment.key)
+        ));
     }
-    if part.text.contains('\0') {
-        return refuse(format!("the text for {} key {} contains a NUL byte", part.path, show(&part.key)));
+    if fragment.text.contains('\0') {
+        return refuse(format!("the text for {} key {} contains a NUL byte", fragment.path, show(&fragment.key)));
     }
     Ok(())
 }

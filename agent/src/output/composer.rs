@@ -4,23 +4,23 @@ use imbl::ordmap::DiffItem;
 
 use super::Accepted;
 use super::files::{Composed, Files};
-use crate::model::Part;
+use crate::model::Fragment;
 
 /// Files, and what they were last composed of.
 #[derive(Debug, Default)]
 pub struct Composer {
     files: Files,
     services: Accepted,
-    base: Vec<Part>,
+    base: Vec<Fragment>,
 }
 
 impl Composer {
     /// The files of these services.
-    pub fn compose(&mut self, base: &[Part], services: &Accepted) -> Composed {
+    pub fn compose(&mut self, base: &[Fragment], services: &Accepted) -> Composed {
         for change in self.services.diff(services) {
             match change {
                 DiffItem::Add(name, served) | DiffItem::Update { new: (name, served), .. } => {
-                    self.files.set(name, &served.parts);
+                    self.files.set(name, &served.fragments);
                 }
                 DiffItem::Remove(name, _) => self.files.set(name, &[]),
             }

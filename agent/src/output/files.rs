@@ -1,14 +1,14 @@
-//! Parts to files: order, sharing, and which service wrote which line.
+//! Fragments to files: order, sharing, and which service wrote which line.
 //!
 //! A *slot* is a place in a file: a path and a key. Services that give a slot the same text share it. When texts
 //! differ, the one that was there first stands, the base's before all others, and the services that give another
-//! one lose that part alone. Plugins claim what only one service can have, so this is for those that do not.
-//! Replacing the parts of one service costs what its parts cost, however many services there are.
+//! one lose that fragment alone. Plugins claim what only one service can have, so this is for those that do not.
+//! Replacing the fragments of one service costs what its fragments cost, however many services there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::Part;
+use crate::model::Fragment;
 
 mod slot;
 #[cfg(test)]
@@ -19,7 +19,7 @@ use slot::{Slot, Standing, joined};
 /// Stands for the base among the names of services: no service has it, and it comes first.
 const BASE: &str = "";
 
-/// A part that a service loses.
+/// A fragment that a service loses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// File of the slot.
@@ -30,7 +30,7 @@ pub struct Conflict {
     pub holder: String,
 }
 
-/// Files composed of parts.
+/// Files composed of fragments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Composed {
     /// Text by path below the output's directory.
@@ -42,17 +42,17 @@ pub struct Composed {
 /// Path and key of a slot.
 type At = (Arc<str>, Arc<str>);
 
-/// A composed file and where in it each part begins.
+/// A composed file and where in it each fragment begins.
 #[derive(Debug)]
 struct Page {
     text: Arc<str>,
-    /// First line (1-based) of each part, the service that wrote it and whether others did too, in order.
+    /// First line (1-based) of each fragment, the service that wrote it and whether others did too, in order.
     lines: Vec<(usize, Arc<str>, bool)>,
     /// Number of lines.
     length: usize,
 }
 
-/// The parts of all services, and the files that were last composed of them.
+/// The fragments of all services, and the files that were last composed of them.
 #[derive(Debug, Default)]
 pub struct Files {
     /// By path and key.
@@ -72,16 +72,16 @@ impl Files {
         Files::default()
     }
 
-    /// Replaces the parts that are there whatever the services.
-    pub fn set_base(&mut self, parts: &[Part]) {
-        self.set(BASE, parts);
+    /// Replaces the fragments that are there whatever the services.
+    pub fn set_base(&mut self, fragments: &[Fragment]) {
+        self.set(BASE, fragments);
     }
 
-    /// Replaces the parts of a service; without parts it leaves. Texts that it gives for one slot are joined.
-    pub fn set(&mut self, service: &str, parts: &[Part]) {
+    /// Replaces the fragments of a service; without fragments it leaves. Texts that it gives for one slot are joined.
+    pub fn set(&mut self, service: &str, fragments: &[Fragment]) {
         let name = self.services.get_key_value(service).map_or_else(|| Arc::from(service), |(name, _)| name.clone());
         let old = self.services.remove(service).unwrap_or_default();
-        let mut new = joined(parts);
+        let mut new = joined(fragments);
         let mut kept = Vec::with_capacity(new.len());
         for (path, key) in old {
             let text = new.remove(&(path.to_string(), key.to_string()));
@@ -101,8 +101,8 @@ impl Files {
         }
     }
 
-    /// The path and the key of the base's part that a line (1-based) stands in; none for a line of a service.
-    pub fn base_part_at(&self, path: &str, line: usize) -> Option<Part> {
+    /// The path and the key of the base's fragment that a line (1-based) stands in; none for a line of a service.
+    pub fn base_part_at(&self, path: &str, line: usize) -> Option<Fragment> {
         let page = self.pages.get(path)?;
         self.writer(path, line).filter(|(name, _)| *name == BASE)?;
         let mut first = 1;
@@ -110,25 +110,25 @@ impl Files {
             let standing = slot.standing()?;
             if (first..first + standing.lines).contains(&line) {
                 let text = page.text.lines().nth(line - 1).unwrap_or_default().trim().to_owned();
-                return Some(Part { path: path.to_owned(), key: key.to_string(), text });
+                return Some(Fragment { path: path.to_owned(), key: key.to_string(), text });
             }
             first += standing.lines;
         }
         None
     }
 
-    /// The parts a service gives now.
-    pub fn parts(&self, service: &str) -> Vec<Part> {
+    /// The fragments a service gives now.
+    pub fn fragments(&self, service: &str) -> Vec<Fragment> {
         let given = self.services.get(service).into_iter().flatten();
         given
             .filter_map(|(path, key)| {
                 let text = self.slots.get(path)?.get(key)?.text_of(service)?;
-                Some(Part { path: path.to_string(), key: key.to_string(), text: text.to_string() })
+                Some(Fragment { path: path.to_string(), key: key.to_string(), text: text.to_string() })
             })
             .collect()
     }
 
-    /// The services that lose a part, and to whom; the first part of each.
+    /// The services that lose a fragment, and to whom; the first part of each.
     pub fn conflicts(&self) -> BTreeMap<String, Conflict> {
         let mut conflicts = BTreeMap::new();
         for (path, key) in &self.contested {
@@ -163,12 +163,12 @@ impl Files {
     }
 
     /// The service that wrote a line (1-based) of a file as it was last composed: the first by name of those
-    /// that share the part, and none for the base's lines and for lines that are not there.
+    /// that share the fragment, and none for the base's lines and for lines that are not there.
     pub fn service_at(&self, path: &str, line: usize) -> Option<&str> {
         self.writer(path, line).map(|(name, _)| name).filter(|name| *name != BASE)
     }
 
-    /// Whether a line stands in the base or in a part that several services share: no one service is to blame for it.
+    /// Whether a line stands in the base or in a fragment that several services share: no one service is to blame for it.
     pub fn is_common(&self, path: &str, line: usize) -> bool {
         self.writer(path, line).is_some_and(|(name, shared)| shared || name == BASE)
     }
@@ -218,17 +218,17 @@ impl Files {
     fn page(&self, path: &str) -> Option<Page> {
         let slots = self.slots.get(path)?;
         let standing: Vec<_> = slots.values().filter_map(Slot::standing).collect();
-        let mut text = String::with_capacity(standing.iter().map(|part| part.text.len()).sum());
+        let mut text = String::with_capacity(standing.iter().map(|fragment| fragment.text.len()).sum());
         let mut lines: Vec<(usize, Arc<str>, bool)> = Vec::with_capacity(standing.len());
         let mut length = 0;
-        for part in standing {
-            text.push_str(part.text);
-            if part.lines > 0
-                && lines.last().is_none_or(|(_, name, shared)| (name, *shared) != (part.owner, part.shared))
+        for fragment in standing {
+            text.push_str(fragment.text);
+            if fragment.lines > 0
+                && lines.last().is_none_or(|(_, name, shared)| (name, *shared) != (fragment.owner, fragment.shared))
             {
-                lines.push((length + 1, part.owner.clone(), part.shared));
+                lines.push((length + 1, fragment.owner.clone(), fragment.shared));
             }
-            length += part.lines;
+            length += fragment.lines;
         }
         Some(Page { text: text.into(), lines, length })
     }

@@ -32,7 +32,7 @@ struct Record {
     services: BTreeMap<Arc<str>, Known>,
     #[serde(default)]
     claims: BTreeMap<Claim, Held>,
-    /// Services that stay as they were, with their parts.
+    /// Services that stay as they were, with their fragments.
     #[serde(default)]
     stale: BTreeMap<Arc<str>, Arc<Served>>,
 }

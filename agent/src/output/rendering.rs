@@ -15,10 +15,10 @@ impl Output {
         if self.base.is_some() {
             return;
         }
-        let answer = self.renderer.frame(&self.node).await;
+        let answer = self.renderer.base(&self.node).await;
         match answer.map_err(|error| error.to_string()).and_then(sound) {
-            Ok(parts) => {
-                self.base = Some(parts.into());
+            Ok(fragments) => {
+                self.base = Some(fragments.into());
                 self.status.resolved(&self.place, "base");
             }
             Err(text) => self.status.problem(&self.place, "base", text),
@@ -113,8 +113,8 @@ impl Output {
 
     fn take(&mut self, name: &Arc<str>, service: &Arc<Service>, rendering: Rendering) {
         self.unrendered.remove(name);
-        let Rendering { parts, claims } = rendering;
-        let served = Arc::new(Served { service: Arc::clone(service), parts, claims });
+        let Rendering { fragments, claims } = rendering;
+        let served = Arc::new(Served { service: Arc::clone(service), fragments, claims });
         if service.denied.is_empty() {
             if self.problems.get(name).is_some_and(|(_, by_plugin)| *by_plugin) {
                 self.problems.remove(name);

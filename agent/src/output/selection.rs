@@ -9,7 +9,7 @@ use imbl::ordmap::DiffItem;
 use crate::model::Services;
 
 /// What containers of this host want within reach: service names, or `*.` and a suffix.
-pub type Wants = BTreeSet<String>;
+pub type Consumed = BTreeSet<String>;
 
 /// Names that an output takes besides what containers want.
 #[derive(Clone, Debug, Default)]
@@ -19,10 +19,10 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn takes(&self, name: &str, wants: &Wants) -> bool {
+    fn takes(&self, name: &str, consumed: &Consumed) -> bool {
         let Some(patterns) = &self.patterns else { return true };
         patterns.iter().any(|pattern| pattern.is_match(name))
-            || wants.iter().any(|want| match want.strip_prefix("*.") {
+            || consumed.iter().any(|want| match want.strip_prefix("*.") {
                 Some(suffix) => name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')),
                 None => name == want,
             })
@@ -33,7 +33,7 @@ impl Filter {
 #[derive(Debug, Default)]
 pub struct Selection {
     filter: Filter,
-    wants: Wants,
+    consumed: Consumed,
     /// All services and those that are taken, as of the last turn.
     offered: Services,
     taken: Services,
@@ -46,19 +46,19 @@ impl Selection {
     }
 
     /// The services that are taken; work follows what changed, and the wishes when they did.
-    pub fn update(&mut self, services: &Services, wants: &Wants) -> &Services {
+    pub fn update(&mut self, services: &Services, consumed: &Consumed) -> &Services {
         if self.filter.patterns.is_none() {
             self.taken = services.clone();
             return &self.taken;
         }
-        if self.wants != *wants {
+        if self.consumed != *consumed {
             (self.offered, self.taken) = (Services::new(), Services::new());
-            self.wants.clone_from(wants);
+            self.consumed.clone_from(consumed);
         }
         for change in self.offered.diff(services) {
             match change {
                 DiffItem::Add(name, service) | DiffItem::Update { new: (name, service), .. } => {
-                    if self.filter.takes(name, wants) {
+                    if self.filter.takes(name, consumed) {
                         self.taken.insert(Arc::clone(name), Arc::clone(service));
                     }
                 }
@@ -80,13 +80,13 @@ mod tests {
             let globs = patterns.iter().map(|text| globset::Glob::new(text).unwrap().compile_matcher());
             Filter { patterns: Some(globs.collect()) }
         };
-        let wants: Wants = ["*.dev.app1.internal".to_owned(), "exact".to_owned()].into();
-        assert!(filter(&[]).takes("ghost.example.web.dev.app1.internal", &wants));
-        assert!(filter(&[]).takes("exact", &wants));
-        assert!(!filter(&[]).takes("dev.app1.internal", &wants));
-        assert!(!filter(&[]).takes("xdev.app1.internal", &wants));
-        assert!(filter(&["web*"]).takes("web-1", &Wants::new()));
-        assert!(!filter(&["web*"]).takes("db", &Wants::new()));
-        assert!(Filter::default().takes("anything", &Wants::new()));
+        let consumed: Consumed = ["*.dev.app1.internal".to_owned(), "exact".to_owned()].into();
+        assert!(filter(&[]).takes("ghost.example.web.dev.app1.internal", &consumed));
+        assert!(filter(&[]).takes("exact", &consumed));
+        assert!(!filter(&[]).takes("dev.app1.internal", &consumed));
+        assert!(!filter(&[]).takes("xdev.app1.internal", &consumed));
+        assert!(filter(&["web*"]).takes("web-1", &Consumed::new()));
+        assert!(!filter(&["web*"]).takes("db", &Consumed::new()));
+        assert!(Filter::default().takes("anything", &Consumed::new()));
     }
 }

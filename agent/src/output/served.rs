@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Claim, Part, Rendering, Service, check_claims, check_part};
+use crate::model::{Claim, Fragment, Rendering, Service, check_claims, check_fragment};
 
-/// A service that may be served, and its parts.
+/// A service that may be served, and its fragments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Served {
     /// The service, with the claims that it is denied.
     pub service: Arc<Service>,
-    /// Its parts; at least one.
-    pub parts: Vec<Part>,
+    /// Its fragments; at least one.
+    pub fragments: Vec<Fragment>,
     /// What it asks for that only one service can have.
     pub(super) claims: Vec<Claim>,
 }
@@ -40,15 +40,15 @@ pub struct Refusal {
 
 /// A rendering that keeps to the rules, or what does not.
 pub(super) fn checked(rendering: Rendering) -> Result<Rendering, String> {
-    let Rendering { parts, claims } = rendering;
+    let Rendering { fragments, claims } = rendering;
     check_claims(&claims).map_err(|error| format!("what the plugin returned is refused: {error}"))?;
-    Ok(Rendering { parts: sound(parts)?, claims })
+    Ok(Rendering { fragments: sound(fragments)?, claims })
 }
 
-/// Parts that keep to the rules, or the first that does not.
-pub(super) fn sound(parts: Vec<Part>) -> Result<Vec<Part>, String> {
-    match parts.iter().find_map(|part| check_part(part).err()) {
+/// Fragments that keep to the rules, or the first that does not.
+pub(super) fn sound(fragments: Vec<Fragment>) -> Result<Vec<Fragment>, String> {
+    match fragments.iter().find_map(|fragment| check_fragment(fragment).err()) {
         Some(error) => Err(format!("what the plugin returned is refused: {error}")),
-        None => Ok(parts),
+        None => Ok(fragments),
     }
 }

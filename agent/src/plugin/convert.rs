@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::bindings::exports::waypost::plugin::{grouping, layout, live, output};
 use super::bindings::waypost::plugin::types as wit;
 use crate::model::{
-    Attributes, Change, Claim, Container, Entry, Health, Holder, Instance, Node, Part, Reaction, Readiness, Rendering,
-    Role, Service, Transport,
+    Attributes, Change, Claim, Container, Entry, Fragment, Health, Instance, LeaseKind, LivePlan, Node, Readiness,
+    Rendering, Role, Service, Transport,
 };
 
 pub(super) type Pairs<'a> = Vec<(&'a str, &'a str)>;
@@ -101,16 +101,16 @@ fn both(changes: &[Change]) -> impl Iterator<Item = Option<&Arc<Service>>> {
     changes.iter().flat_map(|change| [change.before.as_ref(), change.after.as_ref()])
 }
 
-pub(super) fn reaction_back(reaction: live::Reaction) -> Reaction {
-    match reaction {
-        live::Reaction::Commands(commands) => Reaction::Commands { commands, reload_soon: false },
-        live::Reaction::CommandsAndReload(commands) => Reaction::Commands { commands, reload_soon: true },
-        live::Reaction::Reload => Reaction::Reload,
+pub(super) fn live_plan_back(plan: live::LivePlan) -> LivePlan {
+    match plan {
+        live::LivePlan::Commands(commands) => LivePlan::Commands { commands, reload_soon: false },
+        live::LivePlan::CommandsAndReload(commands) => LivePlan::Commands { commands, reload_soon: true },
+        live::LivePlan::Reload => LivePlan::Reload,
     }
 }
 
-pub(super) fn entry<'a>(key: &'a str, value: &'a str) -> layout::EntryParam<'a> {
-    layout::EntryParam { key, value, held_by: layout::Holder::Host }
+pub(super) fn entry<'a>(key: &'a str, value: &'a str) -> layout::Entry<'a> {
+    layout::Entry { key, value }
 }
 
 /// Everything of a container that its record borrows.
@@ -201,26 +201,26 @@ pub(super) fn instance_back(from: wit::InstanceResult) -> Instance {
 }
 
 pub(super) fn role_back(from: grouping::Role) -> Role {
-    Role { offers: from.offers.into_iter().map(instance_back).collect(), wants: from.wants }
+    Role { provides: from.provides.into_iter().map(instance_back).collect(), consumes: from.consumes }
 }
 
-pub(super) fn entry_back(from: layout::EntryResult) -> Entry {
-    let holder = match from.held_by {
-        layout::Holder::Host => Holder::Host,
-        layout::Holder::All => Holder::All,
+pub(super) fn registration_back(from: layout::Registration) -> Entry {
+    let lease = match from.lease {
+        layout::LeaseKind::Host => LeaseKind::Host,
+        layout::LeaseKind::Shared => LeaseKind::Shared,
     };
-    Entry { key: from.key, value: from.value, holder }
+    Entry { key: from.key, value: from.value, lease }
 }
 
 pub(super) fn rendering_back(from: output::Rendering) -> Rendering {
     let mut claims: Vec<Claim> = from.claims.into_iter().map(Claim::from).collect();
     claims.sort();
     claims.dedup();
-    Rendering { parts: from.parts.into_iter().map(part_back).collect(), claims }
+    Rendering { fragments: from.fragments.into_iter().map(fragment_back).collect(), claims }
 }
 
-pub(super) fn part_back(from: output::Part) -> Part {
-    Part { path: from.path, key: from.key, text: from.text }
+pub(super) fn fragment_back(from: output::Fragment) -> Fragment {
+    Fragment { path: from.path, key: from.key, text: from.text }
 }
 
 pub(super) fn refusal(error: wit::PluginError) -> String {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Attributes, Health, Holder, Port, Readiness, Transport};
+use crate::model::{Attributes, Health, LeaseKind, Port, Readiness, Transport};
 
 fn node() -> Arc<Node> {
     Arc::new(Node { name: "web-1".into(), address: "10.0.0.5".into(), attributes: Attributes::new() })
@@ -38,7 +38,7 @@ async fn load(name: &str) -> Plugin {
 async fn a_container_goes_down_the_whole_line() {
     let (node, container) = (node(), whoami());
     let role = load("image").await.group(&node, &container).await.unwrap();
-    let [instance] = &role.offers[..] else { panic!("{role:?}") };
+    let [instance] = &role.provides[..] else { panic!("{role:?}") };
     assert_eq!((instance.service.as_str(), instance.id.as_str()), ("whoami", "736ab83847bb"));
     assert_eq!((instance.address.as_str(), instance.port), ("10.0.0.5", 49153));
 
@@ -47,10 +47,10 @@ async fn a_container_goes_down_the_whole_line() {
     assert_eq!(backends.prefixes().await.unwrap(), ["/backends/"]);
     let mut entries = backends.encode(&node, &instance).await.unwrap();
     entries.sort_by(|a, b| a.key.cmp(&b.key));
-    let shown: Vec<_> = entries.iter().map(|e| (e.key.as_str(), e.value.as_str(), e.holder)).collect();
+    let shown: Vec<_> = entries.iter().map(|e| (e.key.as_str(), e.value.as_str(), e.lease)).collect();
     let expected = [
-        ("/backends/whoami/736ab83847bb", "10.0.0.5:49153", Holder::Host),
-        ("/backends/whoami/port", "8000", Holder::All),
+        ("/backends/whoami/736ab83847bb", "10.0.0.5:49153", LeaseKind::Host),
+        ("/backends/whoami/port", "8000", LeaseKind::Shared),
     ];
     assert_eq!(shown, expected);
 
@@ -60,10 +60,10 @@ async fn a_container_goes_down_the_whole_line() {
 
     let service = Service { name: "whoami".into(), instances: vec![Arc::new(decoded[0].clone())], denied: Vec::new() };
     let haproxy = load("haproxy").await;
-    let parts = haproxy.render(&node, vec![Arc::new(service)]).await.remove(0).unwrap();
-    let text: String = parts.parts.iter().map(|part| part.text.as_str()).collect();
+    let fragments = haproxy.render(&node, vec![Arc::new(service)]).await.remove(0).unwrap();
+    let text: String = fragments.fragments.iter().map(|fragment| fragment.text.as_str()).collect();
     assert!(text.contains("server 736ab83847bb 10.0.0.5:49153 check inter 2s rise 3 fall 2"), "{text}");
-    assert!(!haproxy.frame(&node).await.unwrap().is_empty());
+    assert!(!haproxy.base(&node).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

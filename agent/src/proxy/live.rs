@@ -1,4 +1,4 @@
-//! The control socket of a running proxy: one line, one connection, one answer.
+//! The stats socket of a running proxy: one line, one connection, one answer.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use tokio::net::UnixStream;
 const LINE_LIMIT: usize = 16_000;
 /// Longest answer, in bytes: a service with some 50,000 servers.
 const ANSWER_LIMIT: u64 = 8 << 20;
-/// Questions that are asked at the same time.
+/// Queries that are asked at the same time.
 const PARALLEL: usize = 4;
-/// How often a question is asked that is not answered, and the time between.
+/// How often a query is asked that is not answered, and the time between.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -31,24 +31,24 @@ impl Socket {
         Socket { path, limit }
     }
 
-    /// The answers to several questions, in their order.
+    /// The answers to several queries, in their order.
     ///
     /// # Errors
     /// As [`Socket::say`], and when one of them is not answered, asked again or not.
-    pub async fn ask(&self, questions: &[String]) -> Result<Vec<String>> {
-        let asking: Vec<_> = questions.iter().map(|question| self.ask_one(question).boxed()).collect();
+    pub async fn ask(&self, queries: &[String]) -> Result<Vec<String>> {
+        let asking: Vec<_> = queries.iter().map(|query| self.ask_one(query).boxed()).collect();
         futures::stream::iter(asking).buffered(PARALLEL).try_collect().await
     }
 
     /// A process that reloads may close a connection that it has just taken.
-    async fn ask_one(&self, question: &str) -> Result<String> {
+    async fn ask_one(&self, query: &str) -> Result<String> {
         let mut tries = 1;
         loop {
-            match self.say(question).await {
+            match self.say(query).await {
                 Ok(answer) if !answer.is_empty() => return Ok(answer),
                 answer if tries == TRIES => {
                     let said = answer?;
-                    bail!("control socket {}: {question:?} is answered by {said:?}", self.path.display());
+                    bail!("stats socket {}: {query:?} is answered by {said:?}", self.path.display());
                 }
                 _ => tries += 1,
             }
@@ -66,7 +66,7 @@ impl Socket {
             "{:?} is not sent: expected one line of at most {LINE_LIMIT} bytes",
             line.chars().take(100).collect::<String>()
         );
-        let place = || format!("control socket {}", self.path.display());
+        let place = || format!("stats socket {}", self.path.display());
         let answer = tokio::time::timeout(self.limit, self.converse(line)).await;
         answer.with_context(|| format!("no answer within {:?}", self.limit)).and_then(|said| said).with_context(place)
     }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn answers_come_in_the_order_of_the_questions() {
+    async fn answers_come_in_the_order_of_the_queries() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
@@ -101,9 +101,9 @@ mod tests {
             }
         });
         let socket = Socket::new(path, Duration::from_secs(10));
-        let questions: Vec<String> = (0..20).map(|number| number.to_string()).collect();
-        let expected: Vec<String> = questions.iter().map(|question| format!("so {question}\n")).collect();
-        assert_eq!(socket.ask(&questions).await.unwrap(), expected);
+        let queries: Vec<String> = (0..20).map(|number| number.to_string()).collect();
+        let expected: Vec<String> = queries.iter().map(|query| format!("so {query}\n")).collect();
+        assert_eq!(socket.ask(&queries).await.unwrap(), expected);
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use super::lease::{Lease, values};
 use super::shared::Shared;
 use super::watch::follow;
 use super::{Error, Farewell, Followed, Held, HeldEntry, Look, Registry, RegistryStatus, Step};
-use crate::model::{Holder, Node};
+use crate::model::{LeaseKind, Node};
 
 /// Longest time that taking everything back may take; when etcd is away the entries end with the lease.
 pub const FAREWELL: Duration = Duration::from_secs(3);
@@ -143,21 +143,16 @@ impl Registry for Etcd {
 
 impl State {
     fn held(&self) -> Held {
-        let own = self.own.iter().map(|(key, value)| (key, value, Holder::Host));
-        let shared = self.shared.iter().map(|(key, shared)| (key, &shared.value, Holder::All));
+        let own = self.own.iter().map(|(key, value)| (key, value, LeaseKind::Host));
+        let shared = self.shared.iter().map(|(key, shared)| (key, &shared.value, LeaseKind::Shared));
         // Contested entries are watched by the registry itself, so that they are not put again at every turn.
-        let contested = self.contested.iter().map(|(key, contested)| (key, &contested.value, Holder::Host));
-        Held(
-            own.chain(shared)
-                .chain(contested)
-                .map(|(key, value, holder)| (key.clone(), entry(value, holder)))
-                .collect(),
-        )
+        let contested = self.contested.iter().map(|(key, contested)| (key, &contested.value, LeaseKind::Host));
+        Held(own.chain(shared).chain(contested).map(|(key, value, lease)| (key.clone(), entry(value, lease))).collect())
     }
 }
 
-fn entry(value: &Arc<str>, holder: Holder) -> HeldEntry {
-    HeldEntry { value: value.clone(), holder }
+fn entry(value: &Arc<str>, lease: LeaseKind) -> HeldEntry {
+    HeldEntry { value: value.clone(), lease }
 }
 
 impl Inner {

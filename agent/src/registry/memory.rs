@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::{Error, Farewell, Followed, Held, HeldEntry, Look, Registry, RegistryStatus, Step};
-use crate::model::{Entries, Holder, Stored};
+use crate::model::{Entries, LeaseKind, Stored};
 
 /// An empty registry that only this process sees; its lease is never lost.
 ///
@@ -93,9 +93,9 @@ impl Content {
         for step in steps {
             let entry = match step {
                 Step::Put { value, .. } | Step::Note { value, .. } => {
-                    Some(HeldEntry { value: value.clone(), holder: Holder::Host })
+                    Some(HeldEntry { value: value.clone(), lease: LeaseKind::Host })
                 }
-                Step::Share { value, .. } => Some(HeldEntry { value: value.clone(), holder: Holder::All }),
+                Step::Share { value, .. } => Some(HeldEntry { value: value.clone(), lease: LeaseKind::Shared }),
                 Step::Delete { .. } | Step::Release { .. } => None,
             };
             if let Some(entry) = entry {

@@ -3,28 +3,28 @@
 use std::collections::BTreeMap;
 
 use super::{Desired, Held, Step};
-use crate::model::Holder;
+use crate::model::LeaseKind;
 
 /// The steps from `held` to `desired`: at most one for each key, sorted by key, the releases last.
 ///
-/// An entry that changes its holder is written over in one step, so that it never vanishes between two.
+/// An entry that changes its lease is written over in one step, so that it never vanishes between two.
 pub fn plan(held: &Held, desired: &BTreeMap<String, Desired>) -> Vec<Step> {
     let mut steps = Vec::new();
-    for (key, Desired { value, holder }) in desired {
-        if held.0.get(key).is_some_and(|have| have.value == *value && have.holder == *holder) {
+    for (key, Desired { value, lease }) in desired {
+        if held.0.get(key).is_some_and(|have| have.value == *value && have.lease == *lease) {
             continue;
         }
         let (key, value) = (key.clone(), value.clone());
-        steps.push(match holder {
-            Holder::Host => Step::Put { key, value },
-            Holder::All => Step::Share { key, value },
+        steps.push(match lease {
+            LeaseKind::Host => Step::Put { key, value },
+            LeaseKind::Shared => Step::Share { key, value },
         });
     }
     for (key, have) in held.0.iter().filter(|(key, _)| !desired.contains_key(*key)) {
         let key = key.clone();
-        steps.push(match have.holder {
-            Holder::Host => Step::Delete { key },
-            Holder::All => Step::Release { key },
+        steps.push(match have.lease {
+            LeaseKind::Host => Step::Delete { key },
+            LeaseKind::Shared => Step::Release { key },
         });
     }
     steps.sort_by(|one, other| {
@@ -39,15 +39,14 @@ mod tests {
     use super::super::HeldEntry;
     use super::*;
 
-    type Row<'a> = (&'a str, &'a str, Holder);
+    type Row<'a> = (&'a str, &'a str, LeaseKind);
 
     fn check(held: &[Row], desired: &[Row], expected: &[Step]) {
-        let held = held
-            .iter()
-            .map(|(key, value, holder)| ((*key).into(), HeldEntry { value: (*value).into(), holder: *holder }));
+        let held =
+            held.iter().map(|(key, value, lease)| ((*key).into(), HeldEntry { value: (*value).into(), lease: *lease }));
         let desired = desired
             .iter()
-            .map(|(key, value, holder)| ((*key).into(), Desired { value: (*value).into(), holder: *holder }));
+            .map(|(key, value, lease)| ((*key).into(), Desired { value: (*value).into(), lease: *lease }));
         assert_eq!(plan(&Held(held.collect()), &desired.collect()), expected);
     }
 
@@ -67,24 +66,24 @@ mod tests {
         Step::Release { key: key.into() }
     }
 
-    use Holder::{All, Host};
+    use LeaseKind::{Host, Shared};
 
     #[test]
     fn what_is_missing_is_written() {
-        check(&[], &[("/s/a", "1", Host), ("/s/port", "80", All)], &[put("/s/a", "1"), share("/s/port", "80")]);
+        check(&[], &[("/s/a", "1", Host), ("/s/port", "80", Shared)], &[put("/s/a", "1"), share("/s/port", "80")]);
     }
 
     #[test]
     fn what_is_unchanged_is_left_alone() {
-        let rows = [("/s/a", "1", Host), ("/s/port", "80", All)];
+        let rows = [("/s/a", "1", Host), ("/s/port", "80", Shared)];
         check(&rows, &rows, &[]);
     }
 
     #[test]
     fn what_changed_is_written_once() {
         check(
-            &[("/s/a", "1", Host), ("/s/port", "80", All)],
-            &[("/s/a", "2", Host), ("/s/port", "81", All)],
+            &[("/s/a", "1", Host), ("/s/port", "80", Shared)],
+            &[("/s/a", "2", Host), ("/s/port", "81", Shared)],
             &[put("/s/a", "2"), share("/s/port", "81")],
         );
     }
@@ -92,7 +91,7 @@ mod tests {
     #[test]
     fn what_is_unwanted_goes_and_releases_come_last() {
         check(
-            &[("/a/port", "80", All), ("/a/x", "1", Host), ("/b/y", "1", Host)],
+            &[("/a/port", "80", Shared), ("/a/x", "1", Host), ("/b/y", "1", Host)],
             &[("/c/z", "1", Host)],
             &[delete("/a/x"), delete("/b/y"), put("/c/z", "1"), release("/a/port")],
         );
@@ -100,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_change_of_holder_is_one_step() {
-        check(&[("/s/a", "1", Host)], &[("/s/a", "1", All)], &[share("/s/a", "1")]);
-        check(&[("/s/a", "1", All)], &[("/s/a", "1", Host)], &[put("/s/a", "1")]);
+        check(&[("/s/a", "1", Host)], &[("/s/a", "1", Shared)], &[share("/s/a", "1")]);
+        check(&[("/s/a", "1", Shared)], &[("/s/a", "1", Host)], &[put("/s/a", "1")]);
     }
 }

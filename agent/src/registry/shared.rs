@@ -98,7 +98,7 @@ impl Shared {
     }
 }
 
-/// What a directory holds besides the shared key in question.
+/// What a directory holds besides the shared key in query.
 struct Neighbours {
     /// The revision of the listing.
     revision: i64,

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the socket cannot be made.
 pub async fn serve(path: &Path, status: Status, stop: CancellationToken) -> Result<()> {
-    let at = || format!("control socket {}", path.display());
+    let at = || format!("stats socket {}", path.display());
     // A socket of an agent that was killed; a living one holds the lock of the state directory.
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(at),
@@ -58,7 +58,7 @@ pub async fn serve(path: &Path, status: Status, stop: CancellationToken) -> Resu
     }
     // Whoever removed it before did no harm.
     if let Err(error) = std::fs::remove_file(path) {
-        debug!(%error, "control socket not removed");
+        debug!(%error, "stats socket not removed");
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::relay::{Numbers, relay};
 use super::running::{Fresh, state};
-use super::site::{Offer, Offers, Site, free_port, http};
+use super::test_proxy::{Offer, Offers, TestProxy, free_port, http};
 
 /// Changes of the short form; `WAYPOST_CHANGES=10000` makes it the long one.
 const CHANGES: u64 = 400;
@@ -48,14 +48,14 @@ fn change(offers: &mut Offers, numbers: &mut Numbers, ports: [u16; 2]) {
 }
 
 /// Whether everything agrees but for services that go without what another one has.
-fn has_settled(site: &Site) -> bool {
+fn has_settled(site: &TestProxy) -> bool {
     site.output().differences.iter().all(|difference| difference.contains("not served as wanted"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_many_changes_and_losses_the_proxy_is_what_its_file_says() {
     let changes = std::env::var("WAYPOST_CHANGES").map_or(CHANGES, |text| text.parse().unwrap());
-    let mut site = Site::start("relay.sock", Duration::from_secs(1), json!({})).await;
+    let mut site = TestProxy::start("relay.sock", Duration::from_secs(1), json!({})).await;
     let counts = relay(site.path("relay.sock"), site.path("haproxy.sock"), LOSSES);
     let (mut offers, mut numbers) = (Offers::new(), Numbers::new(42));
     offers.insert(("zero".to_owned(), "0".to_owned()), http(20_000, "zero.test"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::running::{say, state};
-use super::site::{Offers, Site, free_port, http, server};
+use super::test_proxy::{Offers, TestProxy, free_port, http, server};
 
 fn at(service: &str, id: &str) -> (String, String) {
     (service.to_owned(), id.to_owned())
@@ -14,8 +14,8 @@ fn at(service: &str, id: &str) -> (String, String) {
 const NEVER: Duration = Duration::from_hours(1);
 
 /// A site whose `HAProxy` serves one service, and that service.
-async fn serving(resync: Duration) -> (Site, Offers) {
-    let site = Site::start("haproxy.sock", resync, json!({})).await;
+async fn serving(resync: Duration) -> (TestProxy, Offers) {
+    let site = TestProxy::start("haproxy.sock", resync, json!({})).await;
     let offers = Offers::from([(at("web", "1"), http(server("web 1").await, "web.test"))]);
     site.offer(&offers);
     site.until("the first service is served", || site.get("web.test") == "web 1").await;
@@ -96,7 +96,7 @@ async fn without_its_socket_the_proxy_is_reloaded_and_with_it_goes_on_live() {
     site.offer(&offers);
     site.until("it joins by a reload", || site.answers("web.test") == ["web 1", "web 2"]).await;
     site.until("one reload", || site.output().reloads == reloads + 1).await;
-    site.until("the socket is missed", || site.problems().contains_key("control socket")).await;
+    site.until("the socket is missed", || site.problems().contains_key("stats socket")).await;
     std::fs::rename(&away, &here).unwrap();
     site.until("it is found again", || site.problems().is_empty()).await;
     offers.insert(at("web", "3"), http(server("web 3").await, "web.test"));

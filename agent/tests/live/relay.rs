@@ -1,4 +1,4 @@
-//! Stands between the agent and a control socket, and loses what passes.
+//! Stands between the agent and a stats socket, and loses what passes.
 
 use std::path::PathBuf;
 use std::sync::Arc;

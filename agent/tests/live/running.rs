@@ -6,9 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::site::Site;
+use super::test_proxy::TestProxy;
 
-/// Servers by service and name: address, port and weight, also of those that live in a prepared backend; what is in
+/// Servers by service and name: address, port and weight, also of those that live in a standby backend; what is in
 /// maintenance is left out.
 pub type Servers = BTreeMap<String, BTreeMap<String, (String, String, String)>>;
 /// Backends by route.
@@ -25,7 +25,7 @@ pub fn say(socket: &Path, line: &str) -> std::io::Result<String> {
 
 /// Everything at once; none when nobody answers.
 pub fn state(socket: &Path) -> Option<(Servers, Routes)> {
-    let (routes, spares) = (map(socket, "routes.map")?, map(socket, "spares.map")?);
+    let (routes, standbys) = (map(socket, "routes.map")?, map(socket, "standby.map")?);
     let mut servers = Servers::new();
     for line in say(socket, "show servers state").ok()?.lines() {
         let fields: Vec<&str> = line.split(' ').collect();
@@ -36,7 +36,8 @@ pub fn state(socket: &Path) -> Option<(Servers, Routes)> {
         let is_in_maintenance = fields[6].parse::<u32>().unwrap() & 0x23 != 0;
         if !is_in_maintenance {
             let server = (fields[4].to_owned(), fields[18].to_owned(), fields[7].to_owned());
-            let lives_here = spares.iter().find(|(_, spare)| *spare == fields[1]).map(|(service, _)| service.as_str());
+            let lives_here =
+                standbys.iter().find(|(_, standby)| *standby == fields[1]).map(|(service, _)| service.as_str());
             let service = lives_here.unwrap_or(fields[1]).to_owned();
             servers.entry(service).or_default().insert(fields[3].to_owned(), server);
         }
@@ -62,14 +63,14 @@ pub struct Fresh {
 }
 
 /// Text by name.
-fn files(site: &Site) -> BTreeMap<String, String> {
+fn files(site: &TestProxy) -> BTreeMap<String, String> {
     let entries = std::fs::read_dir(site.path("out")).unwrap().map(|entry| entry.unwrap());
     let names = entries.map(|entry| entry.file_name().into_string().unwrap()).filter(|name| !name.starts_with('.'));
     names.map(|name| (name.clone(), std::fs::read_to_string(site.path("out").join(name)).unwrap_or_default())).collect()
 }
 
 impl Fresh {
-    pub fn start(site: &Site) -> Self {
+    pub fn start(site: &TestProxy) -> Self {
         let (dir, files) = (tempfile::tempdir().unwrap(), files(site));
         let socket = dir.path().join("haproxy.sock");
         for (name, text) in &files {
@@ -83,7 +84,7 @@ impl Fresh {
     }
 
     /// Whether the site's files are still those it was started from.
-    pub fn is_of(&self, site: &Site) -> bool {
+    pub fn is_of(&self, site: &TestProxy) -> bool {
         self.files == files(site)
     }
 

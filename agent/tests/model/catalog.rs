@@ -207,7 +207,7 @@ pub(crate) fn story(seed: u64) -> Story {
     story
 }
 
-/// A story that chance hardly tells: a request is still in a prepared backend when another service needs one.
+/// A story that chance hardly tells: a request is still in a standby backend when another service needs one.
 pub(crate) fn occupied() -> Story {
     let members = |address| BTreeMap::from([(0, Member { address, weight: None, drains: false })]);
     let offer = |domain, address| Offer { domains: vec![domain], path: "", port: None, members: members(address) };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use waypost::model::{self, Change, Node, Part, Reaction, Rendering, Service};
+use waypost::model::{self, Change, Fragment, LivePlan, Node, Rendering, Service};
 use waypost::plugin::{CallError, Renderer};
 use waypost_plugin_haproxy::{self as haproxy, Settings};
 use waypost_plugin_sdk as sdk;
@@ -15,9 +15,9 @@ pub(crate) struct Native(pub(crate) Settings, pub(crate) Shared);
 
 #[async_trait]
 impl Renderer for Native {
-    async fn frame(&self, of: &Arc<Node>) -> Result<Vec<Part>, CallError> {
-        let parts = haproxy::frame(&self.0, &node(of)).map_err(refused)?;
-        Ok(parts.into_iter().map(part).collect())
+    async fn base(&self, of: &Arc<Node>) -> Result<Vec<Fragment>, CallError> {
+        let fragments = haproxy::base(&self.0, &node(of)).map_err(refused)?;
+        Ok(fragments.into_iter().map(fragment).collect())
     }
 
     async fn render(&self, of: &Arc<Node>, services: Vec<Arc<Service>>) -> Vec<Result<Rendering, CallError>> {
@@ -26,36 +26,39 @@ impl Renderer for Native {
         services.into_iter().map(one).collect()
     }
 
-    async fn questions(&self, changes: &Arc<[Change]>) -> Result<Vec<String>, CallError> {
-        haproxy::questions(&self.0, &changes.iter().map(change).collect::<Vec<_>>()).map_err(refused)
+    async fn queries(&self, changes: &Arc<[Change]>) -> Result<Vec<String>, CallError> {
+        haproxy::queries(&self.0, &changes.iter().map(change).collect::<Vec<_>>()).map_err(refused)
     }
 
     async fn process(&self, answers: &Arc<[String]>) -> Result<Option<String>, CallError> {
         Ok(haproxy::process(answers))
     }
 
-    async fn react(
+    async fn plan(
         &self,
         of: &Arc<Node>,
         changes: &Arc<[Change]>,
         answers: &Arc<[String]>,
-    ) -> Result<Reaction, CallError> {
+    ) -> Result<LivePlan, CallError> {
         let changes: Vec<_> = changes.iter().map(change).collect();
-        Ok(match haproxy::update(&self.0, &node(of), &changes, answers).map_err(refused)? {
-            sdk::Reaction::Commands(commands) => Reaction::Commands { commands, reload_soon: false },
-            sdk::Reaction::CommandsAndReload(commands) => {
+        Ok(match haproxy::plan(&self.0, &node(of), &changes, answers).map_err(refused)? {
+            sdk::LivePlan::Commands(commands) => LivePlan::Commands { commands, reload_soon: false },
+            sdk::LivePlan::CommandsAndReload(commands) => {
                 self.1.world().is_excused = true;
-                Reaction::Commands { commands, reload_soon: true }
+                LivePlan::Commands { commands, reload_soon: true }
             }
-            sdk::Reaction::Reload => Reaction::Reload,
+            sdk::LivePlan::Reload => LivePlan::Reload,
         })
     }
 }
 
 fn render(settings: &Settings, node: &sdk::Node, service: &Service) -> Result<Rendering, String> {
-    let sdk::Rendering { parts, claims } =
+    let sdk::Rendering { fragments, claims } =
         haproxy::render(settings, node, &self::service(service)).map_err(|error| text(&error))?;
-    Ok(Rendering { parts: parts.into_iter().map(part).collect(), claims: claims.into_iter().map(Into::into).collect() })
+    Ok(Rendering {
+        fragments: fragments.into_iter().map(fragment).collect(),
+        claims: claims.into_iter().map(Into::into).collect(),
+    })
 }
 
 fn text(error: &sdk::PluginError) -> String {
@@ -102,6 +105,6 @@ fn change(change: &Change) -> sdk::Change {
     sdk::Change { before: side(&change.before), after: side(&change.after) }
 }
 
-fn part(part: sdk::Part) -> Part {
-    Part { path: part.path, key: part.key, text: part.text }
+fn fragment(fragment: sdk::Fragment) -> Fragment {
+    Fragment { path: fragment.path, key: fragment.key, text: fragment.text }
 }

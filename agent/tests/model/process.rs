@@ -72,7 +72,7 @@ pub(crate) struct Process {
     pub(crate) sections: BTreeMap<String, Section>,
     /// The first of equal keys counts.
     pub(crate) routes: Vec<(String, String)>,
-    pub(crate) spares: Option<Vec<(String, String)>>,
+    pub(crate) standbys: Option<Vec<(String, String)>>,
 }
 
 /// Names of sections that no service has.
@@ -137,7 +137,7 @@ impl Process {
             Some(text.lines().filter(|line| !line.starts_with('#')).filter_map(pair).collect::<Vec<_>>())
         };
         process.routes = map("routes.map").unwrap_or_default();
-        process.spares = map("spares.map");
+        process.standbys = map("standby.map");
         Ok(process)
     }
 
@@ -148,8 +148,8 @@ impl Process {
 
     /// The section that a service's name leads to.
     pub(crate) fn home<'a>(&'a self, name: &'a str) -> &'a str {
-        let spares = self.spares.iter().flatten();
-        spares.into_iter().find(|(service, _)| service == name).map_or(name, |(_, spare)| spare)
+        let standbys = self.standbys.iter().flatten();
+        standbys.into_iter().find(|(service, _)| service == name).map_or(name, |(_, standby)| standby)
     }
 
     /// What it does for clients.
@@ -164,7 +164,7 @@ impl Process {
             for port in &section.binds {
                 view.ports.insert(*port, (name.clone(), live.clone()));
             }
-            let owner = self.spares.iter().flatten().find(|(_, spare)| spare == name);
+            let owner = self.standbys.iter().flatten().find(|(_, standby)| standby == name);
             if !live.is_empty() {
                 view.live.insert(owner.map_or(name, |(service, _)| service).clone(), live);
             }
@@ -182,7 +182,7 @@ impl Process {
     pub(crate) fn structure(&self) -> String {
         let mut text = self.base.clone();
         for (name, section) in &self.sections {
-            if OWN.contains(&name.as_str()) || !section.binds.is_empty() || name.starts_with("waypost-spare-") {
+            if OWN.contains(&name.as_str()) || !section.binds.is_empty() || name.starts_with("waypost-standby-") {
                 text += &format!("{} {name} {:?}\n{}", section.kind, section.binds, section.body);
             }
         }

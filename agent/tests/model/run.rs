@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use waypost::discover::{self, Engine, Inputs, Pace, Speaker};
 use waypost::model::{Ages, Attributes, Node, Services};
-use waypost::output::{Filter, Linger, Memory, Output, Selection, Wants};
+use waypost::output::{Consumed, Filter, Linger, Memory, Output, Selection};
 use waypost::proxy::{ReloadStatus, asked};
 use waypost::simulated::{self, Fault};
 use waypost::status::Status;
@@ -62,10 +62,10 @@ pub(crate) fn play(seed: u64, story: &Story, fault: Option<Fault>, is_traced: bo
 /// Settings of the plugin, by kind.
 fn settings(kind: usize) -> Settings {
     let json = match kind % SETTINGS {
-        0 => r#"{"socket": "/s", "spare-backends": 8}"#,
-        1 => r#"{"socket": "/s", "spare-backends": 8, "maxconn": 100}"#,
-        2 => r#"{"socket": "/s", "spare-backends": 8, "http-bind": "*:8080", "check": false}"#,
-        _ => r#"{"socket": "/s", "spare-backends": 2, "stats-bind": "off"}"#,
+        0 => r#"{"socket": "/s", "standby-backends": 8}"#,
+        1 => r#"{"socket": "/s", "standby-backends": 8, "maxconn": 100}"#,
+        2 => r#"{"socket": "/s", "standby-backends": 8, "http-bind": "*:8080", "check": false}"#,
+        _ => r#"{"socket": "/s", "standby-backends": 2, "stats-bind": "off"}"#,
     };
     serde_json::from_str(json).unwrap()
 }
@@ -76,7 +76,7 @@ struct Agent {
     stop: CancellationToken,
     tasks: (JoinHandle<anyhow::Result<()>>, JoinHandle<()>),
     /// Inputs that never change.
-    _idle: (watch::Sender<Ages>, watch::Sender<Wants>),
+    _idle: (watch::Sender<Ages>, watch::Sender<Consumed>),
 }
 
 pub(crate) struct Player<'a> {
@@ -125,13 +125,13 @@ impl<'a> Player<'a> {
             pace: Pace { min: Duration::from_millis(100), max: Duration::from_secs(1) },
             status: status.clone(),
         };
-        let (ages, wants) = (watch::Sender::new(Ages::new()), watch::Sender::new(Wants::new()));
+        let (ages, consumed) = (watch::Sender::new(Ages::new()), watch::Sender::new(Consumed::new()));
         let selection = Selection::new(Filter::default());
-        let inputs = Inputs { services, ages: ages.subscribe(), wants: wants.subscribe(), selection };
+        let inputs = Inputs { services, ages: ages.subscribe(), consumed: consumed.subscribe(), selection };
         let line = Reloads { world: self.world.clone(), wanted, status: reloading, files: number, stop: stop.clone() };
         self.world.world().is_excused = true;
         let tasks = (tokio::spawn(discover::run(engine, inputs, stop.clone())), tokio::spawn(reloads::run(line)));
-        self.agent = Some(Agent { catalog, status, stop, tasks, _idle: (ages, wants) });
+        self.agent = Some(Agent { catalog, status, stop, tasks, _idle: (ages, consumed) });
     }
 
     async fn stop(&mut self) {

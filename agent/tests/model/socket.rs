@@ -1,4 +1,4 @@
-//! The control socket of the simulated `HAProxy`: one command, one answer in its words.
+//! The stats socket of the simulated `HAProxy`: one command, one answer in its words.
 
 use waypost::simulated::{Fault, has};
 
@@ -86,12 +86,12 @@ fn route(process: &Process, key: &str) -> String {
 
 fn map(process: &mut Process, verb: &str, path: &str, rest: &[&str], faults: &mut Vec<String>) -> String {
     let is_routes = path == "routes.map";
-    if let ("add", false, [name, spare]) = (verb, is_routes, rest)
-        && process.sections.get(*spare).is_some_and(Section::is_open)
+    if let ("add", false, [name, standby]) = (verb, is_routes, rest)
+        && process.sections.get(*standby).is_some_and(Section::is_open)
     {
-        faults.push(format!("{spare} is given to {name} while a request is in it"));
+        faults.push(format!("{standby} is given to {name} while a request is in it"));
     }
-    let known = if is_routes { Some(&mut process.routes) } else { process.spares.as_mut() };
+    let known = if is_routes { Some(&mut process.routes) } else { process.standbys.as_mut() };
     let Some(entries) = known else { return NO_MAP.to_owned() };
     match (verb, rest) {
         ("show", []) => entries.iter().map(|(key, value)| format!("0x1 {key} {value}\n")).collect(),

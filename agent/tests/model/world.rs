@@ -147,7 +147,7 @@ impl World {
         let line = |word: &str| text.lines().position(|line| line.ends_with(word)).map(|index| index + 1);
         if is_on(self.base_refused) {
             return Check::Refused(
-                line("frontend http-in").map(|at| place(at, "bad front end", false)).into_iter().collect(),
+                line("frontend http-in").map(|at| place(at, "bad frontend", false)).into_iter().collect(),
             );
         }
         if let Some(at) = line(" weight 13") {
@@ -214,11 +214,11 @@ impl Shared {
 
 #[async_trait]
 impl Runtime for Shared {
-    async fn ask(&self, questions: &[String]) -> Result<Vec<String>> {
+    async fn ask(&self, queries: &[String]) -> Result<Vec<String>> {
         sleep(self.some(2)).await;
         let mut answers = Vec::new();
-        for question in questions {
-            answers.push(self.world().answer(question)?);
+        for query in queries {
+            answers.push(self.world().answer(query)?);
         }
         Ok(answers)
     }

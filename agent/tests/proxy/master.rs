@@ -86,7 +86,7 @@ fn answering(listener: &UnixListener, answers: &[(&str, &str)]) {
     for (expected, answer) in answers {
         let (mut stream, _) = listener.accept().unwrap();
         let mut asked = String::new();
-        // The end of the question is the end of what is sent.
+        // The end of the query is the end of what is sent.
         stream.read_to_string(&mut asked).unwrap();
         assert_eq!(asked, format!("{expected}\n"));
         stream.write_all(answer.as_bytes()).unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use waypost::model::Holder;
+use waypost::model::LeaseKind;
 use waypost::registry::{Farewell, Look, Registry, Step, memory};
 
 use crate::server::Server;
@@ -50,12 +50,12 @@ async fn what_is_held_is_known(registry: &Arc<dyn Registry>) {
     let desired = with_shared(own(&[("/s/a", "2")]), "/s/port", "80");
     for look in [Look::Recall, Look::Verify] {
         let held = registry.held(look).await.unwrap().0;
-        let held: Vec<_> = held.iter().map(|(key, entry)| (key.as_str(), &*entry.value, entry.holder)).collect();
-        assert_eq!(held, [("/s/a", "2", Holder::Host), ("/s/port", "80", Holder::All)]);
+        let held: Vec<_> = held.iter().map(|(key, entry)| (key.as_str(), &*entry.value, entry.lease)).collect();
+        assert_eq!(held, [("/s/a", "2", LeaseKind::Host), ("/s/port", "80", LeaseKind::Shared)]);
         assert_eq!(register(&**registry, &desired, look).await, 0);
     }
     assert!(registry.status().connected);
-    // A holder that changes takes the entry along.
+    // A lease that changes takes the entry along.
     let desired = with_shared(own(&[("/s/port", "80")]), "/s/a", "2");
     let mut followed = registry.follow(vec!["/s/".into()]);
     follows(&mut followed, &[("/s/a", "2"), ("/s/port", "80")]).await;

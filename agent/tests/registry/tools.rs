@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use etcd_client::Client;
 use tokio::time::{Instant, sleep};
-use waypost::model::Holder;
+use waypost::model::LeaseKind;
 use waypost::registry::etcd::{EtcdOptions, connect};
 use waypost::registry::{Desired, Followed, Look, Registry, plan};
 
@@ -42,12 +42,12 @@ pub(crate) async fn client(server: &Server) -> Client {
 /// Entries of the host's own.
 pub(crate) fn own(entries: &[(&str, &str)]) -> BTreeMap<String, Desired> {
     let entries = entries.iter();
-    entries.map(|(key, value)| ((*key).into(), Desired { value: (*value).into(), holder: Holder::Host })).collect()
+    entries.map(|(key, value)| ((*key).into(), Desired { value: (*value).into(), lease: LeaseKind::Host })).collect()
 }
 
 /// The same with one shared entry more.
 pub(crate) fn with_shared(mut desired: BTreeMap<String, Desired>, key: &str, value: &str) -> BTreeMap<String, Desired> {
-    desired.insert(key.into(), Desired { value: value.into(), holder: Holder::All });
+    desired.insert(key.into(), Desired { value: value.into(), lease: LeaseKind::Shared });
     desired
 }
 

@@ -25,12 +25,12 @@ impl Plugin for Announce {
 /// `invalid-input`, naming the variable, what was found and what is expected.
 pub fn group(reach: &Reach, node: &Node, container: &Container) -> Result<Role, PluginError> {
     let listen_path = get(&container.environment, "LISTEN_PATH").unwrap_or_default();
-    let wants = items(listen_path).map(want).collect::<Result<_, _>>()?;
-    let offers = match get(&container.environment, "ANNOUNCE_PATH") {
+    let consumes = items(listen_path).map(want).collect::<Result<_, _>>()?;
+    let provides = match get(&container.environment, "ANNOUNCE_PATH") {
         None | Some("") => Vec::new(),
         Some(path) => vec![offer(reach, node, container, path)?],
     };
-    Ok(Role { offers, wants })
+    Ok(Role { provides, consumes })
 }
 
 fn offer(reach: &Reach, node: &Node, container: &Container, path: &str) -> Result<Instance, PluginError> {

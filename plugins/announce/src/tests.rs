@@ -25,7 +25,7 @@ const PATH: (&str, &str) = ("ANNOUNCE_PATH", "/internal/App1/dev/db/ghost.Exampl
 #[test]
 fn a_tcp_service_is_announced() {
     let role = grouped(&[PATH, ("PORT", "5432"), ("TYPE", "TCP")]).unwrap();
-    let [offer] = &role.offers[..] else { panic!("{role:?}") };
+    let [offer] = &role.provides[..] else { panic!("{role:?}") };
     assert_eq!(offer.service, "ghost.example.db.dev.app1.internal");
     assert_eq!((offer.id.as_str(), offer.address.as_str(), offer.port), ("736ab83847bb", "10.0.0.1", 49178));
     let attribute = |name| get(&offer.attributes, name);
@@ -34,13 +34,13 @@ fn a_tcp_service_is_announced() {
     assert_eq!(attribute("listen-port"), Some("5432"));
     assert_eq!(attribute("container-port"), Some("5432"));
     assert_eq!(attribute("domain"), None);
-    assert_eq!(role.wants, [""; 0]);
+    assert_eq!(role.consumes, [""; 0]);
 }
 
 #[test]
 fn an_http_service_is_reached_by_its_name() {
     let role = grouped(&[PATH, ("PORT", "5432"), ("TYPE", "http")]).unwrap();
-    let attribute = |name| get(&role.offers[0].attributes, name);
+    let attribute = |name| get(&role.provides[0].attributes, name);
     assert_eq!(attribute("protocol"), Some("http"));
     assert_eq!(attribute("domain"), Some("ghost.example.db.dev.app1.internal"));
     assert_eq!(attribute("listen-port"), None);
@@ -51,7 +51,7 @@ fn the_container_address_is_taken_by_setting() {
     let settings: Reach = parse(r#"{"address":"container"}"#).unwrap();
     let container = announcing(&[PATH, ("PORT", "80"), ("TYPE", "HTTP")]);
     let role = group(&settings, &node(), &container).unwrap();
-    assert_eq!((role.offers[0].address.as_str(), role.offers[0].port), ("172.17.0.2", 80));
+    assert_eq!((role.provides[0].address.as_str(), role.provides[0].port), ("172.17.0.2", 80));
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_container_on_the_host_network_is_announced_at_the_node() {
     let container = announcing(&[PATH, ("PORT", "80"), ("TYPE", "HTTP")]);
     let container = Container { network_mode: "host".to_owned(), ports: vec![], ..container };
     let role = group(&Reach::default(), &node(), &container).unwrap();
-    assert_eq!((role.offers[0].address.as_str(), role.offers[0].port), ("10.0.0.1", 80));
+    assert_eq!((role.provides[0].address.as_str(), role.provides[0].port), ("10.0.0.1", 80));
 }
 
 #[test]
@@ -67,8 +67,8 @@ fn listen_paths_become_wants() {
     let paths =
         "/services/internal/app1/dev, /services/internal/App1/sit/db,/services/internal/app1/dev/db/ghost.example";
     let role = grouped(&[("LISTEN_PATH", paths)]).unwrap();
-    assert_eq!(role.wants, ["*.dev.app1.internal", "*.db.sit.app1.internal", "ghost.example.db.dev.app1.internal"]);
-    assert_eq!(role.offers, []);
+    assert_eq!(role.consumes, ["*.dev.app1.internal", "*.db.sit.app1.internal", "ghost.example.db.dev.app1.internal"]);
+    assert_eq!(role.provides, []);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The keys of docker-register: `/backends/<service>/<id>` is an address, `/backends/<service>/port` where consumers connect.
 
 use waypost_plugin_sdk::attributes::get;
-use waypost_plugin_sdk::layout::{authority, checked_id, entry, left_out, parse_authority, place, readable};
+use waypost_plugin_sdk::layout::{authority, checked_id, left_out, parse_authority, place, readable, registration};
 use waypost_plugin_sdk::settings::Nothing;
 use waypost_plugin_sdk::{
-    Entry, Holder, Instance, Node, Plugin, PluginError, Readiness, Transport, check, refuse, show,
+    Entry, Instance, LeaseKind, Node, Plugin, PluginError, Readiness, Registration, Transport, check, refuse, show,
 };
 
 #[cfg(test)]
@@ -34,7 +34,7 @@ pub fn prefixes(_: &Nothing) -> Vec<String> {
 ///
 /// # Errors
 /// `invalid-input` when the id holds a `/` or is `port`.
-pub fn encode(_: &Nothing, _: &Node, instance: &Instance) -> Result<Vec<Entry>, PluginError> {
+pub fn encode(_: &Nothing, _: &Node, instance: &Instance) -> Result<Vec<Registration>, PluginError> {
     if instance.readiness != Readiness::Ready || instance.transport != Transport::Tcp {
         return Ok(Vec::new());
     }
@@ -46,10 +46,10 @@ pub fn encode(_: &Nothing, _: &Node, instance: &Instance) -> Result<Vec<Entry>, 
         ));
     }
     let directory = format!("{PREFIX}{}/", instance.service);
-    let mut entries = vec![entry(format!("{directory}{id}"), authority(&instance.address, instance.port))];
+    let mut entries = vec![registration(format!("{directory}{id}"), authority(&instance.address, instance.port))];
     let port = get(&instance.attributes, "listen-port").or_else(|| get(&instance.attributes, "container-port"));
     if let Some(port) = port {
-        entries.push(Entry { key: directory + PORT, value: port.to_owned(), held_by: Holder::All });
+        entries.push(Registration { key: directory + PORT, value: port.to_owned(), lease: LeaseKind::Shared });
     }
     Ok(entries)
 }

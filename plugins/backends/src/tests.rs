@@ -1,12 +1,12 @@
 use proptest::prelude::*;
-use waypost_plugin_sdk::sample::{arbitrary, instance, node};
+use waypost_plugin_sdk::sample::{arbitrary, entries, instance, node};
 
 use super::*;
 
 const SETTINGS: &Nothing = &Nothing {};
 
 fn stored(key: &str, value: &str) -> Entry {
-    entry(key.to_owned(), value.to_owned())
+    Entry { key: key.to_owned(), value: value.to_owned() }
 }
 
 /// What these keys carry of an instance.
@@ -18,9 +18,14 @@ fn carried(instance: Instance) -> Instance {
 
 #[test]
 fn the_keys_are_those_of_docker_register() {
-    let entries = encode(SETTINGS, &node(), &instance()).unwrap();
-    let port = Entry { held_by: Holder::All, ..stored("/backends/whoami/port", "8000") };
-    assert_eq!(entries, [stored("/backends/whoami/736ab83847bb", "10.0.0.1:49153"), port]);
+    let encoded = encode(SETTINGS, &node(), &instance()).unwrap();
+    let leases: Vec<_> = encoded.iter().map(|one| one.lease).collect();
+    assert_eq!(leases, [LeaseKind::Host, LeaseKind::Shared]);
+    let entries = entries(encoded);
+    assert_eq!(
+        entries,
+        [stored("/backends/whoami/736ab83847bb", "10.0.0.1:49153"), stored("/backends/whoami/port", "8000")]
+    );
     assert_eq!(decode(SETTINGS, &entries), Ok(vec![carried(instance())]));
 }
 
@@ -68,7 +73,7 @@ proptest! {
     fn decode_inverts_encode(instance in arbitrary::instance(), port in prop::option::of(1..=u16::MAX)) {
         let listen_port = port.map(|port| ("listen-port".to_owned(), port.to_string()));
         let instance = Instance { attributes: listen_port.into_iter().collect(), ..instance };
-        let entries = encode(SETTINGS, &node(), &instance).unwrap();
+        let entries = entries(encode(SETTINGS, &node(), &instance).unwrap());
         let carries = instance.readiness == Readiness::Ready && instance.transport == Transport::Tcp;
         let expected = if carries { vec![carried(instance)] } else { vec![] };
         prop_assert_eq!(decode(SETTINGS, &entries), Ok(expected));

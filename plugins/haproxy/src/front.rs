@@ -1,44 +1,44 @@
-//! The front end that all http services share: there from the first file on, so that neither the first http service
+//! The frontend that all http services share: there from the first file on, so that neither the first http service
 //! nor the last one costs a reload.
 //!
 //! A request is routed by its host and path in one form, whatever the client wrote: `txn.host` in lower case, without
 //! port and final dot; `txn.path` decoded once, without `//`, and ending in `/`. The request itself goes on unchanged.
 
-use waypost_plugin_sdk::Part;
+use waypost_plugin_sdk::Fragment;
 
-use crate::frame;
-use crate::names::{HTTP_FRONTEND, SPARE};
+use crate::base;
+use crate::names::{HTTP_FRONTEND, STANDBY};
 use crate::settings::{Routing, Settings};
-use crate::{ROUTES, SPARES, configuration};
+use crate::{ROUTES, STANDBYS, configuration};
 
 /// What `routes.map` has for a domain without its root path: the domain is known, and no service is named so.
 pub(crate) const NOBODY: &str = ".";
 /// What a route to the default service has for a domain; no client can ask for it.
 pub(crate) const ANY_DOMAIN: &str = "*";
 
-/// The front end, and backends for services that come before the next reload; none where http services are not served.
-pub(crate) fn parts(settings: &Settings) -> Vec<Part> {
+/// The frontend, and backends for services that come before the next reload; none where http services are not served.
+pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
     let Some(bind) = settings.http_bind.get() else { return Vec::new() };
     let addresses: Vec<String> = bind.0.iter().map(ToString::to_string).collect();
     let head = format!("\nfrontend {HTTP_FRONTEND}\n");
     let bind = format!("    bind {}\n", addresses.join(","));
-    let options = format!("{OPTIONS}{HEADERS}{}{NORMALISE}", frame::lines(&settings.http_lines));
-    let mut parts = match settings.routing {
+    let options = format!("{OPTIONS}{HEADERS}{}{NORMALISE}", base::lines(&settings.http_lines));
+    let mut fragments = match settings.routing {
         Routing::Map => {
-            let spares = if settings.spares() > 0 { spares_lookup() } else { String::new() };
-            vec![configuration("40 http", format!("{head}{bind}{options}{}{spares}{USE}", lookup()))]
+            let standbys = if settings.standbys() > 0 { standbys_lookup() } else { String::new() };
+            vec![configuration("40 http", format!("{head}{bind}{options}{}{standbys}{USE}", lookup()))]
         }
-        // The rules of services follow: without its port the front end still has to be there.
+        // The rules of services follow: without its port the frontend still has to be there.
         Routing::Acl => vec![
             configuration("40 http", head),
             configuration("40 http bind", bind),
             configuration("40 http rules", format!("{options}    {}\n", wildcard())),
         ],
     };
-    if settings.spares() > 0 {
-        parts.push(configuration("45 spares", spares(settings)));
+    if settings.standbys() > 0 {
+        fragments.push(configuration("45 standbys", standbys(settings)));
     }
-    parts
+    fragments
 }
 
 /// Without the first, every reload resets the idle connections of clients. The last one lets only requests be sent again
@@ -86,16 +86,16 @@ fn lookup() -> String {
     lines.map(|line| line + "\n").concat()
 }
 
-/// A service that came since the last reload lives in a prepared backend. What is not in this map stays as it is.
-fn spares_lookup() -> String {
-    format!("    http-request set-var(txn.backend) var(txn.backend),map({SPARES})\n")
+/// A service that came since the last reload lives in a standby backend. What is not in this map stays as it is.
+fn standbys_lookup() -> String {
+    format!("    http-request set-var(txn.backend) var(txn.backend),map({STANDBYS})\n")
 }
 
 const USE: &str = "    use_backend %[var(txn.backend)]\n";
 
 /// Empty backends for services that come later.
-fn spares(settings: &Settings) -> String {
+fn standbys(settings: &Settings) -> String {
     let mut text = "\n# For services that come before the next reload\n".to_owned();
-    text.extend((1..=settings.spares()).flat_map(|number| ["backend ".to_owned(), format!("{SPARE}{number}\n")]));
+    text.extend((1..=settings.standbys()).flat_map(|number| ["backend ".to_owned(), format!("{STANDBY}{number}\n")]));
     text
 }

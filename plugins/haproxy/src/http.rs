@@ -4,9 +4,9 @@ mod acl;
 
 use std::collections::BTreeSet;
 
-use waypost_plugin_sdk::{Instance, Part, Service, attributes};
+use waypost_plugin_sdk::{Fragment, Instance, Service, attributes};
 
-use crate::frame;
+use crate::base;
 use crate::front::{ANY_DOMAIN, NOBODY};
 use crate::members::Server;
 use crate::names;
@@ -121,7 +121,7 @@ impl Http {
 /// Puts the routes of all servers together.
 ///
 /// # Errors
-/// There is no front end, or no domain that leads to the service.
+/// There is no frontend, or no domain that leads to the service.
 pub(crate) fn read(settings: &Settings, service: &Service, servers: Vec<(Server, Vec<Route>)>) -> Result<Http, String> {
     if settings.http_bind.get().is_none() {
         return Err("it speaks http, and the setting `http-bind` is \"off\"".to_owned());
@@ -142,22 +142,22 @@ pub(crate) fn read(settings: &Settings, service: &Service, servers: Vec<(Server,
 }
 
 /// The section, and what leads to it.
-pub(crate) fn parts(settings: &Settings, service: &Service, name: &str, http: &Http) -> Vec<Part> {
+pub(crate) fn fragments(settings: &Settings, service: &Service, name: &str, http: &Http) -> Vec<Fragment> {
     let lines: String = http.servers.iter().map(|server| server.line(settings)).collect();
-    let slots = frame::slots(settings);
-    let mut parts = vec![section(service, name, "backend", &format!("    log global\n{lines}{slots}"))];
+    let slots = base::slots(settings);
+    let mut fragments = vec![section(service, name, "backend", &format!("    log global\n{lines}{slots}"))];
     match settings.routing {
         Routing::Map => {
-            parts.extend(http.routes.iter().map(|route| map_entry(&route.key(), name)));
-            parts.extend(http.markers().iter().map(|marker| map_entry(marker, NOBODY)));
+            fragments.extend(http.routes.iter().map(|route| map_entry(&route.key(), name)));
+            fragments.extend(http.markers().iter().map(|marker| map_entry(marker, NOBODY)));
         }
-        Routing::Acl => acl::parts(http, name, &mut parts),
+        Routing::Acl => acl::fragments(http, name, &mut fragments),
     }
-    parts.sort_by(|a, b| (&a.path, &a.key).cmp(&(&b.path, &b.key)));
-    parts
+    fragments.sort_by(|a, b| (&a.path, &a.key).cmp(&(&b.path, &b.key)));
+    fragments
 }
 
 /// A line of the map.
-fn map_entry(key: &str, name: &str) -> Part {
-    Part { path: ROUTES.to_owned(), key: key.to_owned(), text: format!("{key} {name}\n") }
+fn map_entry(key: &str, name: &str) -> Fragment {
+    Fragment { path: ROUTES.to_owned(), key: key.to_owned(), text: format!("{key} {name}\n") }
 }

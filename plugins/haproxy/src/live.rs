@@ -1,10 +1,10 @@
-//! Brings a running HAProxy to what the catalog says, over its control socket.
+//! Brings a running HAProxy to what the catalog says, over its stats socket.
 //!
 //! Nothing is remembered: what to say follows from what is wanted and what the process answers, so a lost command, another
 //! hand on the socket or a restart is put right by asking again. A line holds several commands, separated by `;`, because
 //! a connection costs more than a command.
 //!
-//! A new http service moves into a prepared backend: `spares.map`, empty in the file, says which one it has. The
+//! A new http service moves into a standby backend: `standby.map`, empty in the file, says which one it has. The
 //! routes lead to the service's own name all the time, so that the routes of the process are those of the file.
 
 mod answers;
@@ -13,14 +13,14 @@ mod cookies;
 mod plan;
 mod routes;
 mod servers;
-mod spares;
+mod standby;
 #[cfg(test)]
 mod tests;
 mod traffic;
 
 use std::collections::BTreeSet;
 
-use waypost_plugin_sdk::{Change, Node, PluginError, Reaction, Service, log};
+use waypost_plugin_sdk::{Change, LivePlan, Node, PluginError, Service, log};
 
 use crate::http::{Http, Route};
 use crate::settings::{Routing, Settings};
@@ -44,7 +44,7 @@ struct Turn {
 #[derive(Debug, PartialEq, Eq)]
 struct NeedsReload(String);
 
-/// The process that gave the answers to [`questions`].
+/// The process that gave the answers to [`queries`].
 pub fn process(answers: &[String]) -> Option<String> {
     answers::process(answers).map(|number| number.to_string())
 }
@@ -53,30 +53,30 @@ pub fn process(answers: &[String]) -> Option<String> {
 ///
 /// # Errors
 /// `invalid-input` when HAProxy cannot carry one of them.
-pub fn questions(settings: &Settings, changes: &[Change]) -> Result<Vec<String>, PluginError> {
+pub fn queries(settings: &Settings, changes: &[Change]) -> Result<Vec<String>, PluginError> {
     let turns = turns(settings, changes)?;
     Ok(ask::texts(&ask::asks(settings, &turns)))
 }
 
-/// What to tell it, given the answers to [`questions`].
+/// What to tell it, given the answers to [`queries`].
 ///
 /// # Errors
 /// `invalid-input` as above; `other` when an answer is none that HAProxy gives, or when two processes answered: asking
 /// again helps.
-pub fn update(
+pub fn plan(
     settings: &Settings,
     _node: &Node,
     changes: &[Change],
     answers: &[String],
-) -> Result<Reaction, PluginError> {
+) -> Result<LivePlan, PluginError> {
     let turns = turns(settings, changes)?;
     let process = Process::read(&ask::asks(settings, &turns), answers).map_err(PluginError::Other)?;
     match turns.iter().try_for_each(|turn| turn.check(settings)).and_then(|()| Plan::make(settings, &turns, &process)) {
-        Ok(plan) if plan.reload_soon => Ok(Reaction::CommandsAndReload(plan.lines)),
-        Ok(plan) => Ok(Reaction::Commands(plan.lines)),
+        Ok(plan) if plan.reload_soon => Ok(LivePlan::CommandsAndReload(plan.lines)),
+        Ok(plan) => Ok(LivePlan::Commands(plan.lines)),
         Err(NeedsReload(why)) => {
             log::debug(&format!("a reload is needed: {why}"));
-            Ok(Reaction::Reload)
+            Ok(LivePlan::Reload)
         }
     }
 }

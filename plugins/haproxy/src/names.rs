@@ -10,14 +10,14 @@ use crate::front::NOBODY;
 /// Longest path of a route, in bytes; a request line has to fit HAProxy's 16 KiB buffer.
 pub(crate) const PATH_LIMIT: usize = 1024;
 
-/// The front end that all http services share.
+/// The frontend that all http services share.
 pub const HTTP_FRONTEND: &str = "http-in";
 /// The statistics page.
 pub const STATISTICS: &str = "waypost-stats";
 /// The `defaults` section.
 pub const DEFAULTS: &str = "waypost";
-/// How the names of prepared backends begin; a number follows.
-pub const SPARE: &str = "waypost-spare-";
+/// How the names of standby backends begin; a number follows.
+pub const STANDBY: &str = "waypost-standby-";
 /// How the names of prepared servers begin; a number follows.
 pub const SLOT: &str = "waypost-slot-";
 
@@ -35,7 +35,7 @@ pub fn proxy(service: &str) -> Result<String, String> {
     if !is_name(&name) {
         return Err("HAProxy takes names of A-Z a-z 0-9 _ : . - (and `/`, written as `_`)".to_owned());
     }
-    if name == HTTP_FRONTEND || name == STATISTICS || name == NOBODY || name.starts_with(SPARE) {
+    if name == HTTP_FRONTEND || name == STATISTICS || name == NOBODY || name.starts_with(STANDBY) {
         return Err(format!("the name {name} belongs to a section of Waypost's own"));
     }
     Ok(name)

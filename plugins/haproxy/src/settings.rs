@@ -12,14 +12,14 @@ mod bind;
 pub use bind::{Bind, Binds, Host, Hosts};
 pub use settings::{Line, Switch, Time};
 
-/// Most prepared backends, and servers of a section; each takes memory in HAProxy (servers some 8 KB).
+/// Most standby backends, and servers of a section; each takes memory in HAProxy (servers some 8 KB).
 const PREPARED_LIMIT: u16 = 1000;
 
 /// Settings of this plugin; the README lists them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// Path of HAProxy's control socket; none without it.
+    /// Path of HAProxy's stats socket; none without it.
     pub socket: Option<Word>,
     /// Most connections of the process; HAProxy derives it from the file limit when absent.
     pub maxconn: Option<u32>,
@@ -48,7 +48,7 @@ pub struct Settings {
     /// Name of a `resolvers` section that follows the addresses of host names; looked up at start only when absent.
     pub resolvers: Option<Word>,
     /// Backends prepared for http services that come between two reloads.
-    pub spare_backends: u16,
+    pub standby_backends: u16,
     /// Servers prepared in every section, for a HAProxy that cannot add servers.
     pub slots: u16,
     /// Whether HAProxy 3.4 and later makes backends at run time.
@@ -57,7 +57,7 @@ pub struct Settings {
     pub global_lines: Vec<Line>,
     /// Lines added to `defaults`; a later line replaces an earlier one.
     pub defaults_lines: Vec<Line>,
-    /// Lines added to the front end of http services.
+    /// Lines added to the frontend of http services.
     pub http_lines: Vec<Line>,
 }
 
@@ -79,7 +79,7 @@ impl Default for Settings {
             check_rise: 3,
             check_fall: 2,
             resolvers: None,
-            spare_backends: 32,
+            standby_backends: 32,
             slots: 0,
             dynamic_backends: true,
             global_lines: Vec::new(),
@@ -91,9 +91,9 @@ impl Default for Settings {
 
 impl Settings {
     /// How many backends are prepared: what is not spoken to, or has no map, needs none.
-    pub fn spares(&self) -> u16 {
+    pub fn standbys(&self) -> u16 {
         let wanted = self.socket.is_some() && self.routing == Routing::Map && self.http_bind.get().is_some();
-        if wanted { self.spare_backends } else { 0 }
+        if wanted { self.standby_backends } else { 0 }
     }
 }
 
@@ -107,7 +107,7 @@ impl settings::Settings for Settings {
                 return Err(format!("{key}: found 0, expected 1 or more"));
             }
         }
-        for (key, number) in [("spare-backends", self.spare_backends), ("slots", self.slots)] {
+        for (key, number) in [("standby-backends", self.standby_backends), ("slots", self.slots)] {
             if number > PREPARED_LIMIT {
                 return Err(format!("{key}: found {number}, expected at most {PREPARED_LIMIT}"));
             }

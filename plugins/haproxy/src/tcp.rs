@@ -1,10 +1,10 @@
 //! A tcp service: a `listen` section on the port that its consumers know.
 
-use waypost_plugin_sdk::{Part, Service};
+use waypost_plugin_sdk::{Fragment, Service};
 
 use crate::members::Server;
 use crate::settings::{Bind, Settings};
-use crate::{configuration, frame, names, section};
+use crate::{base, configuration, names, section};
 
 /// A tcp service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,11 +57,16 @@ pub(crate) fn read(
 }
 
 /// The section, and its line in the list of ports.
-pub(crate) fn parts(settings: &Settings, service: &Service, name: &str, Tcp { servers, port }: &Tcp) -> Vec<Part> {
+pub(crate) fn fragments(
+    settings: &Settings,
+    service: &Service,
+    name: &str,
+    Tcp { servers, port }: &Tcp,
+) -> Vec<Fragment> {
     let addresses: Vec<String> = binds(settings, *port).iter().map(Bind::to_string).collect();
     let mut lines = format!("    bind {}\n    mode tcp\n", addresses.join(","));
     lines.extend(servers.iter().map(|server| server.line(settings)));
-    lines += &frame::slots(settings);
+    lines += &base::slots(settings);
     vec![
         configuration("50 ports", "\n# Ports of tcp services\n"),
         configuration(format!("51 port {port:05}"), format!("# {port} {name}\n")),

@@ -12,10 +12,10 @@ mod sharing;
 use std::collections::{BTreeMap, BTreeSet};
 
 use waypost_plugin_sdk::{
-    Instance, Node, Part, Plugin, PluginError, Readiness, Service, Transport, attributes, settings,
+    Fragment, Instance, Node, Plugin, PluginError, Readiness, Service, Transport, attributes, settings,
 };
 
-use crate::{Haproxy, Settings, frame, render};
+use crate::{Haproxy, Settings, base, render};
 
 pub(crate) fn settings(json: &str) -> Settings {
     settings::parse(json).unwrap()
@@ -48,16 +48,16 @@ pub(crate) fn service(name: &str, instances: &[Instance]) -> Service {
 
 /// The whole files, as the agent composes them, and the services that were denied something: the first by name has it.
 fn compose(settings: &Settings, services: &[Service]) -> (BTreeMap<String, String>, Vec<String>) {
-    let mut parts: BTreeMap<(String, String), String> = BTreeMap::new();
+    let mut fragments: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut held: BTreeSet<String> = BTreeSet::new();
     let mut without = Vec::new();
     let mut services: Vec<Service> = services.to_vec();
     services.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut add = |part: Part| {
-        let text = parts.entry((part.path, part.key.clone())).or_insert_with(|| part.text.clone());
-        assert_eq!(*text, part.text, "what only one can have is claimed: {}", part.key);
+    let mut add = |fragment: Fragment| {
+        let text = fragments.entry((fragment.path, fragment.key.clone())).or_insert_with(|| fragment.text.clone());
+        assert_eq!(*text, fragment.text, "what only one can have is claimed: {}", fragment.key);
     };
-    frame(settings, &node()).unwrap().into_iter().for_each(&mut add);
+    base(settings, &node()).unwrap().into_iter().for_each(&mut add);
     for mut service in services {
         let Ok(own) = render(settings, &node(), &service) else { continue };
         service.denied = own.claims.iter().filter(|claim| held.contains(*claim)).cloned().collect();
@@ -67,20 +67,20 @@ fn compose(settings: &Settings, services: &[Service]) -> (BTreeMap<String, Strin
         let Ok(left) = render(settings, &node(), &service) else { continue };
         assert_eq!(left.claims, own.claims, "the same claims whatever is denied");
         held.extend(own.claims);
-        left.parts.into_iter().for_each(&mut add);
+        left.fragments.into_iter().for_each(&mut add);
     }
     let mut files: BTreeMap<String, String> = BTreeMap::new();
-    for ((path, _), text) in parts {
+    for ((path, _), text) in fragments {
         files.entry(path).or_default().push_str(&text);
     }
     (files, without)
 }
 
-/// The text of one service's parts in one file.
+/// The text of one service's fragments in one file.
 fn text(settings: &Settings, service: &Service, path: &str) -> String {
-    let mut parts = render(settings, &node(), service).unwrap().parts;
-    parts.sort_by(|a, b| a.key.cmp(&b.key));
-    parts.into_iter().filter(|part| part.path == path).map(|part| part.text).collect()
+    let mut fragments = render(settings, &node(), service).unwrap().fragments;
+    fragments.sort_by(|a, b| a.key.cmp(&b.key));
+    fragments.into_iter().filter(|fragment| fragment.path == path).map(|fragment| fragment.text).collect()
 }
 
 fn refusal(settings: &Settings, service: &Service) -> String {

@@ -73,7 +73,7 @@ pub fn group(settings: &Settings, node: &Node, container: &Container) -> Result<
         let attributes = plain_attributes(&endpoint);
         instance(node, container, endpoint, (service, short_id(container).to_owned()), attributes)
     };
-    Ok(Role { offers: endpoints.into_iter().map(offer).collect(), wants: Vec::new() })
+    Ok(Role { provides: endpoints.into_iter().map(offer).collect(), consumes: Vec::new() })
 }
 
 /// The repository of an image reference: without registry, tag and digest.

@@ -6,7 +6,7 @@ use super::*;
 
 fn names(settings: &Settings, container: &Container) -> Vec<(String, String)> {
     let role = group(settings, &node(), container).unwrap();
-    role.offers.into_iter().map(|offer| (offer.service, format!("{}:{}", offer.address, offer.port))).collect()
+    role.provides.into_iter().map(|offer| (offer.service, format!("{}:{}", offer.address, offer.port))).collect()
 }
 
 fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -16,7 +16,7 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 #[test]
 fn the_service_is_the_repository() {
     let role = group(&Settings::default(), &node(), &container()).unwrap();
-    assert_eq!(role, Role { offers: vec![instance()], wants: vec![] });
+    assert_eq!(role, Role { provides: vec![instance()], consumes: vec![] });
 }
 
 #[test]
@@ -61,8 +61,8 @@ fn several_ports_are_several_services() {
     let expected = [("whoami-53", "10.0.0.1:5001"), ("whoami-53-udp", "10.0.0.1:5002"), ("whoami-80", "10.0.0.1:5003")];
     assert_eq!(names(&Settings::default(), &container), pairs(&expected));
     let role = group(&Settings::default(), &node(), &container).unwrap();
-    assert_eq!(attributes::get(&role.offers[1].attributes, "protocol"), Some("udp"));
-    assert_eq!(attributes::get(&role.offers[1].attributes, "listen-port"), Some("53"));
+    assert_eq!(attributes::get(&role.provides[1].attributes, "protocol"), Some("udp"));
+    assert_eq!(attributes::get(&role.provides[1].attributes, "listen-port"), Some("53"));
 }
 
 #[test]

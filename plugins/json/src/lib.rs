@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-use waypost_plugin_sdk::layout::{checked_id, entry, place, readable};
+use waypost_plugin_sdk::layout::{checked_id, place, readable, registration};
 use waypost_plugin_sdk::settings::Nothing;
-use waypost_plugin_sdk::{Entry, Instance, Node, Plugin, PluginError, Readiness, Transport};
+use waypost_plugin_sdk::{Entry, Instance, Node, Plugin, PluginError, Readiness, Registration, Transport};
 
 mod attributes;
 #[cfg(test)]
@@ -72,7 +72,7 @@ pub fn prefixes(_: &Nothing) -> Vec<String> {
 ///
 /// # Errors
 /// `invalid-input` when the id holds a `/`.
-pub fn encode(_: &Nothing, _: &Node, instance: &Instance) -> Result<Vec<Entry>, PluginError> {
+pub fn encode(_: &Nothing, _: &Node, instance: &Instance) -> Result<Vec<Registration>, PluginError> {
     let id = checked_id(instance)?;
     let value = Value {
         address: instance.address.as_str().into(),
@@ -83,7 +83,7 @@ pub fn encode(_: &Nothing, _: &Node, instance: &Instance) -> Result<Vec<Entry>, 
         attributes: instance.attributes.as_slice().into(),
     };
     let value = serde_json::to_string(&value).map_err(|error| PluginError::Other(error.to_string()))?;
-    Ok(vec![entry(format!("{PREFIX}{}/{id}", instance.service), value)])
+    Ok(vec![registration(format!("{PREFIX}{}/{id}", instance.service), value)])
 }
 
 /// The instances of one directory.

@@ -1,12 +1,12 @@
 use proptest::prelude::*;
-use waypost_plugin_sdk::sample::{arbitrary, instance, node};
+use waypost_plugin_sdk::sample::{arbitrary, entries, instance, node};
 
 use super::*;
 
 const SETTINGS: &Nothing = &Nothing {};
 
 fn stored(key: &str, value: &str) -> Entry {
-    entry(key.to_owned(), value.to_owned())
+    Entry { key: key.to_owned(), value: value.to_owned() }
 }
 
 #[test]
@@ -14,7 +14,7 @@ fn all_that_an_instance_has_is_written() {
     let instance = Instance { weight: Some(7), readiness: Readiness::Draining, ..instance() };
     let value = r#"{"address":"10.0.0.1","port":49153,"transport":"tcp","readiness":"draining","weight":7,"attributes":{"container":"whoami-1","container-port":"8000","hostname":"736ab83847bb","image":"jwilder/whoami:latest","listen-port":"8000","node":"web-1","protocol":"tcp"}}"#;
     let expected = stored("/waypost/services/whoami/736ab83847bb", value);
-    assert_eq!(encode(SETTINGS, &node(), &instance), Ok(vec![expected.clone()]));
+    assert_eq!(encode(SETTINGS, &node(), &instance).map(entries), Ok(vec![expected.clone()]));
     assert_eq!(decode(SETTINGS, &[expected]), Ok(vec![instance]));
 }
 
@@ -35,7 +35,7 @@ fn unknown_fields_are_ignored_and_missing_ones_have_defaults() {
 
 #[test]
 fn an_unreadable_entry_hides_no_other() {
-    let good = encode(SETTINGS, &node(), &instance()).unwrap().remove(0);
+    let good = entries(encode(SETTINGS, &node(), &instance()).unwrap()).remove(0);
     let huge = "x".repeat(1 << 20);
     for value in [
         "",
@@ -66,7 +66,7 @@ proptest! {
     #[test]
     fn decode_inverts_encode(instances in prop::collection::vec(arbitrary::instance(), 1..5)) {
         for instance in instances {
-            let entries = encode(SETTINGS, &node(), &instance).unwrap();
+            let entries = entries(encode(SETTINGS, &node(), &instance).unwrap());
             prop_assert!(entries.iter().all(|entry| entry.key.starts_with(PREFIX)));
             prop_assert_eq!(decode(SETTINGS, &entries), Ok(vec![instance]));
         }

@@ -41,7 +41,7 @@ pub fn group(reach: &Reach, node: &Node, container: &Container) -> Result<Role, 
     for service in &services {
         *sizes.entry(service).or_default() += 1;
     }
-    let mut offers = Vec::new();
+    let mut instances = Vec::new();
     for (endpoint, service) in endpoints.into_iter().zip(&services) {
         let short = short_id(container);
         let id = if sizes[service] == 1 { short.to_owned() } else { format!("{short}-{}", endpoint.label()) };
@@ -49,9 +49,9 @@ pub fn group(reach: &Reach, node: &Node, container: &Container) -> Result<Role, 
         let weight = values.weight;
         let own = attributes(values, &endpoint);
         let offer = instance(node, container, endpoint, (service.clone(), id), own);
-        offers.push(Instance { weight, ..offer });
+        instances.push(Instance { weight, ..offer });
     }
-    Ok(Role { offers, wants: Vec::new() })
+    Ok(Role { provides: instances, consumes: Vec::new() })
 }
 
 /// Whether `waypost.ignore` has any value but `false`, `0` and nothing.

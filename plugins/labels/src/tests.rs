@@ -15,7 +15,7 @@ fn labelled(labels: &[(&str, &str)]) -> Container {
 }
 
 fn grouped(labels: &[(&str, &str)]) -> Vec<Instance> {
-    group(&Reach::default(), &node(), &labelled(labels)).unwrap().offers
+    group(&Reach::default(), &node(), &labelled(labels)).unwrap().provides
 }
 
 /// Service, id and port of each instance.
@@ -36,8 +36,8 @@ fn attribute<'a>(offer: &'a Instance, name: &str) -> Option<&'a str> {
 
 #[test]
 fn one_port_is_one_service() {
-    let offers = grouped(&[("waypost.service", "web"), ("waypost.port", "80"), ("waypost.weight", "7")]);
-    let [offer] = &offers[..] else { panic!("{offers:?}") };
+    let instances = grouped(&[("waypost.service", "web"), ("waypost.port", "80"), ("waypost.weight", "7")]);
+    let [offer] = &instances[..] else { panic!("{instances:?}") };
     assert_eq!((offer.service.as_str(), offer.id.as_str()), ("web", "736ab83847bb"));
     assert_eq!((offer.address.as_str(), offer.port, offer.weight), ("10.0.0.1", 5080, Some(7)));
     assert_eq!(attribute(offer, "protocol"), Some("tcp"));
@@ -47,18 +47,18 @@ fn one_port_is_one_service() {
 
 #[test]
 fn a_domain_or_a_path_makes_it_http() {
-    let offers = grouped(&[
+    let instances = grouped(&[
         ("waypost.service", "web"),
         ("waypost.port", "80"),
         ("waypost.domain", "A.example, *.b.example"),
         ("waypost.path", "/api,/v1/x"),
         ("waypost.tags", "blue, canary"),
     ]);
-    assert_eq!(attribute(&offers[0], "protocol"), Some("http"));
-    assert_eq!(attribute(&offers[0], "listen-port"), None);
-    assert_eq!(attribute(&offers[0], "domain"), Some("a.example,*.b.example"));
-    assert_eq!(attribute(&offers[0], "path"), Some("/api,/v1/x"));
-    assert_eq!(attribute(&offers[0], "tags"), Some("blue,canary"));
+    assert_eq!(attribute(&instances[0], "protocol"), Some("http"));
+    assert_eq!(attribute(&instances[0], "listen-port"), None);
+    assert_eq!(attribute(&instances[0], "domain"), Some("a.example,*.b.example"));
+    assert_eq!(attribute(&instances[0], "path"), Some("/api,/v1/x"));
+    assert_eq!(attribute(&instances[0], "tags"), Some("blue,canary"));
 }
 
 #[test]
@@ -85,8 +85,8 @@ fn several_instances_in_one_service_have_the_port_in_their_id() {
 
 #[test]
 fn the_protocol_chooses_the_transport() {
-    let offers = grouped(&[("waypost.53.service", "dns"), ("waypost.53.protocol", "UDP")]);
-    let [offer] = &offers[..] else { panic!("{offers:?}") };
+    let instances = grouped(&[("waypost.53.service", "dns"), ("waypost.53.protocol", "UDP")]);
+    let [offer] = &instances[..] else { panic!("{instances:?}") };
     assert_eq!(offer.transport, Transport::Udp);
     assert_eq!(attribute(offer, "protocol"), Some("udp"));
     assert_eq!(attribute(offer, "listen-port"), Some("53"));
@@ -94,24 +94,24 @@ fn the_protocol_chooses_the_transport() {
 
 #[test]
 fn a_label_of_one_port_beats_that_of_all() {
-    let offers = grouped(&[
+    let instances = grouped(&[
         ("waypost.80.service", "web"),
         ("waypost.443.service", "tls"),
         ("waypost.domain", "a.example"),
         ("waypost.443.protocol", "tcp"),
         ("waypost.443.listen-port", "8443"),
     ]);
-    assert_eq!(attribute(&offers[0], "protocol"), Some("http"));
-    assert_eq!(attribute(&offers[1], "protocol"), Some("tcp"));
-    assert_eq!(attribute(&offers[1], "listen-port"), Some("8443"));
+    assert_eq!(attribute(&instances[0], "protocol"), Some("http"));
+    assert_eq!(attribute(&instances[1], "protocol"), Some("tcp"));
+    assert_eq!(attribute(&instances[1], "listen-port"), Some("8443"));
 }
 
 #[test]
 fn a_container_on_the_host_network_names_its_port() {
     let labels = sorted([("waypost.service", "web"), ("waypost.port", "8080")]);
     let container = Container { labels, network_mode: "host".to_owned(), ports: vec![], ..container() };
-    let offers = group(&Reach::default(), &node(), &container).unwrap().offers;
-    assert_eq!((offers[0].address.as_str(), offers[0].port), ("10.0.0.1", 8080));
+    let instances = group(&Reach::default(), &node(), &container).unwrap().provides;
+    assert_eq!((instances[0].address.as_str(), instances[0].port), ("10.0.0.1", 8080));
 }
 
 #[test]

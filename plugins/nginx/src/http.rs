@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use waypost_plugin_sdk::{Instance, Part, Service, attributes};
+use waypost_plugin_sdk::{Fragment, Instance, Service, attributes};
 
 use crate::members::Server;
 use crate::settings::{Binds, Settings};
 use crate::stream::upstream;
-use crate::{HTTP, Side, claims, names, part, server};
+use crate::{HTTP, Side, claims, fragment, names, server};
 
 /// Most domains times paths of one instance.
 const ROUTES_LIMIT: usize = 256;
@@ -62,11 +62,11 @@ pub(crate) fn side(settings: &Settings, service: &Service, servers: &[(Server, V
     }
     let claims = std::iter::once(claims::upstream(&name, HTTP)).chain(routes.iter().map(|route| claims::route(route)));
     let claims = claims.collect();
-    let parts = granted(settings, service, &name, routes).map(|routes| {
+    let fragments = granted(settings, service, &name, routes).map(|routes| {
         let servers: Vec<&Server> = servers.iter().map(|(server, _)| server).collect();
-        parts(settings, service, binds, &name, &servers, &routes)
+        fragments(settings, service, binds, &name, &servers, &routes)
     });
-    Ok(Side { claims, parts })
+    Ok(Side { claims, fragments })
 }
 
 /// The routes that no other service has.
@@ -94,14 +94,14 @@ fn is_default(settings: &Settings, service: &Service) -> bool {
     settings.default_service.as_ref() == Some(&service.name)
 }
 
-fn parts(
+fn fragments(
     settings: &Settings,
     service: &Service,
     binds: &Binds,
     name: &str,
     servers: &[&Server],
     routes: &[&Route],
-) -> Vec<Part> {
+) -> Vec<Fragment> {
     let lines: String = servers.iter().filter_map(|server| server.line.as_deref()).collect();
     // An upstream without a ready server would be a 502, as if the service were broken.
     let action = if servers.iter().any(|server| server.ready) {
@@ -109,26 +109,26 @@ fn parts(
     } else {
         format!("{{ return 503; }} # {name}")
     };
-    let mut parts = Vec::new();
+    let mut fragments = Vec::new();
     if !lines.is_empty() {
         let keepalive = match settings.keepalive {
             0 => String::new(),
             idle => format!("    keepalive {idle};\n    keepalive_timeout {IDLE};\n"),
         };
         let text = upstream(settings, service, name, &format!("{lines}{keepalive}"));
-        parts.push(part(HTTP, format!("3 upstream {name}"), text));
+        fragments.push(fragment(HTTP, format!("3 upstream {name}"), text));
         if is_default(settings, service) {
-            parts.push(part(HTTP, "2 default server 2", format!("    location / {action}\n")));
+            fragments.push(fragment(HTTP, "2 default server 2", format!("    location / {action}\n")));
         }
     }
     let domains: BTreeSet<&String> = routes.iter().map(|route| &route.domain).collect();
     for domain in domains {
         let head = server::of_services(settings, binds, Some(&names::server_name(domain)));
-        parts.push(part(HTTP, key(domain, "1"), head));
-        parts.push(part(HTTP, key(domain, "3"), server::END));
+        fragments.push(fragment(HTTP, key(domain, "1"), head));
+        fragments.push(fragment(HTTP, key(domain, "3"), server::END));
     }
-    parts.extend(routes.iter().map(|route| location(route, &action)));
-    parts
+    fragments.extend(routes.iter().map(|route| location(route, &action)));
+    fragments
 }
 
 /// How long a connection to an instance rests: most servers close one after 5 s or later, and a request that meets the close
@@ -143,12 +143,12 @@ fn key(domain: &str, line: &str) -> String {
 }
 
 /// The locations of a path: itself and what is below it.
-fn location(route: &Route, action: &str) -> Part {
+fn location(route: &Route, action: &str) -> Fragment {
     let Route { domain, path } = route;
     let block = |uri: &str| format!("    location {uri} {action}\n");
     let text = match path.as_str() {
         "" => block("/"),
         path => block(&format!("= {path}")) + &block(&format!("{path}/")),
     };
-    part(HTTP, key(domain, &format!("2 location {path}/")), text)
+    fragment(HTTP, key(domain, &format!("2 location {path}/")), text)
 }

@@ -8,8 +8,8 @@
 //! upstream, a port, a domain and path. Services that share a domain give the same first and last lines of its `server`
 //! block, and the keys put their locations between.
 
+mod base;
 mod claims;
-mod frame;
 mod http;
 mod lines;
 mod members;
@@ -20,7 +20,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use waypost_plugin_sdk::{Node, Part, Plugin, PluginError, Rendering, Service, log, refuse, show};
+use waypost_plugin_sdk::{Fragment, Node, Plugin, PluginError, Rendering, Service, log, refuse, show};
 
 use members::Tcp;
 pub use settings::Settings;
@@ -43,15 +43,15 @@ impl Plugin for Nginx {
     const SCHEMA: &'static str = include_str!("settings.json");
 }
 
-/// The parts that are there whatever the services: the whole configuration, and the server for unknown domains.
+/// The fragments that are there whatever the services: the whole configuration, and the server for unknown domains.
 ///
 /// # Errors
 /// None today.
-pub fn frame(settings: &Settings, _node: &Node) -> Result<Vec<Part>, PluginError> {
-    Ok(frame::parts(settings))
+pub fn base(settings: &Settings, _node: &Node) -> Result<Vec<Fragment>, PluginError> {
+    Ok(base::fragments(settings))
 }
 
-/// The parts of one service, and its claims; none when no instance speaks http, tcp or udp.
+/// The fragments of one service, and its claims; none when no instance speaks http, tcp or udp.
 ///
 /// # Errors
 /// `invalid-input` when nginx cannot carry the service: its name, a missing or taken port, a missing domain, or all that
@@ -82,25 +82,25 @@ pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Re
 struct Side {
     /// What only one service can have, whatever this one is denied.
     claims: Vec<String>,
-    /// Its parts, or why it has none.
-    parts: Result<Vec<Part>, String>,
+    /// Its fragments, or why it has none.
+    fragments: Result<Vec<Fragment>, String>,
 }
 
 impl Side {
     fn refused(reason: String) -> Side {
-        Side { claims: Vec::new(), parts: Err(reason) }
+        Side { claims: Vec::new(), fragments: Err(reason) }
     }
 }
 
 /// A port that only some of the containers' clients use does not cost the others theirs: a side that cannot be carried is left
 /// out as long as there is another.
 fn together(service: &Service, sides: Vec<(&str, Side)>) -> Result<Rendering, PluginError> {
-    let carried = sides.iter().any(|(_, side)| side.parts.is_ok());
+    let carried = sides.iter().any(|(_, side)| side.fragments.is_ok());
     let mut rendering = Rendering::default();
     for (name, side) in sides {
         rendering.claims.extend(side.claims);
-        match side.parts {
-            Ok(parts) => rendering.parts.extend(parts),
+        match side.fragments {
+            Ok(fragments) => rendering.fragments.extend(fragments),
             Err(reason) if carried => {
                 log::warn(&format!("service {}: its {name} side is left out: {reason}", show(&service.name)));
             }
@@ -111,8 +111,8 @@ fn together(service: &Service, sides: Vec<(&str, Side)>) -> Result<Rendering, Pl
 }
 
 /// A part of a file.
-fn part(path: &str, key: impl Into<String>, text: impl Into<String>) -> Part {
-    Part { path: path.to_owned(), key: key.into(), text: text.into() }
+fn fragment(path: &str, key: impl Into<String>, text: impl Into<String>) -> Fragment {
+    Fragment { path: path.to_owned(), key: key.into(), text: text.into() }
 }
 
 /// Says that an instance is left out, and why.
@@ -120,4 +120,4 @@ fn leave_out(service: &Service, id: &str, reason: &str) {
     log::warn(&format!("service {} instance {} is left out: {reason}", show(&service.name), show(id)));
 }
 
-waypost_plugin_sdk::output!(Nginx, frame, render);
+waypost_plugin_sdk::output!(Nginx, base, render);

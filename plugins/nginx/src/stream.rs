@@ -4,7 +4,7 @@ use waypost_plugin_sdk::Service;
 
 use crate::members::Server;
 use crate::settings::{Balance, Bind, Settings, Stream};
-use crate::{STREAM, Side, claims, leave_out, lines, names, part};
+use crate::{STREAM, Side, claims, fragment, leave_out, lines, names};
 
 /// What a stream is carried by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,17 +57,17 @@ pub(crate) fn side(
         refuse_own(settings, &binds)?;
     }
     let claims = vec![claims::upstream(&name, STREAM), claims::port(port, protocol)];
-    let parts = claims::expect(service, &claims[0], "rename one of the two, nginx sees the same name in both")
+    let fragments = claims::expect(service, &claims[0], "rename one of the two, nginx sees the same name in both")
         .and_then(|()| claims::expect(service, &claims[1], "give the service another listen-port"))
         .map(|()| {
             let lines = agreed(service, port, servers);
             let server = server(settings, protocol, &binds, (!lines.is_empty()).then_some(&name));
             let upstream = (!lines.is_empty())
-                .then(|| part(STREAM, format!("3 upstream {name}"), upstream(settings, service, &name, &lines)));
-            let server = part(STREAM, format!("4 port {port:05}/{speaks}"), server);
+                .then(|| fragment(STREAM, format!("3 upstream {name}"), upstream(settings, service, &name, &lines)));
+            let server = fragment(STREAM, format!("4 port {port:05}/{speaks}"), server);
             upstream.into_iter().chain([server]).collect()
         });
-    Ok(Side { claims, parts })
+    Ok(Side { claims, fragments })
 }
 
 /// The lines of the servers that name this port, or none.

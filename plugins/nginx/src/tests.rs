@@ -12,10 +12,10 @@ mod texts;
 use std::collections::{BTreeMap, BTreeSet};
 
 use waypost_plugin_sdk::{
-    Instance, Node, Part, Plugin, PluginError, Readiness, Service, Transport, attributes, settings,
+    Fragment, Instance, Node, Plugin, PluginError, Readiness, Service, Transport, attributes, settings,
 };
 
-use crate::{Nginx, Settings, frame, render};
+use crate::{Nginx, Settings, base, render};
 
 /// Debian's stream module.
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
@@ -71,12 +71,12 @@ fn service(name: &str, instances: &[Instance]) -> Service {
 
 /// The whole files, as the agent composes them, and the services that were held back: the first by name has what it claims.
 fn compose(settings: &Settings, services: &[Service]) -> (BTreeMap<String, String>, Vec<String>) {
-    let mut parts: BTreeMap<(String, String), String> = BTreeMap::new();
+    let mut fragments: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut held_back = Vec::new();
     let mut services: Vec<&Service> = services.iter().collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
-    let keyed = |part: Part| ((part.path, part.key), part.text);
-    parts.extend(frame(settings, &node()).unwrap().into_iter().map(keyed));
+    let keyed = |fragment: Fragment| ((fragment.path, fragment.key), fragment.text);
+    fragments.extend(base(settings, &node()).unwrap().into_iter().map(keyed));
     let mut taken: BTreeSet<String> = BTreeSet::new();
     for service in services {
         let Ok(wish) = render(settings, &node(), service) else { continue };
@@ -87,8 +87,8 @@ fn compose(settings: &Settings, services: &[Service]) -> (BTreeMap<String, Strin
         };
         assert_eq!(own.claims, wish.claims, "claims do not depend on what is denied");
         taken.extend(own.claims);
-        for (key, text) in own.parts.into_iter().map(keyed) {
-            let before = parts.insert(key.clone(), text.clone());
+        for (key, text) in own.fragments.into_iter().map(keyed) {
+            let before = fragments.insert(key.clone(), text.clone());
             assert!(
                 before.as_ref().is_none_or(|before| *before == text),
                 "{key:?} of {}: {before:?}, {text:?}",
@@ -97,17 +97,17 @@ fn compose(settings: &Settings, services: &[Service]) -> (BTreeMap<String, Strin
         }
     }
     let mut files: BTreeMap<String, String> = BTreeMap::new();
-    for ((path, _), text) in parts {
+    for ((path, _), text) in fragments {
         files.entry(path).or_default().push_str(&text);
     }
     (files, held_back)
 }
 
-/// The text of one service's parts in one file.
+/// The text of one service's fragments in one file.
 fn text(settings: &Settings, service: &Service, path: &str) -> String {
-    let mut parts = render(settings, &node(), service).unwrap().parts;
-    parts.sort_by(|a, b| a.key.cmp(&b.key));
-    parts.into_iter().filter(|part| part.path == path).map(|part| part.text).collect()
+    let mut fragments = render(settings, &node(), service).unwrap().fragments;
+    fragments.sort_by(|a, b| a.key.cmp(&b.key));
+    fragments.into_iter().filter(|fragment| fragment.path == path).map(|fragment| fragment.text).collect()
 }
 
 fn refusal(settings: &Settings, service: &Service) -> String {

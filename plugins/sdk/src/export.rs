@@ -61,15 +61,15 @@ macro_rules! grouping {
             impl grouping::Guest for Component {
                 fn group(node: $crate::Node, container: $crate::Container) -> Result<grouping::Role, $crate::PluginError> {
                     let role: $crate::Role = $group(SETTINGS.get()?, &node, &container)?;
-                    Ok(grouping::Role { offers: role.offers, wants: role.wants })
+                    Ok(grouping::Role { provides: role.provides, consumes: role.consumes })
                 }
             }
         }
     };
 }
 
-/// Makes a layout plugin of `fn(&Settings) -> Vec<String>`, `fn(&Settings, &Node, &Instance) -> Result<Vec<Entry>,
-/// PluginError>` and `fn(&Settings, &[Entry]) -> Result<Vec<Instance>, PluginError>`.
+/// Makes a layout plugin of `fn(&Settings) -> Vec<String>`, `fn(&Settings, &Node, &Instance) ->
+/// Result<Vec<Registration>, PluginError>` and `fn(&Settings, &[Entry]) -> Result<Vec<Instance>, PluginError>`.
 #[macro_export]
 macro_rules! layout {
     ($plugin:ty, $prefixes:path, $encode:path, $decode:path) => {
@@ -81,19 +81,26 @@ macro_rules! layout {
                     SETTINGS.get().map($prefixes).unwrap_or_default()
                 }
 
-                fn encode(node: $crate::Node, instance: $crate::Instance) -> Result<Vec<layout::Entry>, $crate::PluginError> {
-                    let entries: Vec<$crate::Entry> = $encode(SETTINGS.get()?, &node, &instance)?;
-                    let holder = |held_by| match held_by {
-                        $crate::Holder::Host => layout::Holder::Host,
-                        $crate::Holder::All => layout::Holder::All,
+                fn encode(
+                    node: $crate::Node,
+                    instance: $crate::Instance,
+                ) -> Result<Vec<layout::Registration>, $crate::PluginError> {
+                    let registrations: Vec<$crate::Registration> = $encode(SETTINGS.get()?, &node, &instance)?;
+                    let lease = |lease| match lease {
+                        $crate::LeaseKind::Host => layout::LeaseKind::Host,
+                        $crate::LeaseKind::Shared => layout::LeaseKind::Shared,
                     };
-                    let entry = |e: $crate::Entry| layout::Entry { key: e.key, value: e.value, held_by: holder(e.held_by) };
-                    Ok(entries.into_iter().map(entry).collect())
+                    let converted = |one: $crate::Registration| layout::Registration {
+                        key: one.key,
+                        value: one.value,
+                        lease: lease(one.lease),
+                    };
+                    Ok(registrations.into_iter().map(converted).collect())
                 }
 
                 fn decode(entries: Vec<layout::Entry>) -> Result<Vec<$crate::Instance>, $crate::PluginError> {
-                    let entry = |e: layout::Entry| $crate::Entry { key: e.key, value: e.value, held_by: $crate::Holder::Host };
-                    let entries: Vec<$crate::Entry> = entries.into_iter().map(entry).collect();
+                    let entries = entries.into_iter().map(|entry| $crate::Entry { key: entry.key, value: entry.value });
+                    let entries: Vec<$crate::Entry> = entries.collect();
                     $decode(SETTINGS.get()?, &entries)
                 }
             }
@@ -101,24 +108,24 @@ macro_rules! layout {
     };
 }
 
-/// Makes an output plugin of `fn(&Settings, &Node) -> Result<Vec<Part>, PluginError>` and
+/// Makes an output plugin of `fn(&Settings, &Node) -> Result<Vec<Fragment>, PluginError>` and
 /// `fn(&Settings, &Node, &Service) -> Result<Rendering, PluginError>`.
 #[macro_export]
 macro_rules! output {
-    ($plugin:ty, $frame:path, $render:path) => {
-        $crate::component! { "output-plugin", $plugin, $crate::output_guest! { $frame, $render } }
+    ($plugin:ty, $base:path, $render:path) => {
+        $crate::component! { "output-plugin", $plugin, $crate::output_guest! { $base, $render } }
     };
 }
 
-/// Makes an output plugin that also takes changes over a control socket: as [`output!`], then
+/// Makes an output plugin that also takes changes over a stats socket: as [`output!`], then
 /// `fn(&[String]) -> Option<String>` for the process,
-/// `fn(&Settings, &[Change]) -> Result<Vec<String>, PluginError>` for the questions and
-/// `fn(&Settings, &Node, &[Change], &[String]) -> Result<Reaction, PluginError>` for the update.
+/// `fn(&Settings, &[Change]) -> Result<Vec<String>, PluginError>` for the queries and
+/// `fn(&Settings, &Node, &[Change], &[String]) -> Result<LivePlan, PluginError>` for the plan.
 #[macro_export]
 macro_rules! live_output {
-    ($plugin:ty, $frame:path, $render:path, $process:path, $questions:path, $update:path) => {
+    ($plugin:ty, $base:path, $render:path, $process:path, $queries:path, $plan:path) => {
         $crate::component! { "live-output-plugin", $plugin,
-            $crate::output_guest! { $frame, $render }
+            $crate::output_guest! { $base, $render }
 
             use exports::waypost::plugin::live;
 
@@ -131,19 +138,19 @@ macro_rules! live_output {
                     $process(&answers)
                 }
 
-                fn questions(wanted: Vec<live::Change>) -> Result<Vec<String>, $crate::PluginError> {
-                    $questions(SETTINGS.get()?, &changes(wanted))
+                fn queries(wanted: Vec<live::Change>) -> Result<Vec<String>, $crate::PluginError> {
+                    $queries(SETTINGS.get()?, &changes(wanted))
                 }
 
-                fn update(
+                fn plan(
                     node: $crate::Node,
                     wanted: Vec<live::Change>,
                     answers: Vec<String>,
-                ) -> Result<live::Reaction, $crate::PluginError> {
-                    Ok(match $update(SETTINGS.get()?, &node, &changes(wanted), &answers)? {
-                        $crate::Reaction::Commands(commands) => live::Reaction::Commands(commands),
-                        $crate::Reaction::CommandsAndReload(commands) => live::Reaction::CommandsAndReload(commands),
-                        $crate::Reaction::Reload => live::Reaction::Reload,
+                ) -> Result<live::LivePlan, $crate::PluginError> {
+                    Ok(match $plan(SETTINGS.get()?, &node, &changes(wanted), &answers)? {
+                        $crate::LivePlan::Commands(commands) => live::LivePlan::Commands(commands),
+                        $crate::LivePlan::CommandsAndReload(commands) => live::LivePlan::CommandsAndReload(commands),
+                        $crate::LivePlan::Reload => live::LivePlan::Reload,
                     })
                 }
             }
@@ -151,25 +158,25 @@ macro_rules! live_output {
     };
 }
 
-/// The part that both kinds of output plugins share.
+/// The fragment that both kinds of output plugins share.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! output_guest {
-    ($frame:path, $render:path) => {
+    ($base:path, $render:path) => {
         use exports::waypost::plugin::output;
 
-        fn parts(parts: Vec<$crate::Part>) -> Vec<output::Part> {
-            parts.into_iter().map(|p| output::Part { path: p.path, key: p.key, text: p.text }).collect()
+        fn fragments(fragments: Vec<$crate::Fragment>) -> Vec<output::Fragment> {
+            fragments.into_iter().map(|p| output::Fragment { path: p.path, key: p.key, text: p.text }).collect()
         }
 
         impl output::Guest for Component {
-            fn frame(node: $crate::Node) -> Result<Vec<output::Part>, $crate::PluginError> {
-                $frame(SETTINGS.get()?, &node).map(parts)
+            fn base(node: $crate::Node) -> Result<Vec<output::Fragment>, $crate::PluginError> {
+                $base(SETTINGS.get()?, &node).map(fragments)
             }
 
             fn render(node: $crate::Node, service: $crate::Service) -> Result<output::Rendering, $crate::PluginError> {
                 let rendering: $crate::Rendering = $render(SETTINGS.get()?, &node, &service)?;
-                Ok(output::Rendering { parts: parts(rendering.parts), claims: rendering.claims })
+                Ok(output::Rendering { fragments: fragments(rendering.fragments), claims: rendering.claims })
             }
         }
     };

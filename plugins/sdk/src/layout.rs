@@ -1,6 +1,6 @@
 //! From entries to instances, and what layouts write alike.
 
-use crate::{Entry, Holder, Instance, PluginError, check, log, refuse, show};
+use crate::{Entry, Instance, LeaseKind, PluginError, Registration, check, log, refuse, show};
 
 /// Reads every entry by itself: one that cannot be read is logged and left out, so that it hides no other.
 pub fn readable<'a>(
@@ -43,9 +43,9 @@ pub fn checked_id(instance: &Instance) -> Result<&str, PluginError> {
     Ok(&instance.id)
 }
 
-/// An entry that goes with the host that wrote it.
-pub fn entry(key: String, value: String) -> Entry {
-    Entry { key, value, held_by: Holder::Host }
+/// An entry under the lease of the host that writes it.
+pub fn registration(key: String, value: String) -> Registration {
+    Registration { key, value, lease: LeaseKind::Host }
 }
 
 /// `address:port`, with an IPv6 address in brackets.

@@ -61,34 +61,43 @@ pub trait Plugin {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Role {
     /// The instances it provides.
-    pub offers: Vec<Instance>,
+    pub provides: Vec<Instance>,
     /// Service names, or `*.` and a suffix.
-    pub wants: Vec<String>,
+    pub consumes: Vec<String>,
 }
 
-/// Who keeps an entry alive.
+/// The lease that an entry is put under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// The host that wrote it.
+pub enum LeaseKind {
+    /// The lease of the host that writes it.
     Host,
-    /// Every host that gives it with the same value, until the last of them is gone.
-    All,
+    /// A lease of its own, which every host that writes the same value keeps alive.
+    Shared,
 }
 
-/// A key and a value in the registry.
+/// A key and its value in the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Absolute, `/`-separated.
     pub key: String,
     /// Text.
     pub value: String,
-    /// Who keeps it alive; always the host in the arguments of a `decode`.
-    pub held_by: Holder,
+}
+
+/// An entry that an instance is registered by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Absolute, `/`-separated.
+    pub key: String,
+    /// Text.
+    pub value: String,
+    /// The lease that it is put under.
+    pub lease: LeaseKind,
 }
 
 /// A piece of one file; services share one whose text is the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct Fragment {
     /// File below the output's directory.
     pub path: String,
     /// Place in the file, in bytewise order.
@@ -100,8 +109,8 @@ pub struct Part {
 /// What one service is in the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendering {
-    /// Its parts; without them it leaves the files.
-    pub parts: Vec<Part>,
+    /// Its fragments; without them it leaves the files.
+    pub fragments: Vec<Fragment>,
     /// All that it asks for and only one service can have, in words for people; the same whatever it is denied.
     pub claims: Vec<String>,
 }
@@ -117,8 +126,8 @@ pub struct Change {
 
 /// How a running process is brought to the wanted state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reaction {
-    /// Commands for the control socket, in order; none when all is as wanted.
+pub enum LivePlan {
+    /// Commands for the stats socket, in order; none when all is as wanted.
     Commands(Vec<String>),
     /// The same, and a reload soon after would be good: what was prepared for such changes runs short.
     CommandsAndReload(Vec<String>),

@@ -1,6 +1,8 @@
 //! Values to start from in tests and benchmarks; no plugin contains them.
 
-use crate::{Attachment, Container, Health, Instance, Node, Port, Readiness, Transport, attributes};
+use crate::{
+    Attachment, Container, Entry, Health, Instance, Node, Port, Readiness, Registration, Transport, attributes,
+};
 
 #[cfg(feature = "proptest")]
 pub mod arbitrary;
@@ -8,6 +10,11 @@ pub mod arbitrary;
 /// The host `web-1` at 10.0.0.1.
 pub fn node() -> Node {
     Node { name: "web-1".to_owned(), address: "10.0.0.1".to_owned(), attributes: Vec::new() }
+}
+
+/// What a registry has after these registrations.
+pub fn entries(registrations: Vec<Registration>) -> Vec<Entry> {
+    registrations.into_iter().map(|one| Entry { key: one.key, value: one.value }).collect()
 }
 
 /// A container of `jwilder/whoami:latest` that publishes its port 8000 on 49153, on IPv4 and IPv6.

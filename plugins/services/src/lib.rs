@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use waypost_plugin_sdk::attributes::{get, sorted};
-use waypost_plugin_sdk::layout::{checked_id, entry, place, readable};
+use waypost_plugin_sdk::layout::{checked_id, place, readable, registration};
 use waypost_plugin_sdk::settings::Nothing;
-use waypost_plugin_sdk::{Entry, Instance, Node, Plugin, PluginError, Readiness, Transport, check, refuse, show};
+use waypost_plugin_sdk::{
+    Entry, Instance, Node, Plugin, PluginError, Readiness, Registration, Transport, check, refuse, show,
+};
 
 #[cfg(test)]
 mod tests;
@@ -59,7 +61,7 @@ pub fn prefixes(_: &Nothing) -> Vec<String> {
 ///
 /// # Errors
 /// `invalid-input` when the path has not five segments or the id holds a `/`.
-pub fn encode(_: &Nothing, _: &Node, instance: &Instance) -> Result<Vec<Entry>, PluginError> {
+pub fn encode(_: &Nothing, _: &Node, instance: &Instance) -> Result<Vec<Registration>, PluginError> {
     let Some(path) = get(&instance.attributes, "announce-path") else { return Ok(Vec::new()) };
     if instance.readiness != Readiness::Ready || instance.transport != Transport::Tcp {
         return Ok(Vec::new());
@@ -85,8 +87,8 @@ pub fn encode(_: &Nothing, _: &Node, instance: &Instance) -> Result<Vec<Entry>, 
     let registered = Value { port: None, ip: Some(&instance.address), ext_port: Some(&ext_port), ..announced };
     let place = format!("{domain}/{app}/{env}/{service}/{name}/{id}");
     Ok(vec![
-        entry(format!("{ANNOUNCE}{place}"), text(&announced)?),
-        entry(format!("{SERVICES}{place}"), text(&registered)?),
+        registration(format!("{ANNOUNCE}{place}"), text(&announced)?),
+        registration(format!("{SERVICES}{place}"), text(&registered)?),
     ])
 }
 

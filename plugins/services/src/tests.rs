@@ -1,12 +1,12 @@
 use proptest::prelude::*;
-use waypost_plugin_sdk::sample::{arbitrary, node};
+use waypost_plugin_sdk::sample::{arbitrary, entries, node};
 
 use super::*;
 
 const SETTINGS: &Nothing = &Nothing {};
 
 fn stored(key: &str, value: &str) -> Entry {
-    entry(key.to_owned(), value.to_owned())
+    Entry { key: key.to_owned(), value: value.to_owned() }
 }
 
 fn announced(path: &str, attributes: &[(&str, &str)], id: &str, address: &str, port: u16) -> Instance {
@@ -24,7 +24,7 @@ fn announced(path: &str, attributes: &[(&str, &str)], id: &str, address: &str, p
 }
 
 fn encoded(instance: &Instance) -> Vec<Entry> {
-    encode(SETTINGS, &node(), instance).unwrap()
+    entries(encode(SETTINGS, &node(), instance).unwrap())
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! DNS records as CoreDNS and SkyDNS read them: the labels of the name reversed as a path, one leaf for each instance.
 
 use serde::{Deserialize, Serialize};
-use waypost_plugin_sdk::layout::{entry, place, readable};
-use waypost_plugin_sdk::{Entry, Instance, Node, Plugin, PluginError, Readiness, Transport, check, refuse, show};
+use waypost_plugin_sdk::layout::{place, readable, registration};
+use waypost_plugin_sdk::{
+    Entry, Instance, Node, Plugin, PluginError, Readiness, Registration, Transport, check, refuse, show,
+};
 
 mod settings;
 #[cfg(test)]
@@ -48,7 +50,7 @@ pub fn prefixes(settings: &Settings) -> Vec<String> {
 ///
 /// # Errors
 /// `invalid-input` when the service is no DNS name or the id no label of one.
-pub fn encode(settings: &Settings, _: &Node, instance: &Instance) -> Result<Vec<Entry>, PluginError> {
+pub fn encode(settings: &Settings, _: &Node, instance: &Instance) -> Result<Vec<Registration>, PluginError> {
     if instance.readiness != Readiness::Ready || instance.weight == Some(0) {
         return Ok(Vec::new());
     }
@@ -68,7 +70,7 @@ pub fn encode(settings: &Settings, _: &Node, instance: &Instance) -> Result<Vec<
         None => Record { host: instance.address.clone(), port: Some(instance.port), weight: instance.weight, ttl },
     };
     let value = serde_json::to_string(&record).map_err(|error| PluginError::Other(error.to_string()))?;
-    Ok(vec![entry(format!("/{}/{}/{leaf}", settings.prefix, path(&name)), value)])
+    Ok(vec![registration(format!("/{}/{}/{leaf}", settings.prefix, path(&name)), value)])
 }
 
 /// The DNS name of a service, in lower case and inside the zone.

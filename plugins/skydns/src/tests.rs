@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use waypost_plugin_sdk::sample::{arbitrary, instance, node};
+use waypost_plugin_sdk::sample::{arbitrary, entries, instance, node};
 use waypost_plugin_sdk::settings::parse;
 
 use super::*;
@@ -9,7 +9,7 @@ fn in_zone() -> Settings {
 }
 
 fn stored(key: &str, value: &str) -> Entry {
-    entry(key.to_owned(), value.to_owned())
+    Entry { key: key.to_owned(), value: value.to_owned() }
 }
 
 fn service(name: &str, id: &str) -> Instance {
@@ -17,7 +17,7 @@ fn service(name: &str, id: &str) -> Instance {
 }
 
 fn encoded(settings: &Settings, instance: &Instance) -> Vec<Entry> {
-    encode(settings, &node(), instance).unwrap()
+    entries(encode(settings, &node(), instance).unwrap())
 }
 
 #[test]

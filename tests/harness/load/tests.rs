@@ -8,14 +8,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::{SOON, eventually};
+use crate::{CHANGE_TIMEOUT, eventually};
 
 const GOOD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na/1\n";
 
 /// What a server does with a request, given its number.
-type Answer = fn(u64) -> Reaction;
+type Answer = fn(u64) -> LivePlan;
 
-enum Reaction {
+enum LivePlan {
     /// Sends this and waits for the next request.
     Say(&'static str),
     /// Sends this, and ends the connection in order.
@@ -28,14 +28,14 @@ enum Reaction {
 
 /// Requests that a server saw.
 struct Server {
-    inside: Inside,
+    inside: NetnsRuntime,
     address: SocketAddr,
     seen: Arc<AtomicU64>,
 }
 
 impl Server {
     fn start(answer: Answer) -> Server {
-        let (inside, seen) = (Inside::here(), Arc::new(AtomicU64::new(0)));
+        let (inside, seen) = (NetnsRuntime::here(), Arc::new(AtomicU64::new(0)));
         let listener = inside.run(async { TcpListener::bind("127.0.0.1:0").await.unwrap() });
         let (address, count) = (listener.local_addr().unwrap(), seen.clone());
         inside.spawn(async move {
@@ -52,7 +52,7 @@ impl Server {
         options.rate = 4000;
         change(&mut options);
         let load = Load::here(options);
-        eventually(SOON, "the server is asked", || {
+        eventually(CHANGE_TIMEOUT, "the server is asked", || {
             let seen = self.seen.load(Ordering::Relaxed);
             ensure!(seen >= requests, "{seen} requests");
             Ok(())
@@ -71,13 +71,13 @@ async fn serve(mut stream: TcpStream, count: Arc<AtomicU64>, answer: Answer) {
         request.clear();
         let reaction = answer(count.fetch_add(1, Ordering::Relaxed) + 1);
         let (text, ends) = match reaction {
-            Reaction::Say(text) => (text, close),
-            Reaction::Last(text) => (text, true),
-            Reaction::Reset(text) => {
+            LivePlan::Say(text) => (text, close),
+            LivePlan::Last(text) => (text, true),
+            LivePlan::Reset(text) => {
                 stream.set_zero_linger().unwrap();
                 (text, true)
             }
-            Reaction::Silence => return std::future::pending().await,
+            LivePlan::Silence => return std::future::pending().await,
         };
         if stream.write_all(text.as_bytes()).await.is_err() || ends {
             return;
@@ -87,7 +87,7 @@ async fn serve(mut stream: TcpStream, count: Arc<AtomicU64>, answer: Answer) {
 
 #[test]
 fn what_is_good_counts_as_good() {
-    let server = Server::start(|_| Reaction::Say(GOOD));
+    let server = Server::start(|_| LivePlan::Say(GOOD));
     let tally = server.loaded(1000, |_| ());
     let seen = server.seen.load(Ordering::Relaxed);
     assert_eq!((tally.lost(), tally.answered, tally.by_server["a/1"]), (0, seen, seen), "{tally}");
@@ -97,7 +97,7 @@ fn what_is_good_counts_as_good() {
 
 #[test]
 fn every_hundredth_that_is_reset_is_counted() {
-    let server = Server::start(|number| if number % 100 == 0 { Reaction::Reset("") } else { Reaction::Say(GOOD) });
+    let server = Server::start(|number| if number % 100 == 0 { LivePlan::Reset("") } else { LivePlan::Say(GOOD) });
     let tally = server.loaded(1000, |_| ());
     let seen = server.seen.load(Ordering::Relaxed);
     assert_eq!((tally.sent(), tally.reset, tally.lost()), (seen, seen / 100, seen / 100), "{tally}");
@@ -108,10 +108,10 @@ fn every_hundredth_that_is_reset_is_counted() {
 #[test]
 fn an_answer_that_breaks_off_is_lost() {
     let server = Server::start(|number| match number % 100 {
-        0 => Reaction::Last("HTTP/1.1 200 OK\r\n"),
-        33 => Reaction::Last("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na"),
-        66 => Reaction::Last(""),
-        _ => Reaction::Say(GOOD),
+        0 => LivePlan::Last("HTTP/1.1 200 OK\r\n"),
+        33 => LivePlan::Last("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na"),
+        66 => LivePlan::Last(""),
+        _ => LivePlan::Say(GOOD),
     });
     let tally = server.loaded(1000, |_| ());
     let seen = server.seen.load(Ordering::Relaxed);
@@ -122,9 +122,9 @@ fn an_answer_that_breaks_off_is_lost() {
 #[test]
 fn other_statuses_and_other_services_are_losses() {
     let server = Server::start(|number| match number % 50 {
-        0 => Reaction::Say("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"),
-        25 => Reaction::Say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nb/1\n"),
-        _ => Reaction::Say(GOOD),
+        0 => LivePlan::Say("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"),
+        25 => LivePlan::Say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nb/1\n"),
+        _ => LivePlan::Say(GOOD),
     });
     let tally = server.loaded(1000, |_| ());
     let seen = server.seen.load(Ordering::Relaxed);
@@ -133,7 +133,7 @@ fn other_statuses_and_other_services_are_losses() {
 
 #[test]
 fn a_connection_that_is_closed_between_requests_is_no_loss() {
-    let server = Server::start(|number| if number % 10 == 0 { Reaction::Last(GOOD) } else { Reaction::Say(GOOD) });
+    let server = Server::start(|number| if number % 10 == 0 { LivePlan::Last(GOOD) } else { LivePlan::Say(GOOD) });
     let tally = server.loaded(1000, |options| options.fresh = 0);
     assert_eq!(tally.lost(), 0, "{tally}");
     assert!(tally.closed_idle >= 90, "{tally}");
@@ -142,7 +142,7 @@ fn a_connection_that_is_closed_between_requests_is_no_loss() {
 #[test]
 fn a_repeated_request_is_lost_when_it_is_lost_again() {
     // The second request of a connection is reset, and so is every third that is sent again.
-    let server = Server::start(|number| if number % 3 == 0 { Reaction::Reset("") } else { Reaction::Say(GOOD) });
+    let server = Server::start(|number| if number % 3 == 0 { LivePlan::Reset("") } else { LivePlan::Say(GOOD) });
     let tally = server.loaded(500, |options| (options.fresh, options.keep_alive, options.repeat) = (0, 1, true));
     let seen = server.seen.load(Ordering::Relaxed);
     assert_eq!((tally.lost(), tally.sent() + tally.repeated), (0, seen), "{tally}");
@@ -151,13 +151,13 @@ fn a_repeated_request_is_lost_when_it_is_lost_again() {
 
 #[test]
 fn nobody_there_and_no_answer_are_losses() {
-    let mut silent = Server::start(|_| Reaction::Silence);
+    let mut silent = Server::start(|_| LivePlan::Silence);
     let tally = silent.loaded(16, |options| options.patience = Duration::from_millis(200));
     assert_eq!((tally.timed_out, tally.answered), (tally.sent(), 0), "{tally}");
     // Its listener goes with its thread.
-    silent.inside = Inside::here();
+    silent.inside = NetnsRuntime::here();
     let load = Load::here(LoadOptions::new(silent.address, vec!["a.example".into()]));
-    eventually(SOON, "connections are refused", || {
+    eventually(CHANGE_TIMEOUT, "connections are refused", || {
         ensure!(load.tally().refused > 100);
         Ok(())
     });

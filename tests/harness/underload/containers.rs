@@ -6,7 +6,8 @@ use tokio::time::Instant;
 use super::{Course, Row};
 use crate::sections::TELLS;
 use crate::{
-    Agent, Container, Engine, Lab, Load, LoadOptions, SOON, agent_section, docker_section, eventually, haproxy_section,
+    Agent, CHANGE_TIMEOUT, Container, Engine, Load, LoadOptions, Network, agent_section, docker_section, eventually,
+    haproxy_section,
 };
 
 /// Containers of the service.
@@ -18,7 +19,7 @@ const RATE: u32 = 200;
 
 /// Starts a new container and stops the oldest, over and over.
 pub fn containers(course: &Course) -> Row {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let settings = format!("settings = {{ {TELLS} }}\n");
@@ -27,7 +28,7 @@ pub fn containers(course: &Course) -> Row {
     let labels = ["--label", "waypost.service=web", "--label", "waypost.domain=web.example"];
     let start = || engine.run(&[&["--publish", "8000", "--env", LINGER], &labels[..], &["whoami"]].concat());
     let written = |agent: &Agent<'_>, container: &Container<'_>, there: bool| {
-        eventually(SOON, "the proxy's file follows", || {
+        eventually(CHANGE_TIMEOUT, "the proxy's file follows", || {
             let found = agent.proxy_file("haproxy.cfg").contains(container.short_id());
             ensure!(found == there, "{} is in the file: {found}", container.short_id());
             Ok(())
@@ -35,7 +36,7 @@ pub fn containers(course: &Course) -> Row {
     };
     let mut running: Vec<_> = (0..INSTANCES).map(|_| start()).collect();
     running.iter().for_each(|container| written(&agent, container, true));
-    eventually(SOON, "the service is routed", || host.connect(80)?.get_of("web.example", "/")?.good());
+    eventually(CHANGE_TIMEOUT, "the service is routed", || host.connect(80)?.get_of("web.example", "/")?.good());
 
     let options = course.load((host.address(), 80), vec!["web.example".to_owned()]);
     let load = Load::from(lab.hub(), LoadOptions { rate: course.rate.min(RATE), ..options });
@@ -49,7 +50,7 @@ pub fn containers(course: &Course) -> Row {
         written(&agent, &old, false);
     }
     let (time, tally) = (begun.elapsed(), load.finish());
-    agent.lives();
+    agent.assert_running();
     let what = "HAProxy, containers are replaced";
     Row { what, control: false, steps: course.containers, reloads: None, time, tally }
 }

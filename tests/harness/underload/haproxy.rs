@@ -8,7 +8,10 @@ use tokio::time::Instant;
 use super::{Course, FORCED, Row, alone, live, state};
 use crate::agent::proxy_dir;
 use crate::sections::TELLS;
-use crate::{Agent, Fleet, Haproxy, Host, Lab, Load, SOON, START, Tally, eventually, haproxy_section};
+use crate::{
+    Agent, CHANGE_TIMEOUT, ChurningServices, Haproxy, Host, Load, Network, START_TIMEOUT, Tally, eventually,
+    haproxy_section,
+};
 
 /// Changes between two looks at the files.
 const LOOK: usize = 50;
@@ -18,33 +21,33 @@ const REST: Duration = Duration::from_millis(300);
 /// A host with an agent, the agent's proxy and a fleet, and clients on another host.
 struct Site<'a> {
     course: &'a Course,
-    lab: &'a Lab,
+    lab: &'a Network,
     host: &'a Host,
     agent: Agent<'a>,
-    fleet: Fleet,
+    fleet: ChurningServices,
 }
 
 /// The parts of `course` that concern `HAProxy`.
 pub fn haproxy(course: &Course) -> Vec<Row> {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
-    let fleet = Fleet::start(&host, &etcd, course.services, course.instances);
+    let fleet = ChurningServices::start(&host, &etcd, course.services, course.instances);
     let keys = if course.live { live(&host) } else { format!("settings = {{ {TELLS} }}\n") };
     let output = haproxy_section(&host) + &keys;
     let agent = Agent::start(&host, "agent", &alone(&host, &etcd, &output));
     let mut site = Site { course, lab: &lab, host: &host, agent, fleet };
     for domain in site.fleet.domains() {
-        eventually(START, "every service is routed", || host.connect(80)?.get_of(&domain, "/")?.good());
+        eventually(START_TIMEOUT, "every service is routed", || host.connect(80)?.get_of(&domain, "/")?.good());
     }
     let mut rows = Vec::new();
     if course.reloads > 0 {
-        rows.push(site.part("HAProxy, forced reloads", course.reloads, Site::reloads));
+        rows.push(site.fragment("HAProxy, forced reloads", course.reloads, Site::reloads));
     }
     if course.changes > 0 {
-        rows.push(site.part("HAProxy, endpoints change", course.changes, Site::changes));
+        rows.push(site.fragment("HAProxy, endpoints change", course.changes, Site::changes));
     }
-    site.agent.lives();
+    site.agent.assert_running();
     if course.restarts > 0 {
         rows.push(site.restarts());
     }
@@ -52,7 +55,7 @@ pub fn haproxy(course: &Course) -> Vec<Row> {
 }
 
 impl<'a> Site<'a> {
-    fn part(&mut self, what: &'static str, steps: usize, work: fn(&mut Site<'a>)) -> Row {
+    fn fragment(&mut self, what: &'static str, steps: usize, work: fn(&mut Site<'a>)) -> Row {
         let (load, begun, before) = (self.load(), Instant::now(), self.reload_count());
         work(self);
         let (time, tally) = (begun.elapsed(), load.finish());
@@ -68,7 +71,7 @@ impl<'a> Site<'a> {
         for number in 0..self.course.reloads {
             let before = self.reload_count();
             self.fleet.serve_port("forced", FORCED[number % FORCED.len()]);
-            eventually(SOON, "the agent has reloaded", || {
+            eventually(CHANGE_TIMEOUT, "the agent has reloaded", || {
                 let (reloads, settled) = state(&self.agent)?;
                 ensure!(reloads > before && settled, "{reloads} reloads after {before}, settled: {settled}");
                 Ok(())
@@ -88,7 +91,7 @@ impl<'a> Site<'a> {
             next += period;
             self.fleet.wait(next.saturating_duration_since(Instant::now()));
         }
-        eventually(SOON, "the proxy's files are those of the registry, and the proxy has them", || {
+        eventually(CHANGE_TIMEOUT, "the proxy's files are those of the registry, and the proxy has them", || {
             self.fleet.agrees(&self.files())?;
             ensure!(state(&self.agent)?.1, "not settled");
             let waiting = self.fleet.reap(&self.files());
@@ -102,7 +105,7 @@ impl<'a> Site<'a> {
         self.agent.stop();
         let file = proxy_dir(self.host).join("haproxy.cfg");
         let mut proxy = Haproxy::start(self.host, file.to_str().expect("a path in UTF-8"));
-        eventually(START, "the proxy serves without the agent", || self.host.connect(80));
+        eventually(START_TIMEOUT, "the proxy serves without the agent", || self.host.connect(80));
         let (load, begun) = (self.load(), Instant::now());
         for _ in 0..self.course.restarts {
             self.fleet.wait(REST);
@@ -119,6 +122,6 @@ impl<'a> Site<'a> {
     }
 
     fn reload_count(&self) -> u64 {
-        eventually(SOON, "the agent reports", || state(&self.agent)).0
+        eventually(CHANGE_TIMEOUT, "the agent reports", || state(&self.agent)).0
     }
 }

@@ -4,19 +4,21 @@ use anyhow::ensure;
 use tokio::time::Instant;
 
 use super::{Course, FORCED, Row, alone, state};
-use crate::{Agent, Fleet, Lab, Load, LoadOptions, SOON, START, eventually, nginx_section};
+use crate::{
+    Agent, CHANGE_TIMEOUT, ChurningServices, Load, LoadOptions, Network, START_TIMEOUT, eventually, nginx_section,
+};
 
 /// Reloads that each take up a change, confirmed by the agent.
 pub fn nginx(course: &Course) -> Row {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
-    let mut fleet = Fleet::start(&host, &etcd, course.services, course.instances);
+    let mut fleet = ChurningServices::start(&host, &etcd, course.services, course.instances);
     let mut agent = Agent::start(&host, "agent", &alone(&host, &etcd, &nginx_section(&host)));
     for domain in fleet.domains() {
-        eventually(START, "every service is routed", || host.connect(80)?.get_of(&domain, "/")?.good());
+        eventually(START_TIMEOUT, "every service is routed", || host.connect(80)?.get_of(&domain, "/")?.good());
     }
-    let count = || eventually(SOON, "the agent reports", || state(&agent)).0;
+    let count = || eventually(CHANGE_TIMEOUT, "the agent reports", || state(&agent)).0;
     let options = course.load((host.address(), 80), fleet.domains());
     // nginx closes the idle connections of a worker that is to end, and cannot know that a request is on its way.
     let load = Load::from(lab.hub(), LoadOptions { repeat: true, ..options });
@@ -30,13 +32,13 @@ pub fn nginx(course: &Course) -> Row {
         fleet.reap(&agent.proxy_file("http.conf"));
     }
     let (reloads, time, tally) = (count() - first, begun.elapsed(), load.finish());
-    agent.lives();
+    agent.assert_running();
     Row { what: "nginx, reloads", control: false, steps: course.nginx_reloads, reloads: Some(reloads), time, tally }
 }
 
 /// Waits until the files are those of the registry, and nginx has them by a reload after the first `before`.
-fn confirmed(agent: &Agent<'_>, fleet: &Fleet, port: u16, before: u64) {
-    eventually(SOON, "the agent has reloaded", || {
+fn confirmed(agent: &Agent<'_>, fleet: &ChurningServices, port: u16, before: u64) {
+    eventually(CHANGE_TIMEOUT, "the agent has reloaded", || {
         fleet.agrees(&agent.proxy_file("http.conf"))?;
         let streams = agent.proxy_file("stream.conf");
         ensure!(streams.contains(&format!(":{port};")), "port {port} is not served: {streams}");

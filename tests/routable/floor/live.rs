@@ -1,4 +1,4 @@
-//! The floor without reloads: prepared backends, and one line on the control socket for each event.
+//! The floor without reloads: standby backends, and one line on the stats socket for each event.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -38,18 +38,18 @@ pub(super) async fn route(mut etcd: Client, dir: &Path) -> Result<()> {
                     let backend = there.unwrap_or(next);
                     known.insert(id.clone(), (backend, domain.to_owned()));
                     let route = if there.is_none() {
-                        format!(";add map {} {domain} spare-{backend}", map.display())
+                        format!(";add map {} {domain} standby-{backend}", map.display())
                     } else {
                         String::new()
                     };
-                    let server = format!("spare-{backend}/{id}");
+                    let server = format!("standby-{backend}/{id}");
                     format!(
                         "add server {server} {address} check inter 2s rise 3 fall 2;enable server {server};enable health {server}{route}"
                     )
                 }
                 EventType::Delete => {
                     let Some((backend, domain)) = known.remove(&id) else { continue };
-                    let server = format!("spare-{backend}/{id}");
+                    let server = format!("standby-{backend}/{id}");
                     let route = if known.values().any(|(_, other)| *other == domain) {
                         String::new()
                     } else {
@@ -72,11 +72,11 @@ async fn say(socket: &Path, line: &str) -> Result<()> {
 }
 
 fn configuration(map: &Path, socket: &Path) -> Result<String> {
-    let (head, front) = super::FRAME.split_once("\n\n").context("a frame of sections")?;
+    let (head, front) = super::BASE.split_once("\n\n").context("a base of sections")?;
     let mut text = format!("{head}\n    stats socket {} mode 660 level admin\n\n{front}", socket.display());
     writeln!(text, "    use_backend %[req.hdr(host),field(1,:),lower,map({})]", map.display())?;
     for backend in 1..=BACKENDS {
-        write!(text, "\nbackend spare-{backend}\n")?;
+        write!(text, "\nbackend standby-{backend}\n")?;
     }
     Ok(text)
 }

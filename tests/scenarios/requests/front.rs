@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
 use harness::{
-    Host, Inside, Lab, Process, SOON, agent_section, etcd_section, eventually, haproxy_section, nginx_section, waypost,
+    CHANGE_TIMEOUT, Host, NetnsRuntime, Network, Process, agent_section, etcd_section, eventually, haproxy_section,
+    nginx_section, waypost,
 };
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -37,14 +38,14 @@ async fn answer(mut stream: BufReader<TcpStream>, name: &'static str) -> std::io
 pub(super) struct Front<'a> {
     host: &'a Host,
     default_service: bool,
-    _services: Inside,
+    _services: NetnsRuntime,
     _proxy: Process,
 }
 
 impl<'a> Front<'a> {
-    pub(super) fn start(lab: &Lab, host: &'a Host, proxy: &Proxy, default_service: bool) -> Front<'a> {
+    pub(super) fn start(lab: &Network, host: &'a Host, proxy: &Proxy, default_service: bool) -> Front<'a> {
         let etcd = lab.etcd();
-        let inside = Inside::of(host);
+        let inside = NetnsRuntime::of(host);
         let mut entries = BTreeMap::new();
         for (name, domain, path, readiness) in services() {
             let address = (host.address(), 0);
@@ -68,7 +69,7 @@ impl<'a> Front<'a> {
         let dir = host.dir().join("proxy");
         command.args(proxy.arguments.iter().map(|word| word.replace("{dir}", dir.to_str().unwrap())));
         let front = Front { host, default_service, _services: inside, _proxy: host.spawn(proxy.program, command) };
-        eventually(SOON, "the proxy answers", || {
+        eventually(CHANGE_TIMEOUT, "the proxy answers", || {
             let seen = front.ask("GET / HTTP/1.1\r\nHost: shop.example\r\n")?;
             ensure!(seen.who == "shop", "{}", seen.who);
             Ok(())

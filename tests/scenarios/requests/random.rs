@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use harness::Lab;
+use harness::Network;
 
 use super::front::{Front, HAPROXY, NGINX, Proxy};
 use super::{NOBODY, services};
@@ -78,9 +78,9 @@ fn decide(host: &str, target: &str) -> &'static str {
     let takes = |path: &str| {
         path.split('/')
             .skip(1)
-            .filter(|part| !part.is_empty())
+            .filter(|fragment| !fragment.is_empty())
             .enumerate()
-            .all(|(at, part)| segments.get(at).is_some_and(|segment| segment == part))
+            .all(|(at, fragment)| segments.get(at).is_some_and(|segment| segment == fragment))
     };
     match own.iter().filter(|service| takes(service.2)).max_by_key(|service| service.2.len()) {
         Some((name, _, _, "ready")) => name,
@@ -89,7 +89,7 @@ fn decide(host: &str, target: &str) -> &'static str {
 }
 
 fn decides_by_the_rules(proxy: &Proxy) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let front = Front::start(&lab, &host, proxy, true);
     let mut dice = Dice(88_172_645_463_325_252);

@@ -1,13 +1,13 @@
 //! What others do to the proxy: it is reloaded or killed by hand while services change, and is right again by itself.
 
 use anyhow::{Context, ensure};
-use harness::{Agent, Host, Lab, SOON, eventually};
+use harness::{Agent, CHANGE_TIMEOUT, Host, Network, eventually};
 
 use super::{Offers, answers, clean, discovering, http, listens, live, unavailable};
 
 /// The supervised process, as processes of its host see it.
 fn proxy(agent: &Agent<'_>) -> String {
-    eventually(SOON, "a proxy runs", || {
+    eventually(CHANGE_TIMEOUT, "a proxy runs", || {
         let noted = agent.proxy_file(".waypost-haproxy.pid");
         noted.lines().next().map(str::to_owned).context("no process is noted")
     })
@@ -15,7 +15,7 @@ fn proxy(agent: &Agent<'_>) -> String {
 
 /// Services come, move and leave, and right after that `act` is done to the proxy, over and over.
 fn disturbed(act: impl Fn(&Host, &str)) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
@@ -35,7 +35,7 @@ fn disturbed(act: impl Fn(&Host, &str)) {
         answers(&host, "shop.example", "/", &new);
         answers(&host, &format!("old{round}.example"), "/", &format!("old{round}/one"));
         act(&host, &proxy(&agent));
-        eventually(SOON, "all is as it is registered", || {
+        eventually(CHANGE_TIMEOUT, "all is as it is registered", || {
             for _ in 0..4 {
                 let seen = super::ask(&host, "shop.example", "/")?.good()?;
                 ensure!(seen == new, "{seen}");
@@ -47,7 +47,7 @@ fn disturbed(act: impl Fn(&Host, &str)) {
         listens(&host, 7000, "db/one");
     }
     clean(&agent);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]

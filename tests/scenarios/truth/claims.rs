@@ -1,12 +1,12 @@
 //! Two services whose sections would have one name: who has it keeps it.
 
-use harness::{Agent, Lab};
+use harness::{Agent, Network};
 
 use super::{Offers, answers, calm, discovering, listens, live, restart, told};
 
 #[test]
 fn a_service_with_the_section_of_another_one_takes_nothing_from_it() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
@@ -26,5 +26,5 @@ fn a_service_with_the_section_of_another_one_takes_nothing_from_it() {
         calm(&agent);
         answers(&host, "team.example", "/", "team/app/one");
     }
-    agent.lives();
+    agent.assert_running();
 }

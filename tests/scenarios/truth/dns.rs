@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use harness::{Agent, Host, Inside, Lab, SOON, eventually};
+use harness::{Agent, CHANGE_TIMEOUT, Host, NetnsRuntime, Network, eventually};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -12,10 +12,10 @@ use super::{Offers, answers, clean, discovering, http, listens, live, output};
 /// How long until it is known whose name is not answered for, and the others are written: some checks of ten seconds.
 const BOUND: Duration = Duration::from_secs(100);
 
-/// Makes the hub the name server of `host`, which takes questions and never answers.
-fn silent_name_server(lab: &Lab, host: &Host) -> Inside {
+/// Makes the hub the name server of `host`, which takes queries and never answers.
+fn silent_name_server(lab: &Network, host: &Host) -> NetnsRuntime {
     let address = (lab.hub().address(), 53);
-    let inside = Inside::of(lab.hub());
+    let inside = NetnsRuntime::of(lab.hub());
     let server = inside.run(async move { tokio::net::UdpSocket::bind(address).await.unwrap() });
     inside.spawn(async move {
         let _server = server;
@@ -29,7 +29,7 @@ fn silent_name_server(lab: &Lab, host: &Host) -> Inside {
 
 #[test]
 fn a_name_that_nobody_answers_for_holds_up_its_service_alone() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let _server = silent_name_server(&lab, &host);
@@ -41,7 +41,7 @@ fn a_name_that_nobody_answers_for_holds_up_its_service_alone() {
 
     let attributes = http("slow.example", "/");
     offers.put("slow/one", &json!({"address": "slow.test", "port": 80, "attributes": attributes}));
-    eventually(SOON, "the service is known", || {
+    eventually(CHANGE_TIMEOUT, "the service is known", || {
         let report = agent.report()?;
         ensure!(report["services"].as_array().context("services")?.iter().any(|one| one["name"] == "slow"));
         Ok(())
@@ -53,7 +53,7 @@ fn a_name_that_nobody_answers_for_holds_up_its_service_alone() {
     eventually(BOUND, "the guilty one is named", || {
         let report = agent.report()?;
         let problems = report["problems"].as_array().cloned().unwrap_or_default();
-        ensure!(problems.iter().any(|problem| problem["unit"] == "slow"), "{problems:?}");
+        ensure!(problems.iter().any(|problem| problem["subject"] == "slow"), "{problems:?}");
         Ok(())
     });
     println!("who asks for the silent name server is named after {:?}", began.elapsed());
@@ -80,5 +80,5 @@ fn a_name_that_nobody_answers_for_holds_up_its_service_alone() {
         Ok(())
     });
     listens(&host, 7000, "db/one");
-    agent.lives();
+    agent.assert_running();
 }

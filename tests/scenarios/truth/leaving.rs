@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use harness::{Agent, Host, Lab, SOON, Server, always, eventually};
+use harness::{Agent, CHANGE_TIMEOUT, Host, Network, Server, always, eventually};
 use serde_json::json;
 
 use super::{Offers, answers, ask, calm, discovering, http, listens, live, output};
@@ -22,7 +22,7 @@ fn domain(service: usize) -> String {
 /// Waits until no reload is owed.
 #[track_caller]
 fn is_reloaded(agent: &Agent<'_>) {
-    eventually(SOON, "no reload is owed", || {
+    eventually(CHANGE_TIMEOUT, "no reload is owed", || {
         let state = output(agent)?;
         ensure!(!state["differences"].to_string().contains("to be reloaded"), "{state}");
         Ok(())
@@ -31,7 +31,9 @@ fn is_reloaded(agent: &Agent<'_>) {
 
 /// Starts a server at a port that another one has just left.
 fn at_port(offers: &Offers<'_>, port: u16, name: &str) -> Server {
-    eventually(SOON, "the port is free again", || Ok(Server::start_at(&offers.inside, offers.address, port, name)?))
+    eventually(CHANGE_TIMEOUT, "the port is free again", || {
+        Ok(Server::start_at(&offers.inside, offers.address, port, name)?)
+    })
 }
 
 /// Nobody but a second instance answers for what left in a round.
@@ -43,7 +45,7 @@ fn is_gone(host: &Host, round: usize) -> anyhow::Result<()> {
 }
 
 fn leaves(keys: &str) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
@@ -63,7 +65,7 @@ fn leaves(keys: &str) {
         is_reloaded(&agent);
         let listen = 7000 + u16::try_from(round).unwrap();
         offers.tcp(&format!("t{round}"), listen);
-        eventually(SOON, "the file that is to be loaded is there", || {
+        eventually(CHANGE_TIMEOUT, "the file that is to be loaded is there", || {
             ensure!(agent.proxy_file("haproxy.cfg").contains(&format!("bind *:{listen}")));
             Ok(())
         });
@@ -84,7 +86,7 @@ fn leaves(keys: &str) {
     }
     calm(&agent);
     always(MOMENT, "what left does not come back", || (0..ROUNDS).try_for_each(|round| is_gone(&host, round)));
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]

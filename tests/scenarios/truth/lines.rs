@@ -1,7 +1,7 @@
 //! What the operator's own lines ask for and is not there costs nobody else anything; and what is meant instead.
 
 use anyhow::ensure;
-use harness::{Agent, Host, Lab, SOON, eventually};
+use harness::{Agent, CHANGE_TIMEOUT, Host, Network, eventually};
 
 use super::{Offers, answers, ask, calm, clean, configure, discovering, live, nginx, unavailable};
 
@@ -10,7 +10,7 @@ const LINES: &str = "http-lines = [\"default_backend shop\"]\n";
 /// Waits until any problem is told with all of `words`.
 #[track_caller]
 fn said(agent: &Agent<'_>, words: &[&str]) {
-    eventually(SOON, &format!("{words:?} is told"), || {
+    eventually(CHANGE_TIMEOUT, &format!("{words:?} is told"), || {
         let report = agent.report()?;
         let problems = report["problems"].as_array().cloned().unwrap_or_default();
         let mut texts = problems.iter().filter_map(|problem| problem["text"].as_str());
@@ -21,7 +21,7 @@ fn said(agent: &Agent<'_>, words: &[&str]) {
 
 #[test]
 fn a_line_that_asks_for_a_service_which_is_not_there_takes_nobody_away() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
@@ -41,12 +41,12 @@ fn a_line_that_asks_for_a_service_which_is_not_there_takes_nobody_away() {
     answers(&host, "shop.example", "/", "shop/one");
     answers(&host, "nobody.example", "/", "shop/one");
     clean(&agent);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn a_line_that_asks_for_a_service_which_leaves_takes_nobody_away() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
@@ -65,12 +65,12 @@ fn a_line_that_asks_for_a_service_which_leaves_takes_nobody_away() {
     offers.http("shop", "shop.example");
     answers(&host, "nobody.example", "/", "shop/one");
     clean(&agent);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn at_the_first_start_the_line_is_named_and_that_it_is_no_services() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
@@ -81,11 +81,11 @@ fn at_the_first_start_the_line_is_named_and_that_it_is_no_services() {
     answers(&host, "other.example", "/", "other/one");
     answers(&host, "nobody.example", "/", "shop/one");
     clean(&agent);
-    agent.lives();
+    agent.assert_running();
 }
 
 fn default_service(section: fn(&Host, &str, &str) -> String) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
@@ -108,7 +108,7 @@ fn default_service(section: fn(&Host, &str, &str) -> String) {
         answers(&host, "other.example", "/", "other/one");
         clean(&agent);
     }
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]

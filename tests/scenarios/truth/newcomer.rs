@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use harness::{Agent, Host, Lab};
+use harness::{Agent, Host, Network};
 
 use super::{Offers, answers, ask, calm, discovering, http, listens, live, restart, told, unavailable};
 
@@ -30,7 +30,7 @@ fn watched(hosts: &[&Host], work: impl FnOnce()) -> Vec<String> {
 
 #[test]
 fn who_waited_has_the_domain_when_nobody_has_come_back() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
@@ -49,12 +49,12 @@ fn who_waited_has_the_domain_when_nobody_has_come_back() {
     offers.http("shop", "shop.example");
     told(&agent, "shop", &["domain shop.example", "service dup"]);
     answers(&host, "shop.example", "/", "dup/one");
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn a_newcomer_takes_nothing_over_rollouts_and_restarts() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let (web, edge) = (lab.host("web"), lab.host("edge"));
     let hosts = [&web, &edge];
@@ -93,5 +93,5 @@ fn a_newcomer_takes_nothing_over_rollouts_and_restarts() {
         }
     });
     assert!(wrong.is_empty(), "{} answers, the first: {:?}", wrong.len(), wrong.first());
-    agents.iter_mut().for_each(Agent::lives);
+    agents.iter_mut().for_each(Agent::assert_running);
 }

@@ -1,6 +1,6 @@
 //! The only service is redeployed: it is served again at once, and nothing is reloaded for it.
 
-use harness::{Agent, Container, Engine, Host, Lab, agent_section, docker_section, etcd_section};
+use harness::{Agent, Container, Engine, Host, Network, agent_section, docker_section, etcd_section};
 
 use super::{answers, clean, discovering, listens, live, unavailable};
 
@@ -10,7 +10,7 @@ fn labelled<'a>(engine: &'a Engine<'_>, labels: &[&str]) -> Container<'a> {
 }
 
 fn redeployed(keys: &str) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let grouping = "[[grouping]]\nplugin = \"labels\"\n";
@@ -28,7 +28,7 @@ fn redeployed(keys: &str) {
         assert_eq!(clean(&agent), before, "round {round} costs a reload: {}", agent.log());
     }
     assert_eq!(agent.log_lines(&["cannot bind"]), [""; 0]);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn the_only_http_service_is_redeployed_without_a_reload_when_nothing_lingers() {
 
 /// A tcp service's host restarts its agent; gives the number of reloads before and after at the front.
 fn restarted(keys: &str) -> [u64; 2] {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let (back, edge): (Host, Host) = (lab.host("back"), lab.host("edge"));
     let engine = Engine::start(&back);
@@ -57,7 +57,7 @@ fn restarted(keys: &str) -> [u64; 2] {
     let before = clean(&front);
     for _ in 0..3 {
         assert!(registers.stop().success(), "{}", registers.log());
-        harness::eventually(harness::SOON, "nobody answers at the port", || {
+        harness::eventually(harness::CHANGE_TIMEOUT, "nobody answers at the port", || {
             anyhow::ensure!(edge.connect(7000).and_then(|open| open.get("/")).is_err());
             Ok(())
         });
@@ -66,7 +66,7 @@ fn restarted(keys: &str) -> [u64; 2] {
         clean(&front);
     }
     assert_eq!(front.log_lines(&["cannot bind"]), [""; 0]);
-    front.lives();
+    front.assert_running();
     [before, clean(&front)]
 }
 

@@ -1,25 +1,25 @@
 //! Ordinary days: a port that somebody else has, the last of everything leaves and the first comes back.
 
 use anyhow::ensure;
-use harness::{Agent, Host, Lab, SOON, Signal, eventually};
+use harness::{Agent, CHANGE_TIMEOUT, Host, Network, Signal, eventually};
 
 use super::{Offers, answers, clean, discovering, listens, live, nginx, output, unavailable};
 
 #[test]
 fn a_taken_port_of_the_front_end_keeps_only_http_waiting() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut squats = host.command("python3");
     squats.args(["-m", "http.server", "80"]);
     let mut squatter = host.spawn("squatter", squats);
-    eventually(SOON, "somebody else has the port", || host.connect(80));
+    eventually(CHANGE_TIMEOUT, "somebody else has the port", || host.connect(80));
     let mut offers = Offers::on(&host, &etcd);
     offers.tcp("db", 7000);
     offers.http("shop", "shop.example");
     let mut agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &live(&host, "", "")));
     listens(&host, 7000, "db/one");
-    eventually(SOON, "it is said who has the port", || {
+    eventually(CHANGE_TIMEOUT, "it is said who has the port", || {
         let report = agent.report()?;
         let problems = report["problems"].as_array().cloned().unwrap_or_default();
         let mut texts = problems.iter().filter_map(|problem| problem["text"].as_str());
@@ -30,16 +30,16 @@ fn a_taken_port_of_the_front_end_keeps_only_http_waiting() {
     offers.tcp("cache", 7001);
     listens(&host, 7001, "cache/one");
     squatter.signal(Signal::KILL);
-    squatter.wait(SOON);
+    squatter.wait(CHANGE_TIMEOUT);
     answers(&host, "shop.example", "/", "shop/one");
     clean(&agent);
     listens(&host, 7000, "db/one");
-    agent.lives();
+    agent.assert_running();
 }
 
 /// The last of everything leaves and the first comes back, twice.
 fn emptied(section: fn(&Host, &str, &str) -> String, keys: &str) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
@@ -53,13 +53,13 @@ fn emptied(section: fn(&Host, &str, &str) -> String, keys: &str) {
         offers.leave("shop/one");
         offers.leave("db/one");
         unavailable(&host, "shop.example", "/");
-        eventually(SOON, "nobody answers at the port", || {
+        eventually(CHANGE_TIMEOUT, "nobody answers at the port", || {
             ensure!(host.connect(7000).and_then(|open| open.get("/")).is_err());
             Ok(())
         });
         clean(&agent);
     }
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use harness::{Agent, Host, Lab, always};
+use harness::{Agent, Host, Network, always};
 use serde_json::json;
 
 use super::{Offers, answers, calm, discovering, http, listens, live, reloads, restart, told};
@@ -38,7 +38,7 @@ fn is_quiet(agents: &[Agent<'_>], hosts: &[&Host], offers: &mut Offers<'_>) {
 
 #[test]
 fn who_has_no_domain_or_no_port_costs_no_reload() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let (web, edge) = (lab.host("web"), lab.host("edge"));
     let hosts = [&web, &edge];
@@ -70,5 +70,5 @@ fn who_has_no_domain_or_no_port_costs_no_reload() {
         answers(host, "shop.example", "/", "shop/one");
         listens(host, 7000, "db/one");
     }
-    agents.iter_mut().for_each(Agent::lives);
+    agents.iter_mut().for_each(Agent::assert_running);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use harness::{Agent, Etcd, Host, Lab, SOON, Server, always, eventually};
+use harness::{Agent, CHANGE_TIMEOUT, Etcd, Host, Network, Server, always, eventually};
 use serde_json::json;
 
 use super::{Offers, answers, ask, clean, command, discovering, http, live, told};
@@ -26,7 +26,7 @@ fn checked(host: &Host, etcd: &Etcd<'_>) -> String {
 
 #[test]
 fn an_instance_that_the_check_refuses_is_taken_out_of_the_running_proxy() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
@@ -39,7 +39,7 @@ fn an_instance_that_the_check_refuses_is_taken_out_of_the_running_proxy() {
     let value = json!({"address": host.address(), "port": two.port(), "weight": 13, "attributes": attributes});
     offers.put("shop/two", &value);
     told(&agent, "shop", &["it stays as it was", "an unlucky weight"]);
-    eventually(SOON, "the running proxy has the good one alone", || {
+    eventually(CHANGE_TIMEOUT, "the running proxy has the good one alone", || {
         let servers = command(&host, "show servers state")?;
         let found: Vec<_> = servers.lines().filter(|line| line.contains(&format!(" {} ", two.port()))).collect();
         ensure!(found.is_empty(), "{found:?}");
@@ -52,12 +52,12 @@ fn an_instance_that_the_check_refuses_is_taken_out_of_the_running_proxy() {
     });
     offers.etcd.delete("/waypost/services/shop/two");
     clean(&agent);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn an_instance_that_is_refused_takes_nobody_along_who_is_not_in_the_files_yet() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
@@ -76,5 +76,5 @@ fn an_instance_that_is_refused_takes_nobody_along_who_is_not_in_the_files_yet() 
         offers.etcd.delete(&format!("/waypost/services/{service}/two"));
     }
     clean(&agent);
-    agent.lives();
+    agent.assert_running();
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use harness::{Agent, Host, Lab, SOON, always, eventually};
+use harness::{Agent, CHANGE_TIMEOUT, Host, Network, always, eventually};
 
 use super::{Offers, answers, ask, calm, discovering, http, listens, live, nginx, restart, unavailable};
 
@@ -28,7 +28,7 @@ fn stays_away(host: &Host) {
 }
 
 fn outlives(section: fn(&Host, &str, &str) -> String) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
@@ -60,7 +60,7 @@ fn outlives(section: fn(&Host, &str, &str) -> String) {
     restart(&mut agent);
     calm(&agent);
     answers(&host, "shop.example", "/api", "new/one");
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_route_outlives_its_last_instance_behind_nginx() {
 }
 
 fn ends(section: fn(&Host, &str, &str) -> String) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
@@ -96,12 +96,12 @@ fn ends(section: fn(&Host, &str, &str) -> String) {
     offers.leave("api/one");
     unavailable(&host, "shop.example", "/api");
     restart(&mut agent);
-    eventually(SOON, "it ends although the agent was started again", || {
+    eventually(CHANGE_TIMEOUT, "it ends although the agent was started again", || {
         let seen = ask(&host, "shop.example", "/api")?.good()?;
         ensure!(seen == "shop/one", "{seen}");
         Ok(())
     });
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! What is changed in the configuration while no agent runs is what the proxy has after the next start.
 
 use anyhow::ensure;
-use harness::{Agent, Etcd, Host, Lab, SOON, eventually};
+use harness::{Agent, CHANGE_TIMEOUT, Etcd, Host, Network, eventually};
 
 use super::{Offers, answers, ask, calm, clean, command, configure, discovering, live, output};
 
 /// Changes a setting `rounds` times with a restart of the agent each, in which its proxy goes on; `runs` says whether the
 /// running proxy has the setting of a round.
 fn changed(rounds: usize, setting: impl Fn(usize) -> String, runs: impl Fn(&Host, usize) -> anyhow::Result<()>) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
@@ -22,7 +22,7 @@ fn changed(rounds: usize, setting: impl Fn(usize) -> String, runs: impl Fn(&Host
         agent.kill();
         configure(&host, &text(&etcd, round));
         agent.start_again();
-        eventually(SOON, "the output is settled", || {
+        eventually(CHANGE_TIMEOUT, "the output is settled", || {
             let state = output(&agent)?;
             ensure!(state["settled"] == true, "{state}");
             // What is settled is what runs.
@@ -36,7 +36,7 @@ fn changed(rounds: usize, setting: impl Fn(usize) -> String, runs: impl Fn(&Host
         runs(&host, round).unwrap();
         assert_eq!(calm(&agent), 1, "{}", agent.log());
     }
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn another_address_is_bound_by_one_reload_after_a_restart() {
 
 #[test]
 fn a_changed_setting_is_loaded_by_the_next_start_after_a_stop() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);

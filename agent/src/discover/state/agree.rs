@@ -52,9 +52,9 @@ impl State {
         if self.owed(now) || self.reloads.done != self.reloads.wanted {
             said.push("the proxy is to be reloaded".to_owned());
         }
-        let questions = self.running.as_ref().map_or(0, |running| running.open_questions(&self.accepted));
-        if questions > 0 && self.loaded.is_some() {
-            said.push(format!("the proxy is being told or asked about {questions} services"));
+        let queries = self.running.as_ref().map_or(0, |running| running.open_queries(&self.accepted));
+        if queries > 0 && self.loaded.is_some() {
+            said.push(format!("the proxy is being told or asked about {queries} services"));
         }
         let left_out = self.written.iter().flat_map(|written| &written.left_out);
         said.extend(left_out.map(|key| format!("{key} is left out, since somebody else has its address")));

@@ -187,7 +187,7 @@ impl Running {
     }
 
     /// How many services the proxy is still to be told or asked about.
-    pub(super) fn open_questions(&self, accepted: &Accepted) -> usize {
+    pub(super) fn open_queries(&self, accepted: &Accepted) -> usize {
         let changes = if self.told.ptr_eq(accepted) { 0 } else { self.told.diff(accepted).count() };
         changes + self.unsure.len()
     }

@@ -7,8 +7,8 @@ const MIN: Duration = Duration::from_millis(50);
 /// Services that may be served, each of a form that a number tells.
 fn accepted(forms: &[(&str, u16)]) -> Accepted {
     let served = |(name, form): &(&str, u16)| {
-        let part = json!({ "path": "f", "key": name, "text": format!("{name} {form}\n") });
-        let value = json!({ "service": { "name": name, "instances": [], "denied": [form.to_string()] }, "parts": [part], "claims": [] });
+        let fragment = json!({ "path": "f", "key": name, "text": format!("{name} {form}\n") });
+        let value = json!({ "service": { "name": name, "instances": [], "denied": [form.to_string()] }, "fragments": [fragment], "claims": [] });
         (Arc::from(*name), Arc::new(serde_json::from_value(value).unwrap()))
     };
     forms.iter().map(served).collect()
@@ -218,8 +218,8 @@ fn another_base_owes_a_reload_whatever_live_updates_bring() {
     let mut world = World::new(Some(Duration::from_mins(5)));
     world.accept(&[("a", 1)]);
     world.run(SETTLED);
-    let part = crate::model::Part { path: "f".to_owned(), key: "0".to_owned(), text: "maxconn 1\n".to_owned() };
-    world.base = vec![part].into();
+    let fragment = crate::model::Fragment { path: "f".to_owned(), key: "0".to_owned(), text: "maxconn 1\n".to_owned() };
+    world.base = vec![fragment].into();
     world.later(Duration::from_mins(1));
     world.accept(&[("a", 1)]);
     assert_eq!(world.run(SETTLED), ["write", "reload", "look a"]);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::Part;
+use crate::model::Fragment;
 
 /// What stands in a file for a slot.
 pub(super) struct Standing<'a> {
@@ -123,9 +123,9 @@ impl Slot {
 }
 
 /// One text for each path and key, its last line ended.
-pub(super) fn joined(parts: &[Part]) -> BTreeMap<(String, String), String> {
+pub(super) fn joined(fragments: &[Fragment]) -> BTreeMap<(String, String), String> {
     let mut texts: BTreeMap<(String, String), String> = BTreeMap::new();
-    for Part { path, key, text } in parts {
+    for Fragment { path, key, text } in fragments {
         let mut text = text.clone();
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn part(path: &str, key: &str, text: &str) -> Part {
-    Part { path: path.to_owned(), key: key.to_owned(), text: text.to_owned() }
+fn fragment(path: &str, key: &str, text: &str) -> Fragment {
+    Fragment { path: path.to_owned(), key: key.to_owned(), text: text.to_owned() }
 }
 
 /// A slot, and the texts that were given for it in their order, each with everyone who gives it.
@@ -15,8 +15,8 @@ type Given = BTreeMap<(String, String), Vec<(String, BTreeSet<String>)>>;
 type Taken = BTreeMap<(String, String), (String, Vec<String>)>;
 
 /// What `Files` promises, written down as it reads: one service after the other, each slot by itself.
-fn give(given: &mut Given, name: &str, parts: &[Part]) {
-    let texts = joined(parts);
+fn give(given: &mut Given, name: &str, fragments: &[Fragment]) {
+    let texts = joined(fragments);
     let slots: BTreeSet<_> = given.keys().cloned().chain(texts.keys().cloned()).collect();
     for slot in slots {
         let all = given.entry(slot.clone()).or_default();
@@ -68,16 +68,16 @@ fn texts(taken: &Taken) -> BTreeMap<String, Arc<str>> {
 }
 
 fn writers(taken: &Taken, path: &str) -> Vec<Option<String>> {
-    let parts = taken.iter().filter(|((at, _), _)| at == path);
-    let lines = parts.flat_map(|(_, (text, names))| text.lines().map(|_| names[0].clone()));
+    let fragments = taken.iter().filter(|((at, _), _)| at == path);
+    let lines = fragments.flat_map(|(_, (text, names))| text.lines().map(|_| names[0].clone()));
     lines.map(|name| Some(name).filter(|name| name != BASE)).collect()
 }
 
-fn any_parts() -> impl Strategy<Value = Vec<Part>> {
+fn any_parts() -> impl Strategy<Value = Vec<Fragment>> {
     let text = prop::sample::select(vec!["", "one\n", "two\nlines\n", "not ended"]);
     let path = prop::sample::select(vec!["a.cfg", "b.map"]);
     let key = prop::sample::select(vec!["1", "2", "3", "4"]);
-    vec((path, key, text).prop_map(|(path, key, text)| part(path, key, text)), 0..4)
+    vec((path, key, text).prop_map(|(path, key, text)| fragment(path, key, text)), 0..4)
 }
 
 proptest! {
@@ -87,9 +87,9 @@ proptest! {
         let mut given = Given::new();
         let mut last = BTreeMap::new();
         for turn in turns {
-            for (name, parts) in turn {
-                if name.is_empty() { files.set_base(&parts) } else { files.set(&name, &parts) }
-                give(&mut given, &name, &parts);
+            for (name, fragments) in turn {
+                if name.is_empty() { files.set_base(&fragments) } else { files.set(&name, &fragments) }
+                give(&mut given, &name, &fragments);
             }
             let (taken, conflicts) = reference(&given);
             let Composed { files: composed, changed } = files.compose();
@@ -114,9 +114,9 @@ proptest! {
 #[test]
 fn who_was_there_first_has_the_slot_and_the_other_loses_that_part_alone() {
     let mut files = Files::new();
-    files.set_base(&[part("haproxy.cfg", "0", "frontend in\n")]);
-    files.set("web", &[part("haproxy.cfg", "1", "bind :80 web\n"), part("routes.map", "web", "web 1\n")]);
-    files.set("api", &[part("haproxy.cfg", "1", "bind :80 api\n"), part("routes.map", "api", "api 1\n")]);
+    files.set_base(&[fragment("haproxy.cfg", "0", "frontend in\n")]);
+    files.set("web", &[fragment("haproxy.cfg", "1", "bind :80 web\n"), fragment("routes.map", "web", "web 1\n")]);
+    files.set("api", &[fragment("haproxy.cfg", "1", "bind :80 api\n"), fragment("routes.map", "api", "api 1\n")]);
     let composed = files.compose();
     assert_eq!(&*composed.files["haproxy.cfg"], "frontend in\nbind :80 web\n");
     assert_eq!(&*composed.files["routes.map"], "api 1\nweb 1\n");
@@ -124,11 +124,11 @@ fn who_was_there_first_has_the_slot_and_the_other_loses_that_part_alone() {
     assert_eq!((held.path.as_str(), held.key.as_str(), held.holder.as_str()), ("haproxy.cfg", "1", "web"));
     assert_eq!(files.service_at("haproxy.cfg", 1), None);
     assert_eq!(files.service_at("haproxy.cfg", 2), Some("web"));
-    assert_eq!(files.base_part_at("haproxy.cfg", 1).unwrap(), part("haproxy.cfg", "0", "frontend in"));
+    assert_eq!(files.base_part_at("haproxy.cfg", 1).unwrap(), fragment("haproxy.cfg", "0", "frontend in"));
     assert_eq!(files.base_part_at("haproxy.cfg", 2), None);
 
     // Another text of its own does not cost it its turn.
-    files.set("web", &[part("haproxy.cfg", "1", "bind :81 web\n")]);
+    files.set("web", &[fragment("haproxy.cfg", "1", "bind :81 web\n")]);
     assert_eq!(&*files.compose().files["haproxy.cfg"], "frontend in\nbind :81 web\n");
     files.set("web", &[]);
     assert!(files.conflicts().is_empty());
@@ -138,13 +138,13 @@ fn who_was_there_first_has_the_slot_and_the_other_loses_that_part_alone() {
 #[test]
 fn unchanged_files_are_not_composed_again() {
     let mut files = Files::new();
-    files.set("a", &[part("f", "1", "a\n"), part("g", "1", "a\n")]);
+    files.set("a", &[fragment("f", "1", "a\n"), fragment("g", "1", "a\n")]);
     let first = files.compose();
-    files.set("a", &[part("f", "1", "a\n"), part("g", "1", "b\n")]);
+    files.set("a", &[fragment("f", "1", "a\n"), fragment("g", "1", "b\n")]);
     let second = files.compose();
     assert!(Arc::ptr_eq(&first.files["f"], &second.files["f"]));
     assert_eq!(second.changed.into_iter().collect::<Vec<_>>(), ["g"]);
-    files.set("a", &[part("f", "1", "a\n"), part("g", "1", "b\n")]);
+    files.set("a", &[fragment("f", "1", "a\n"), fragment("g", "1", "b\n")]);
     assert!(files.compose().changed.is_empty());
 }
 
@@ -153,11 +153,14 @@ fn one_change_among_ten_thousand_services_touches_only_its_own_slots() {
     let mut files = Files::new();
     for index in 0..10_000 {
         let name = format!("service-{index:05}");
-        let shared = part("haproxy.cfg", "0-shared", "frontend in\n");
-        files.set(&name, &[shared, part("haproxy.cfg", &name, "backend\n"), part("routes.map", &name, "route\n")]);
+        let shared = fragment("haproxy.cfg", "0-shared", "frontend in\n");
+        files.set(
+            &name,
+            &[shared, fragment("haproxy.cfg", &name, "backend\n"), fragment("routes.map", &name, "route\n")],
+        );
     }
     assert_eq!(files.compose().files["haproxy.cfg"].lines().count(), 10_001);
-    files.set("service-05000", &[part("routes.map", "service-05000", "other\n")]);
+    files.set("service-05000", &[fragment("routes.map", "service-05000", "other\n")]);
     assert_eq!(files.touched.len(), 2);
     assert!(files.contested.is_empty());
     let composed = files.compose();

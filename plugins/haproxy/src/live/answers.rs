@@ -11,9 +11,9 @@ use super::traffic::Traffic;
 /// What is known of the running process.
 #[derive(Debug, Default)]
 pub(super) struct Process {
-    /// Major and minor version; 0.0 for one that does not know the question.
+    /// Major and minor version; 0.0 for one that does not know the query.
     pub(super) version: (u32, u32),
-    /// Service's section to prepared backend; none without such a map.
+    /// Service's section to standby backend; none without such a map.
     pub(super) claims: Option<BTreeMap<String, String>>,
     sections: BTreeMap<String, Servers>,
     traffic: BTreeMap<String, Traffic>,
@@ -83,7 +83,7 @@ impl Process {
     pub(super) fn read(asks: &[Ask], answers: &[String]) -> Result<Self, String> {
         let lines = ask::lines(asks);
         if lines.len() != answers.len() {
-            return Err(format!("{} answers to {} questions", answers.len(), lines.len()));
+            return Err(format!("{} answers to {} queries", answers.len(), lines.len()));
         }
         let mut process = Process { has_routes: true, ..Process::default() };
         let mut number = None;
@@ -97,7 +97,7 @@ impl Process {
             }
             if texts.len() != asks.len() {
                 let (found, wanted) = (texts.len(), asks.len());
-                return Err(format!("HAProxy answered {found} of {wanted} questions, at last {}", show(last(answer))));
+                return Err(format!("HAProxy answered {found} of {wanted} queries, at last {}", show(last(answer))));
             }
             for (ask, text) in asks.iter().zip(texts) {
                 process.take(ask, text).map_err(|found| format!("HAProxy answered {} to {ask:?}", show(&found)))?;
@@ -157,7 +157,7 @@ impl Process {
         self.routes.get(key).map(String::as_str)
     }
 
-    /// The prepared backend that a service lives in.
+    /// The standby backend that a service lives in.
     pub(super) fn claim(&self, name: &str) -> Option<&str> {
         self.claims.as_ref()?.get(name).map(String::as_str)
     }
@@ -203,12 +203,12 @@ fn version(text: &str) -> (u32, u32) {
     }
 }
 
-/// `0x55bde7575480 shop waypost-spare-1`; the first of equal keys counts.
+/// `0x55bde7575480 shop waypost-standby-1`; the first of equal keys counts.
 fn claims(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut claims = BTreeMap::new();
     for line in text.lines() {
-        let [_, service, spare] = line.split(' ').collect::<Vec<_>>()[..] else { return Err(line.to_owned()) };
-        claims.entry(service.to_owned()).or_insert_with(|| spare.to_owned());
+        let [_, service, standby] = line.split(' ').collect::<Vec<_>>()[..] else { return Err(line.to_owned()) };
+        claims.entry(service.to_owned()).or_insert_with(|| standby.to_owned());
     }
     Ok(claims)
 }

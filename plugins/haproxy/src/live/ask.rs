@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::{LINE_LIMIT, Turn, cookies, spares};
+use super::{LINE_LIMIT, Turn, cookies, standby};
 use crate::settings::Settings;
-use crate::{ROUTES, SPARES};
+use crate::{ROUTES, STANDBYS};
 
-/// A question to HAProxy; each has an answer that ends in an empty line.
+/// A query to HAProxy; each has an answer that ends in an empty line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ask {
     /// Which HAProxy it is.
     Version,
-    /// Which service has which prepared backend.
+    /// Which service has which standby backend.
     Claims,
     /// The servers of a section.
     Servers(String),
@@ -27,7 +27,7 @@ impl Ask {
     fn command(&self) -> String {
         match self {
             Ask::Version => "show version".to_owned(),
-            Ask::Claims => format!("show map {SPARES}"),
+            Ask::Claims => format!("show map {STANDBYS}"),
             Ask::Servers(section) => format!("show servers state {section}"),
             Ask::Connections(section) => format!("show servers conn {section}"),
             Ask::Traffic(section, false) => format!("show stat {section} 3 -1"),
@@ -41,7 +41,7 @@ impl Ask {
 /// that matters among more, it is a reload, and the agent asks about each alone.
 const FEW: usize = 4;
 
-/// Everything that decides on these services, each question once.
+/// Everything that decides on these services, each query once.
 pub(super) fn asks(settings: &Settings, turns: &[Turn]) -> Vec<Ask> {
     if turns.is_empty() {
         return Vec::new();
@@ -54,7 +54,7 @@ pub(super) fn asks(settings: &Settings, turns: &[Turn]) -> Vec<Ask> {
     let has_cookies = cookies::key(settings).is_some();
     for turn in turns {
         let is_routed = turn.is_routed(settings);
-        let candidates = if is_routed { spares::candidates(settings.spares(), &turn.name) } else { Vec::new() };
+        let candidates = if is_routed { standby::candidates(settings.standbys(), &turn.name) } else { Vec::new() };
         if is_routed {
             asks.extend(turn.keys().into_iter().flatten().map(Ask::Route));
             asks.extend(turn.markers().into_iter().flatten().map(Ask::Route));
@@ -85,7 +85,7 @@ pub(super) fn asks(settings: &Settings, turns: &[Turn]) -> Vec<Ask> {
 /// Asked first on every line: the process that answers it.
 pub(super) const PROCESS: &str = "show info";
 
-/// The questions that share a line.
+/// The queries that share a line.
 pub(super) fn lines(asks: &[Ask]) -> Vec<&[Ask]> {
     let mut lines = Vec::new();
     let mut start = 0;

@@ -22,7 +22,7 @@ pub(super) fn key(settings: &Settings) -> Option<&str> {
 /// What gives every server of `section` its cookie.
 ///
 /// # Errors
-/// The key has characters that the control socket may take for something else.
+/// The key has characters that the stats socket may take for something else.
 pub(super) fn mend(section: &str, key: &str) -> Result<String, String> {
     if !key.bytes().all(super::servers::is_plain) {
         return Err("the key of its cookies cannot be said to a running HAProxy".to_owned());

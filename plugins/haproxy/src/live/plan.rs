@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::answers::{Process, Running, Servers};
 use super::routes::Routes;
 use super::servers::{self, Abilities, Steps};
-use super::{LINE_LIMIT, NeedsReload, Turn, cookies, join, spares};
-use crate::SPARES;
-use crate::names::{DEFAULTS, SPARE};
+use super::{LINE_LIMIT, NeedsReload, Turn, cookies, join, standby};
+use crate::STANDBYS;
+use crate::names::{DEFAULTS, STANDBY};
 use crate::settings::{Routing, Settings};
 use crate::wanted::Wanted;
 
@@ -65,7 +65,7 @@ impl Plan {
         };
         for turn in turns {
             match (&turn.before, &turn.after) {
-                (_, Some(after)) => planner.update(turn, after)?,
+                (_, Some(after)) => planner.plan(turn, after)?,
                 (Some(before), None) => planner.remove(turn, before),
                 (None, None) => {}
             }
@@ -77,7 +77,7 @@ impl Plan {
 }
 
 impl<'a> Planner<'a> {
-    fn update(&mut self, turn: &Turn, after: &Wanted) -> Result<(), NeedsReload> {
+    fn plan(&mut self, turn: &Turn, after: &Wanted) -> Result<(), NeedsReload> {
         let start = (self.leave.len(), self.join.len());
         let home = self.home(turn, after)?;
         let steps = servers::steps(&self.abilities, &home.section, after.servers(), home.servers, &ids(turn))
@@ -139,7 +139,7 @@ impl<'a> Planner<'a> {
         let claim = process.claim(&turn.name);
         if let Some(servers) = process.section(&turn.name) {
             if claim.is_some() {
-                return Err(turn.needs_reload("it has a prepared backend beside its own"));
+                return Err(turn.needs_reload("it has a standby backend beside its own"));
             }
             self.adopt(turn, after, &turn.name, servers)?;
             return Ok(Home { section: turn.name.clone(), servers, opening: None });
@@ -147,15 +147,16 @@ impl<'a> Planner<'a> {
         if after.http().is_none() || self.settings.routing == Routing::Acl {
             return Err(turn.needs_reload("the process has no section for it"));
         }
-        if let Some(spare) = claim {
-            let servers = process.section(spare).filter(|_| spare.starts_with(SPARE));
-            let servers = servers.ok_or_else(|| turn.needs_reload("its prepared backend is unknown"))?;
-            if process.claims.iter().flat_map(|claims| claims.values()).filter(|claimed| *claimed == spare).count() > 1
+        if let Some(standby) = claim {
+            let servers = process.section(standby).filter(|_| standby.starts_with(STANDBY));
+            let servers = servers.ok_or_else(|| turn.needs_reload("its standby backend is unknown"))?;
+            if process.claims.iter().flat_map(|claims| claims.values()).filter(|claimed| *claimed == standby).count()
+                > 1
             {
-                return Err(turn.needs_reload("another service has its prepared backend as well"));
+                return Err(turn.needs_reload("another service has its standby backend as well"));
             }
-            self.adopt(turn, after, spare, servers)?;
-            return Ok(Home { section: spare.to_owned(), servers, opening: None });
+            self.adopt(turn, after, standby, servers)?;
+            return Ok(Home { section: standby.to_owned(), servers, opening: None });
         }
         if self.abilities.adds_backends {
             let name = &turn.name;
@@ -187,42 +188,42 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// A prepared backend that no service has, and nobody is in; one with servers that are left over only if it must be.
+    /// A standby backend that no service has, and nobody is in; one with servers that are left over only if it must be.
     fn free(&mut self, turn: &Turn) -> Result<Home<'a>, NeedsReload> {
         let process = self.process;
-        let total = self.settings.spares();
-        let none = || turn.needs_reload("no prepared backend is free");
+        let total = self.settings.standbys();
+        let none = || turn.needs_reload("no standby backend is free");
         let claims = process.claims.as_ref().ok_or_else(none)?;
         let mut lingering = 0;
         let mut free = Vec::new();
-        for spare in spares::candidates(total, &turn.name) {
-            let Some(servers) = process.section(&spare) else { continue };
-            if self.taken.contains(&spare) || claims.values().any(|claimed| *claimed == spare) {
+        for standby in standby::candidates(total, &turn.name) {
+            let Some(servers) = process.section(&standby) else { continue };
+            if self.taken.contains(&standby) || claims.values().any(|claimed| *claimed == standby) {
                 continue;
             }
-            if process.is_empty(&spare) {
-                free.push((spare, servers));
-            } else if process.traffic(&spare).is_some() {
+            if process.is_empty(&standby) {
+                free.push((standby, servers));
+            } else if process.traffic(&standby).is_some() {
                 lingering += 1;
             }
         }
         let (section, servers) = free.into_iter().min_by_key(|(_, servers)| servers.len()).ok_or_else(none)?;
         self.taken.insert(section.clone());
         self.reload_soon |= 2 * (claims.len() + lingering + self.taken.len()) > usize::from(total);
-        let opening = format!("add map {SPARES} {} {section}", turn.name);
+        let opening = format!("add map {STANDBYS} {} {section}", turn.name);
         Ok(Home { section, servers, opening: Some(opening) })
     }
 
-    /// The section itself stays until the next reload. A prepared backend is given back last, when nothing of the service is left.
+    /// The section itself stays until the next reload. A standby backend is given back last, when nothing of the service is left.
     fn remove(&mut self, turn: &Turn, before: &Wanted) {
         let process = self.process;
         let ids = ids(turn);
         let start = self.leave.len();
-        // First what leads to it: a prepared backend is given away after a later look that finds nobody in it.
+        // First what leads to it: a standby backend is given away after a later look that finds nobody in it.
         self.leave.extend(self.routes.leave(turn, process));
         let claim = process.claim(&turn.name);
-        let spare = claim.filter(|spare| spare.starts_with(SPARE));
-        for section in [Some(turn.name.as_str()), spare].into_iter().flatten() {
+        let standby = claim.filter(|standby| standby.starts_with(STANDBY));
+        for section in [Some(turn.name.as_str()), standby].into_iter().flatten() {
             let servers = process.section(section).unwrap_or(&NO_SERVERS);
             if let Ok(steps) = servers::steps(&self.abilities, section, &[], servers, &ids) {
                 self.leave.extend(steps.leave);
@@ -232,7 +233,7 @@ impl<'a> Planner<'a> {
         // A server that is deleted now went into maintenance earlier, and a reload was asked for then.
         let leaves_now = self.leave[start..].iter().any(|said| !said.starts_with("del server "));
         if is_gone && claim.is_some() {
-            self.leave.push(format!("del map {SPARES} {}", turn.name));
+            self.leave.push(format!("del map {STANDBYS} {}", turn.name));
         }
         // Its rule still catches what another service may take; its port is still open, and what connects is turned away.
         // (`shutdown frontend` is no way out: HAProxy 2.8 and 3.0 keep the socket, and let clients wait.)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::answers::{Running, Servers};
-use crate::frame::DEFAULT_SERVER;
+use crate::base::DEFAULT_SERVER;
 use crate::members::{self, Server};
 use crate::names::{Endpoint, SLOT};
 use crate::settings::Settings;
@@ -35,13 +35,13 @@ impl Abilities {
     pub(super) fn of(settings: &Settings, version: (u32, u32)) -> Result<Self, String> {
         let mut words = format!(" {DEFAULT_SERVER}");
         for line in &settings.defaults_lines {
-            let mut parts = line.0.split_whitespace();
-            match parts.next() {
-                Some("balance" | "hash-type") if !parts.next().is_some_and(is_dynamic) => {
+            let mut fragments = line.0.split_whitespace();
+            match fragments.next() {
+                Some("balance" | "hash-type") if !fragments.next().is_some_and(is_dynamic) => {
                     return Err(format!("with {:?}, servers cannot come and go at run time", line.0));
                 }
                 Some("default-server") => {
-                    for word in parts {
+                    for word in fragments {
                         if !word.bytes().all(is_plain) || matches!(word, "disabled" | "enabled" | "init-addr") {
                             return Err(format!("{:?} cannot be said to a running HAProxy", line.0));
                         }

@@ -2,9 +2,9 @@ mod odd;
 mod places;
 mod routes;
 
-use waypost_plugin_sdk::{Change, Instance, Plugin, PluginError, Reaction, Readiness, Service};
+use waypost_plugin_sdk::{Change, Instance, LivePlan, Plugin, PluginError, Readiness, Service};
 
-use super::{questions, spares, update};
+use super::{plan, queries, standby};
 use crate::tests::{instance, node, service, settings};
 use crate::{Haproxy, Settings};
 
@@ -21,14 +21,14 @@ fn answer(line: &str, said: &[(&str, &str)]) -> String {
         Some((_, text)) => (*text).to_owned(),
         None if command == "show version" => "3.0.11-1+deb13u3\n".to_owned(),
         None if command.starts_with("get map") => "type=beg, case=sensitive, found=no\n".to_owned(),
-        None if command.starts_with("show stat waypost-spare-") => {
+        None if command.starts_with("show stat waypost-standby-") => {
             let section = command.split(' ').nth(2).unwrap();
             traffic(&[&format!("{section},BACKEND,0,0,UP,")])
         }
         None if command.starts_with("show stat") => "No such proxy.\n".to_owned(),
         None if command == "show info" => "Name: HAProxy\nPid: 7\n".to_owned(),
-        None if command.starts_with("show servers state waypost-spare-") => HEADER.to_owned(),
-        None if command.starts_with("show servers conn waypost-spare-") => CONNECTIONS.to_owned(),
+        None if command.starts_with("show servers state waypost-standby-") => HEADER.to_owned(),
+        None if command.starts_with("show servers conn waypost-standby-") => CONNECTIONS.to_owned(),
         None if command.starts_with("show map") => String::new(),
         None if command == "show info" => "Name: HAProxy\nPid: 7\n".to_owned(),
         None => "Can't find backend.\n".to_owned(),
@@ -42,14 +42,14 @@ fn traffic(rows: &[&str]) -> String {
     rows.iter().fold(header.to_owned(), |text, row| text + row + ",http,\n")
 }
 
-fn react(settings: &Settings, changes: &[Change], said: &[(&str, &str)]) -> Reaction {
-    let questions = questions(settings, changes).unwrap();
-    let answers: Vec<String> = questions.iter().map(|line| answer(line, said)).collect();
-    update(settings, &node(), changes, &answers).unwrap()
+fn planned(settings: &Settings, changes: &[Change], said: &[(&str, &str)]) -> LivePlan {
+    let queries = queries(settings, changes).unwrap();
+    let answers: Vec<String> = queries.iter().map(|line| answer(line, said)).collect();
+    plan(settings, &node(), changes, &answers).unwrap()
 }
 
-fn commands(lines: &[&str]) -> Reaction {
-    Reaction::Commands(lines.iter().map(|&line| line.to_owned()).collect())
+fn commands(lines: &[&str]) -> LivePlan {
+    LivePlan::Commands(lines.iter().map(|&line| line.to_owned()).collect())
 }
 
 /// Servers of a section as HAProxy lists them: name, address, administrative state, weight, state of the check, host, port.
@@ -61,7 +61,7 @@ fn rows(section: &str, servers: &[(&str, &str, u32, u16, u32, &str, u16)]) -> St
 }
 
 fn live() -> Settings {
-    settings(r#"{"socket": "/run/haproxy.sock", "spare-backends": 4}"#)
+    settings(r#"{"socket": "/run/haproxy.sock", "standby-backends": 4}"#)
 }
 
 fn shop(instances: &[Instance]) -> Service {
@@ -83,22 +83,23 @@ fn same(service: Service) -> Change {
 #[test]
 fn a_new_http_service_moves_into_a_prepared_backend() {
     let change = [new(shop(&[http("a", "10.0.0.1", 8080)]))];
-    let spare = &spares::candidates(4, "shop")[0];
+    let standby = &standby::candidates(4, "shop")[0];
     let first = format!(
-        "add map spares.map shop {spare}; add server {spare}/a 10.0.0.1:8080 fastinter 200ms downinter 500ms check inter 2s \
-         rise 3 fall 2; enable health {spare}/a; enable server {spare}/a; add map routes.map shop.example/ shop"
+        "add map standby.map shop {standby}; add server {standby}/a 10.0.0.1:8080 fastinter 200ms downinter 500ms check inter 2s \
+         rise 3 fall 2; enable health {standby}/a; enable server {standby}/a; add map routes.map shop.example/ shop"
     );
-    assert_eq!(react(&live(), &change, &[]), commands(&[&first]));
-    let taken = "0x1 a waypost-spare-1\n0x1 b waypost-spare-2\n0x1 c waypost-spare-3\n0x1 d waypost-spare-4\n";
-    assert_eq!(react(&live(), &change, &[("show map spares.map", taken)]), Reaction::Reload);
-    let Reaction::CommandsAndReload(lines) = react(&live(), &change, &[("show map spares.map", &taken[..66])]) else {
+    assert_eq!(planned(&live(), &change, &[]), commands(&[&first]));
+    let taken = "0x1 a waypost-standby-1\n0x1 b waypost-standby-2\n0x1 c waypost-standby-3\n0x1 d waypost-standby-4\n";
+    assert_eq!(planned(&live(), &change, &[("show map standby.map", taken)]), LivePlan::Reload);
+    let LivePlan::CommandsAndReload(lines) = planned(&live(), &change, &[("show map standby.map", &taken[..72])])
+    else {
         panic!("one of four is left")
     };
-    assert!(lines[0].starts_with("add map spares.map shop waypost-spare-"), "{lines:?}");
+    assert!(lines[0].starts_with("add map standby.map shop waypost-standby-"), "{lines:?}");
     let unknown = "Unknown map identifier. Please use #<id> or <file>.\n";
-    assert_eq!(react(&live(), &change, &[("show map spares.map", unknown)]), Reaction::Reload);
-    assert_eq!(react(&live(), &change, &[("get map routes.map shop.example/", unknown)]), Reaction::Reload);
-    assert_eq!(react(&settings("{}"), &change, &[]), Reaction::Reload, "without a socket nothing is prepared");
+    assert_eq!(planned(&live(), &change, &[("show map standby.map", unknown)]), LivePlan::Reload);
+    assert_eq!(planned(&live(), &change, &[("get map routes.map shop.example/", unknown)]), LivePlan::Reload);
+    assert_eq!(planned(&settings("{}"), &change, &[]), LivePlan::Reload, "without a socket nothing is prepared");
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn a_name_that_a_listener_has_is_not_used() {
         ("show servers conn shop", CONNECTIONS),
         ("show stat shop 3 -1", rows.as_str()),
     ];
-    assert_eq!(react(&live(), &[new(shop(&[http("a", "10.0.0.1", 8080)]))], &listening), Reaction::Reload);
+    assert_eq!(planned(&live(), &[new(shop(&[http("a", "10.0.0.1", 8080)]))], &listening), LivePlan::Reload);
 }
 
 #[test]
@@ -120,10 +121,10 @@ fn backends_are_made_from_3_4_on_where_that_is_wanted() {
     let line = "add backend shop from waypost mode http; publish backend shop; add server shop/a 10.0.0.1:8080 \
         fastinter 200ms downinter 500ms; enable server shop/a; add map routes.map shop.example/ shop";
     let new_enough = [("show version", "3.4.0\n")];
-    assert_eq!(react(&wanted, &change, &new_enough), commands(&[line]));
+    assert_eq!(planned(&wanted, &change, &new_enough), commands(&[line]));
     for (settings, said) in [(&wanted, &[][..]), (&unwanted, &new_enough[..])] {
-        let Reaction::Commands(lines) = react(settings, &change, said) else { panic!() };
-        assert!(lines[0].starts_with("add map spares.map"), "{lines:?}");
+        let LivePlan::Commands(lines) = planned(settings, &change, said) else { panic!() };
+        assert!(lines[0].starts_with("add map standby.map"), "{lines:?}");
     }
 }
 
@@ -133,11 +134,11 @@ fn a_process_that_cannot_add_servers_has_slots() {
     let said = |rows: &str, version: &str| {
         let said =
             [("show version", version), ("show servers state shop", rows), ("show servers conn shop", CONNECTIONS)];
-        react(&live(), &[same(two.clone())], &[&said[..], &[(ROUTE, FOUND)]].concat())
+        planned(&live(), &[same(two.clone())], &[&said[..], &[(ROUTE, FOUND)]].concat())
     };
     let unknown = "Unknown command, but maybe one of the following ones is a better match:\n  help\n";
     let mut servers = vec![("a", "10.0.0.1", 0, 1, 6, "-", 8080)];
-    assert_eq!(said(&rows("shop", &servers), unknown), Reaction::Reload);
+    assert_eq!(said(&rows("shop", &servers), unknown), LivePlan::Reload);
     servers
         .extend([("waypost-slot-1", "10.0.0.9", 0, 1, 6, "-", 80), ("waypost-slot-2", "127.0.0.1", 5, 1, 6, "-", 1)]);
     let line = "set server shop/waypost-slot-1 state maint; set server shop/waypost-slot-2 state maint; \
@@ -159,13 +160,13 @@ fn host_names_are_left_to_the_file() {
         let rows = rows("shop", servers);
         let said =
             [("show servers state shop", rows.as_str()), ("show servers conn shop", CONNECTIONS), (ROUTE, FOUND)];
-        react(&live(), &[same(named.clone())], &said)
+        planned(&live(), &[same(named.clone())], &said)
     };
-    assert_eq!(said(&[]), Reaction::Reload);
+    assert_eq!(said(&[]), LivePlan::Reload);
     assert_eq!(said(&[("a", "10.0.0.7", 0, 1, 6, "db.internal", 8080)]), commands(&[]));
     assert_eq!(said(&[("a", "-", 32, 1, 6, "db.internal", 8080)]), commands(&[]), "nobody knows it: that is no fault");
-    assert_eq!(said(&[("a", "10.0.0.7", 0, 1, 6, "db.internal", 8081)]), Reaction::Reload);
-    assert_eq!(said(&[("a", "10.0.0.7", 0, 1, 6, "other.internal", 8080)]), Reaction::Reload);
+    assert_eq!(said(&[("a", "10.0.0.7", 0, 1, 6, "db.internal", 8081)]), LivePlan::Reload);
+    assert_eq!(said(&[("a", "10.0.0.7", 0, 1, 6, "other.internal", 8080)]), LivePlan::Reload);
 }
 
 #[test]
@@ -186,7 +187,7 @@ fn a_server_that_leaves_goes_first_and_leftovers_wait_for_their_connections() {
     let said = [("show servers state shop", rows.as_str()), ("show servers conn shop", &open), (ROUTE, FOUND)];
     let line = "set server shop/a state maint; del server shop/a; del server shop/idle; add server shop/b 10.0.0.1:8080 \
         fastinter 200ms downinter 500ms check inter 2s rise 3 fall 2; enable health shop/b; enable server shop/b";
-    assert_eq!(react(&live(), &change, &said), commands(&[line]));
+    assert_eq!(planned(&live(), &change, &said), commands(&[line]));
 }
 
 #[test]
@@ -200,20 +201,20 @@ fn what_needs_a_file_needs_a_reload() {
         Change { before: Some(web.clone()), after: Some(tcp("8000")) },
     ] {
         let change = [change];
-        assert_eq!(questions(&live(), &change).unwrap(), ["show info; show version"]);
-        assert_eq!(react(&live(), &change, &[]), Reaction::Reload);
+        assert_eq!(queries(&live(), &change).unwrap(), ["show info; show version"]);
+        assert_eq!(planned(&live(), &change, &[]), LivePlan::Reload);
     }
     let acl = settings(r#"{"routing": "acl", "socket": "/s"}"#);
-    assert_eq!(react(&acl, &[new(web.clone())], &[]), Reaction::Reload);
+    assert_eq!(planned(&acl, &[new(web.clone())], &[]), LivePlan::Reload);
     let twin = service("twin", &[http("a", "10.0.0.1", 80)]);
-    assert_eq!(react(&live(), &[new(web), new(twin)], &[]), Reaction::Reload, "both want shop.example");
+    assert_eq!(planned(&live(), &[new(web), new(twin)], &[]), LivePlan::Reload, "both want shop.example");
     let mut leaving = http("a", "10.0.0.1", 80);
     leaving.readiness = Readiness::Draining;
     for lines in
         ["balance source", "hash-type map-based", "default-server source \"10.0.0.1\"", "default-server disabled"]
     {
         let json = serde_json::json!({"socket": "/s", "defaults-lines": [lines]}).to_string();
-        assert_eq!(react(&settings(&json), &[new(shop(&[leaving.clone()]))], &[]), Reaction::Reload, "{lines}");
+        assert_eq!(planned(&settings(&json), &[new(shop(&[leaving.clone()]))], &[]), LivePlan::Reload, "{lines}");
     }
 }
 
@@ -230,9 +231,9 @@ fn servers_that_are_added_have_the_operators_defaults() {
     let line = "add server shop/a 10.0.0.1:80 fastinter 200ms downinter 500ms weight 5 maxconn 9 check ssl verify none; \
         enable health shop/a; enable server shop/a; set server shop/c state maint; set server shop/c addr ::1 port 80; \
         set server shop/c weight 5; enable health shop/c";
-    assert_eq!(react(&own, &[same(wanted.clone())], &said), commands(&[line]), "its address counts a moment later");
+    assert_eq!(planned(&own, &[same(wanted.clone())], &said), commands(&[line]), "its address counts a moment later");
     let older = [&said[..], &[("show version", "2.6.12\n")]].concat();
-    assert_eq!(react(&own, &[same(wanted)], &older), commands(&[&format!("{line}; set server shop/c state ready")]));
+    assert_eq!(planned(&own, &[same(wanted)], &older), commands(&[&format!("{line}; set server shop/c state ready")]));
 }
 
 #[test]
@@ -240,30 +241,30 @@ fn nothing_to_ask_and_what_is_refused() {
     let udp = instance("a", "10.0.0.1", 53, &[("protocol", "udp")]);
     let udp = shop(&[udp]);
     let none = [new(udp.clone()), Change { before: Some(udp), after: None }];
-    assert_eq!(questions(&live(), &none).unwrap(), Vec::<String>::new());
-    assert_eq!(react(&live(), &none, &[]), commands(&[]));
-    let refused = [new(service("waypost-spare-7", &[http("a", "10.0.0.1", 80)]))];
-    assert!(matches!(questions(&live(), &refused), Err(PluginError::InvalidInput(_))));
-    assert!(matches!(update(&live(), &node(), &refused, &[]), Err(PluginError::InvalidInput(_))));
-    assert!(Haproxy::SCHEMA.contains("spare-backends"));
+    assert_eq!(queries(&live(), &none).unwrap(), Vec::<String>::new());
+    assert_eq!(planned(&live(), &none, &[]), commands(&[]));
+    let refused = [new(service("waypost-standby-7", &[http("a", "10.0.0.1", 80)]))];
+    assert!(matches!(queries(&live(), &refused), Err(PluginError::InvalidInput(_))));
+    assert!(matches!(plan(&live(), &node(), &refused, &[]), Err(PluginError::InvalidInput(_))));
+    assert!(Haproxy::SCHEMA.contains("standby-backends"));
 }
 
 #[test]
 fn every_service_has_candidates_of_its_own() {
-    for spares in [0, 1, 4, 8, 9, 32, 1000] {
+    for standbys in [0, 1, 4, 8, 9, 32, 1000] {
         for name in ["shop", "a", "team_app"] {
-            let candidates = spares::candidates(spares, name);
-            assert_eq!(candidates, spares::candidates(spares, name));
-            assert_eq!(candidates.len(), usize::from(spares.min(8)), "{spares}");
+            let candidates = standby::candidates(standbys, name);
+            assert_eq!(candidates, standby::candidates(standbys, name));
+            assert_eq!(candidates.len(), usize::from(standbys.min(8)), "{standbys}");
             let mut unique = candidates.clone();
             unique.sort();
             unique.dedup();
             assert_eq!(unique.len(), candidates.len());
-            let number = |name: &String| name.strip_prefix("waypost-spare-").unwrap().parse::<u16>().unwrap();
-            assert!(candidates.iter().all(|name| (1..=spares).contains(&number(name))));
+            let number = |name: &String| name.strip_prefix("waypost-standby-").unwrap().parse::<u16>().unwrap();
+            assert!(candidates.iter().all(|name| (1..=standbys).contains(&number(name))));
         }
     }
-    let counts = (0..3200).flat_map(|number| spares::candidates(32, &format!("s{number}")).into_iter().take(1));
+    let counts = (0..3200).flat_map(|number| standby::candidates(32, &format!("s{number}")).into_iter().take(1));
     let mut spread = std::collections::BTreeMap::new();
     counts.for_each(|name| *spread.entry(name).or_insert(0) += 1);
     assert!(spread.len() == 32 && spread.values().all(|count| (50..200).contains(count)), "{spread:?}");

@@ -62,9 +62,9 @@ impl Traffic {
 /// The cells of a row; a comma between quotes parts none.
 fn cells(row: &str) -> Vec<&str> {
     let mut is_quoted = false;
-    let parts = row.split(|character| {
+    let fragments = row.split(|character| {
         is_quoted ^= character == '"';
         character == ',' && !is_quoted
     });
-    parts.collect()
+    fragments.collect()
 }

@@ -13,7 +13,7 @@ use waypost_plugin_sdk::Service;
 
 use super::random::{catalog, settings};
 use super::{compose, node, settings as read};
-use crate::{Settings, frame};
+use crate::{Settings, base};
 
 const CATALOGS: usize = 1000;
 
@@ -79,11 +79,11 @@ fn the_front_end_can_be_left_out() {
         (r#"{"routing": "acl"}"#, "40 http bind", "\nfrontend http-in\n    option idle-close-on-response\n"),
     ] {
         let settings = read(json);
-        let part = frame(&settings, &node()).unwrap().into_iter().find(|part| part.key == key).unwrap();
-        assert!(part.text.contains("    bind *:80\n"), "{}", part.text);
+        let fragment = base(&settings, &node()).unwrap().into_iter().find(|fragment| fragment.key == key).unwrap();
+        assert!(fragment.text.contains("    bind *:80\n"), "{}", fragment.text);
         let services = [web("web"), web("shop")];
         let (mut files, _) = compose(&settings, &services);
-        let whole = files["haproxy.cfg"].replace(&part.text, "");
+        let whole = files["haproxy.cfg"].replace(&fragment.text, "");
         assert!(whole.contains(left) && !whole.contains("    bind *:80\n"), "{whole}");
         files.insert("haproxy.cfg".to_owned(), whole);
         verify(dir.path(), &files, &services);

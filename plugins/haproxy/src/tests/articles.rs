@@ -100,17 +100,17 @@ fn whole_files() {
     let operator = settings(
         r#"{"socket": "/run/haproxy.sock", "maxconn": 5000, "hard-stop-after": "10m", "stats-bind": "127.0.0.1:1936",
             "global-lines": ["log stdout format raw local0"], "defaults-lines": ["option dontlognull"], "http-lines": ["option httplog"],
-            "http-bind": "*:80,[::]:80", "balance": "leastconn", "spare-backends": 2, "slots": 3}"#,
+            "http-bind": "*:80,[::]:80", "balance": "leastconn", "standby-backends": 2, "slots": 3}"#,
     );
     let (files, held_back) = compose(&operator, &services);
     assert_eq!(held_back, Vec::<String>::new());
     assert_eq!(files["haproxy.cfg"], include_str!("expected.cfg"));
     assert_eq!(files["routes.map"], include_str!("expected.map"));
-    assert!(files["spares.map"].lines().all(|line| line.starts_with('#')));
+    assert!(files["standby.map"].lines().all(|line| line.starts_with('#')));
 }
 
 #[test]
-fn an_empty_catalog_is_the_frame() {
+fn an_empty_catalog_is_the_base() {
     let (files, _) = compose(&settings("{}"), &[]);
     let statistics = "listen waypost-stats\n    bind *:1936\n    option idle-close-on-response\n    stats enable\n    stats uri /\n    stats hide-version\n";
     let (before, front) = files["haproxy.cfg"].split_once("\nfrontend http-in\n    bind *:80\n").unwrap();

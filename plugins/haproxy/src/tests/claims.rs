@@ -1,6 +1,6 @@
 //! What only one service can have, what becomes of one that is denied something, and what stays of one that is gone.
 
-use waypost_plugin_sdk::{Part, Readiness, Rendering, Service};
+use waypost_plugin_sdk::{Fragment, Readiness, Rendering, Service};
 
 use super::{compose, instance, node, refusal, service, settings, text};
 use crate::render;
@@ -71,9 +71,9 @@ fn a_denied_route_is_left_out_and_the_rest_stays() {
             "    use_backend shop if b.example"
         ]
     );
-    let section = |service: &Service| -> Vec<Part> {
-        let parts = render(&settings("{}"), &node(), service).unwrap().parts;
-        parts.into_iter().filter(|part| part.path == "haproxy.cfg").collect()
+    let section = |service: &Service| -> Vec<Fragment> {
+        let fragments = render(&settings("{}"), &node(), service).unwrap().fragments;
+        fragments.into_iter().filter(|fragment| fragment.path == "haproxy.cfg").collect()
     };
     assert_eq!(section(&less), section(&shop));
 }
@@ -131,13 +131,13 @@ fn a_service_that_is_gone_keeps_what_leads_to_it() {
             let here = render(&settings, &node(), &service).unwrap();
             let left = render(&settings, &node(), &gone(&service)).unwrap();
             assert_eq!(left.claims, here.claims);
-            let without = |parts: Vec<Part>| -> Vec<Part> {
+            let without = |fragments: Vec<Fragment>| -> Vec<Fragment> {
                 let server = |line: &&str| !line.starts_with("    server ");
-                let text = |part: &Part| part.text.split_inclusive('\n').filter(server).collect();
-                parts.into_iter().map(|part| Part { text: text(&part), ..part }).collect()
+                let text = |fragment: &Fragment| fragment.text.split_inclusive('\n').filter(server).collect();
+                fragments.into_iter().map(|fragment| Fragment { text: text(&fragment), ..fragment }).collect()
             };
-            assert_ne!(left.parts, here.parts);
-            assert_eq!(left.parts, without(here.parts));
+            assert_ne!(left.fragments, here.fragments);
+            assert_eq!(left.fragments, without(here.fragments));
         }
     }
 }

@@ -158,7 +158,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
         r#"{"default-service": "team/app", "stats-bind": "off"}"#,
         r#"{"check": false, "balance": "leastconn", "tcp-bind": "127.0.0.1,::1", "http-bind": "127.0.0.1:80"}"#,
         r#"{"socket": "/run/haproxy.sock", "stats-bind": "off", "hard-stop-after": "off", "maxconn": 100}"#,
-        r#"{"socket": "/run/haproxy.sock", "spare-backends": 12, "slots": 2, "global-lines": ["log 127.0.0.1:514 local0"]}"#,
+        r#"{"socket": "/run/haproxy.sock", "standby-backends": 12, "slots": 2, "global-lines": ["log 127.0.0.1:514 local0"]}"#,
         r#"{"routing": "acl", "http-bind": "off", "balance": "random", "resolvers": "default"}"#,
         r#"{"global-lines": ["log 127.0.0.1:514 local0"], "defaults-lines": ["timeout client 2m"], "http-lines": ["option httplog"]}"#,
     ];

@@ -196,7 +196,7 @@ fn a_service_is_refused_with_a_reason() {
     check("{}", "web", &tcp("80"), "listen-port 80 belongs to http-in (setting `http-bind`)");
     check("{}", "team/web", &http, "attribute domain");
     check(r#"{"http-bind": "off"}"#, "web", &http, "`http-bind` is \"off\"");
-    // The front end has the port on another address only.
+    // The frontend has the port on another address only.
     let apart = settings(r#"{"http-bind": "10.0.0.5:80", "tcp-bind": "127.0.0.1"}"#);
     assert!(render(&apart, &node(), &service("web", &tcp("80"))).is_ok());
     // A word of HAProxy's language where an acl is named.

@@ -14,7 +14,7 @@ fn shop() -> Vec<Service> {
         http("deep", &[("domain", "shop.example"), ("path", "/api/v2")]),
         http("only", &[("domain", "only.b.example"), ("path", "/api")]),
         http("wild", &[("domain", "*.b.example")]),
-        http("part", &[("domain", "*.c.example"), ("path", "/x")]),
+        http("fragment", &[("domain", "*.c.example"), ("path", "/x")]),
         http("home", &[("domain", "home.test")]),
     ]
 }
@@ -34,7 +34,7 @@ fn the_domain_is_chosen_before_the_path() {
             ("only.b.example", "/", "503"),
             ("only.b.example", "/apix", "503"),
             ("x.b.example", "/api", "wild"),
-            ("x.c.example", "/x/y", "part"),
+            ("x.c.example", "/x/y", "fragment"),
             ("x.c.example", "/y", "503"),
         ] {
             assert_eq!(haproxy.who(host, path), who, "{form} {host}{path}");
@@ -162,7 +162,7 @@ fn the_first_services_and_the_default_service_need_no_reload() {
     for index in [0, 6] {
         haproxy.follow(Change { before: None, after: Some(services[index].clone()) });
     }
-    assert!(haproxy.say("show map spares.map").contains(" home waypost-spare-"));
+    assert!(haproxy.say("show map standby.map").contains(" home waypost-standby-"));
     assert_eq!(haproxy.who("unknown.test", "/"), "home");
     assert_eq!(haproxy.who("shop.example", "/"), "shop");
     haproxy.follow(Change { before: Some(services[6].clone()), after: None });

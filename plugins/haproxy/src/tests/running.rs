@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use std::{fs, iter, thread};
 
 use tempfile::TempDir;
-use waypost_plugin_sdk::{Change, Instance, Reaction, Service};
+use waypost_plugin_sdk::{Change, Instance, LivePlan, Service};
 
 use super::{compose, instance, node, service, settings};
-use crate::{Settings, questions, update};
+use crate::{Settings, plan, queries};
 
 /// A process, which ends with this value.
 pub(super) struct Running {
@@ -56,14 +56,14 @@ impl Running {
     pub(super) fn follow(&self, change: Change) {
         let changes = [change];
         for _ in 0..5 {
-            let questions = questions(&self.settings, &changes).unwrap();
-            let answers: Vec<String> = questions.iter().map(|line| self.say(line)).collect();
-            match update(&self.settings, &node(), &changes, &answers).unwrap() {
-                Reaction::Commands(lines) | Reaction::CommandsAndReload(lines) if lines.is_empty() => return,
-                Reaction::Commands(lines) | Reaction::CommandsAndReload(lines) => {
+            let queries = queries(&self.settings, &changes).unwrap();
+            let answers: Vec<String> = queries.iter().map(|line| self.say(line)).collect();
+            match plan(&self.settings, &node(), &changes, &answers).unwrap() {
+                LivePlan::Commands(lines) | LivePlan::CommandsAndReload(lines) if lines.is_empty() => return,
+                LivePlan::Commands(lines) | LivePlan::CommandsAndReload(lines) => {
                     lines.iter().for_each(|line| drop(self.say(line)));
                 }
-                Reaction::Reload => panic!("{changes:?} need a reload"),
+                LivePlan::Reload => panic!("{changes:?} need a reload"),
             }
         }
         panic!("it does not settle: {changes:?}");

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use waypost_plugin_haproxy::{questions, update};
-use waypost_plugin_sdk::{Change, Reaction};
+use waypost_plugin_haproxy::{plan, queries};
+use waypost_plugin_sdk::{Change, LivePlan};
 
 use crate::haproxy::{Catalog, Haproxy, compose, node};
 
@@ -14,7 +14,7 @@ const ROUNDS: usize = 5;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) rounds: usize,
-    pub(crate) questions: usize,
+    pub(crate) queries: usize,
     pub(crate) commands: usize,
     /// It needs a reload.
     pub(crate) reload: bool,
@@ -38,20 +38,20 @@ pub(crate) fn settle(haproxy: &Haproxy, changes: &[Change], lost: &mut dyn FnMut
     let mut tally = Tally::default();
     for _ in 0..ROUNDS {
         tally.rounds += 1;
-        let questions = questions(&haproxy.settings, changes).unwrap();
-        let answers: Vec<String> = questions.iter().map(|line| tally.ask(haproxy, line)).collect();
-        tally.questions += questions.len();
-        let lines = match update(&haproxy.settings, &node(), changes, &answers).unwrap() {
-            Reaction::Commands(lines) => lines,
-            Reaction::CommandsAndReload(lines) => {
+        let queries = queries(&haproxy.settings, changes).unwrap();
+        let answers: Vec<String> = queries.iter().map(|line| tally.ask(haproxy, line)).collect();
+        tally.queries += queries.len();
+        let lines = match plan(&haproxy.settings, &node(), changes, &answers).unwrap() {
+            LivePlan::Commands(lines) => lines,
+            LivePlan::CommandsAndReload(lines) => {
                 tally.reload_soon = true;
                 lines
             }
-            Reaction::Reload if changes.len() > 1 => {
+            LivePlan::Reload if changes.len() > 1 => {
                 for change in changes {
                     let own = settle(haproxy, std::slice::from_ref(change), lost);
                     tally.rounds += own.rounds;
-                    tally.questions += own.questions;
+                    tally.queries += own.queries;
                     tally.commands += own.commands;
                     tally.spoken += own.spoken;
                     tally.reload |= own.reload;
@@ -59,7 +59,7 @@ pub(crate) fn settle(haproxy: &Haproxy, changes: &[Change], lost: &mut dyn FnMut
                 }
                 return tally;
             }
-            Reaction::Reload => return Tally { reload: true, ..tally },
+            LivePlan::Reload => return Tally { reload: true, ..tally },
         };
         if lines.is_empty() {
             return tally;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use waypost_plugin_haproxy::{questions, update};
+use waypost_plugin_haproxy::{plan, queries};
 use waypost_plugin_sdk::{Change, Instance, Service, sample};
 
 use crate::agent::{Tally, all, changes, settle};
@@ -33,7 +33,7 @@ fn catalog(services: usize, each: usize) -> Catalog {
 #[test]
 #[ignore = "measures; the test profile is not optimised"]
 fn at_three_sizes() {
-    println!("servers | change | questions | commands | on the socket, median | one round in the plugin");
+    println!("servers | change | queries | commands | on the socket, median | one round in the plugin");
     for (services, each) in [(1, 10), (100, 10), (1000, 10), (1, 10_000)] {
         let base = catalog(services, each);
         let haproxy = Haproxy::start("127.0.0.1", r#""check": false,"#, &base);
@@ -63,7 +63,7 @@ fn at_three_sizes() {
             println!(
                 "{} | {what} | {} | {} | {:?} | {plugin:?}",
                 services * each,
-                tally.questions,
+                tally.queries,
                 tally.commands,
                 times[TIMES / 2]
             );
@@ -72,7 +72,7 @@ fn at_three_sizes() {
         let mut spoken = Duration::ZERO;
         for batch in all(&haproxy, &base).chunks(32) {
             let tally = settle(&haproxy, batch, &mut || false);
-            (lines, spoken) = (lines + tally.questions, spoken + tally.spoken);
+            (lines, spoken) = (lines + tally.queries, spoken + tally.spoken);
         }
         println!("{} | all | {lines} | 0 | {spoken:?}", services * each);
         floor(&haproxy);
@@ -81,11 +81,11 @@ fn at_three_sizes() {
 
 /// One round without the socket.
 fn plugin_alone(haproxy: &Haproxy, changes: &[Change]) -> Duration {
-    let lines = questions(&haproxy.settings, changes).unwrap();
+    let lines = queries(&haproxy.settings, changes).unwrap();
     let answers: Vec<String> = lines.iter().map(|line| haproxy.ask(line)).collect();
     let start = Instant::now();
-    questions(&haproxy.settings, changes).unwrap();
-    update(&haproxy.settings, &node(), changes, &answers).unwrap();
+    queries(&haproxy.settings, changes).unwrap();
+    plan(&haproxy.settings, &node(), changes, &answers).unwrap();
     start.elapsed()
 }
 

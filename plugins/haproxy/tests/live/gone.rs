@@ -27,7 +27,7 @@ fn an_http_service_leaves_and_comes_back() {
         let mut haproxy = Haproxy::start("127.0.0.1", settings, first);
         follow(&haproxy, first, &both);
         assert_eq!(answering(&haproxy, "shop.example"), ["one"]);
-        let place = haproxy.map("spares.map");
+        let place = haproxy.map("standby.map");
         let away = gone(&both, "shop");
         let tally = follow(&haproxy, &both, &away);
         assert_eq!((tally.rounds, tally.reload_soon), (2, false));
@@ -36,7 +36,7 @@ fn an_http_service_leaves_and_comes_back() {
         assert_eq!(settle(&haproxy, &all(&haproxy, &away), &mut || false).commands, 0);
         follow(&haproxy, &away, &both);
         assert_eq!(answering(&haproxy, "shop.example"), ["one"]);
-        assert_eq!(haproxy.map("spares.map"), place);
+        assert_eq!(haproxy.map("standby.map"), place);
 
         follow(&haproxy, &both, &away);
         haproxy.restart(&away);

@@ -1,4 +1,4 @@
-//! A real HAProxy, from files as the agent writes them, and its control socket.
+//! A real HAProxy, from files as the agent writes them, and its stats socket.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use std::{fs, iter, thread};
 
 use tempfile::TempDir;
-use waypost_plugin_haproxy::{Settings, frame, render};
-use waypost_plugin_sdk::{Node, Part, Service, settings};
+use waypost_plugin_haproxy::{Settings, base, render};
+use waypost_plugin_sdk::{Fragment, Node, Service, settings};
 
 /// The catalog, by name.
 pub(crate) type Catalog = BTreeMap<String, Service>;
@@ -94,11 +94,11 @@ impl Haproxy {
 
     /// What decides on traffic, by service and server: address, port, weight, administrative state, state of its check.
     pub(crate) fn servers(&self, catalog: &Catalog) -> BTreeMap<(String, String), [String; 5]> {
-        let spares = self.map("spares.map");
+        let standbys = self.map("standby.map");
         let mut servers = BTreeMap::new();
         for service in catalog.values() {
             let name = service.name.replace('/', "_");
-            let section = spares.get(&name).unwrap_or(&name);
+            let section = standbys.get(&name).unwrap_or(&name);
             for row in self.ask(&format!("show servers state {section}")).lines().skip(2) {
                 let cells: Vec<&str> = row.split(' ').collect();
                 if cells.len() > 20 {
@@ -131,20 +131,20 @@ impl Drop for Haproxy {
 
 /// The files, and the services that are in them: one that wants what another has is held back.
 pub(crate) fn compose(settings: &Settings, catalog: &Catalog) -> (BTreeMap<String, String>, Catalog) {
-    let mut parts: BTreeMap<(String, String), String> = BTreeMap::new();
+    let mut fragments: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut accepted = Catalog::new();
-    let keyed = |part: Part| ((part.path, part.key), part.text);
-    parts.extend(frame(settings, &node()).unwrap().into_iter().map(keyed));
+    let keyed = |fragment: Fragment| ((fragment.path, fragment.key), fragment.text);
+    fragments.extend(base(settings, &node()).unwrap().into_iter().map(keyed));
     for (name, service) in catalog {
         let Ok(own) = render(settings, &node(), service) else { continue };
-        let own: Vec<_> = own.parts.into_iter().map(keyed).collect();
-        if own.iter().all(|(key, text)| parts.get(key).is_none_or(|taken| taken == text)) {
-            parts.extend(own);
+        let own: Vec<_> = own.fragments.into_iter().map(keyed).collect();
+        if own.iter().all(|(key, text)| fragments.get(key).is_none_or(|taken| taken == text)) {
+            fragments.extend(own);
             accepted.insert(name.clone(), service.clone());
         }
     }
     let mut files: BTreeMap<String, String> = BTreeMap::new();
-    for ((path, _), text) in parts {
+    for ((path, _), text) in fragments {
         files.entry(path).or_default().push_str(&text);
     }
     (files, accepted)

@@ -12,7 +12,7 @@ fn with<'a>(base: &Catalog, more: impl IntoIterator<Item = &'a Catalog>) -> Cata
     more.into_iter().fold(base.clone(), |all, more| all.into_iter().chain(more.clone()).collect())
 }
 
-/// A catalog that HAProxy starts with, so that it has a front end.
+/// A catalog that HAProxy starts with, so that it has a frontend.
 fn web() -> Catalog {
     catalog(&[("web", &[http("w", backend("web"), "web.example")])])
 }
@@ -23,7 +23,7 @@ fn a_request_is_never_sent_to_the_next_owner() {
     let web = web();
     let first = with(&web, [&catalog(&[("shop", &[http("a", shop, "shop.example")])])]);
     let second = with(&web, [&catalog(&[("news", &[http("b", news, "news.example")])])]);
-    let start = || Haproxy::start("127.0.0.1", r#""dynamic-backends": false, "spare-backends": 1,"#, &web);
+    let start = || Haproxy::start("127.0.0.1", r#""dynamic-backends": false, "standby-backends": 1,"#, &web);
     let haproxy = start();
     follow(&haproxy, &web, &first);
     let client = send(&haproxy, "shop.example", "/hang");
@@ -31,7 +31,7 @@ fn a_request_is_never_sent_to_the_next_owner() {
 
     let tally = follow(&haproxy, &first, &web);
     assert!(tally.rounds <= 3, "{tally:?}");
-    assert!(haproxy.map("spares.map").is_empty(), "nothing leads there any more");
+    assert!(haproxy.map("standby.map").is_empty(), "nothing leads there any more");
     assert!(settle(&haproxy, &changes(&haproxy, &web, &second), &mut || false).reload, "the only place has a request");
     release(shop);
     assert!(rest(client).contains(" 50"), "its server is gone");
@@ -47,7 +47,7 @@ fn a_service_that_comes_back_does_not_wait_for_its_requests() {
     let web = web();
     let first = with(&web, [&catalog(&[("shop", &[http("a", shop, "shop.example")])])]);
     let again = with(&web, [&catalog(&[("shop", &[http("b", other, "shop.example")])])]);
-    let haproxy = Haproxy::start("127.0.0.1", r#""dynamic-backends": false, "spare-backends": 1,"#, &web);
+    let haproxy = Haproxy::start("127.0.0.1", r#""dynamic-backends": false, "standby-backends": 1,"#, &web);
     follow(&haproxy, &web, &first);
     let _client = send(&haproxy, "shop.example", "/hang");
     wait("the request is with the server", || has_secret(&asked));
@@ -66,7 +66,7 @@ fn requests_without_a_server_are_not_overlooked() {
     let second = with(&web, [&catalog(&[("news", &[http("b", news, "news.example")])])]);
     for (server, is_queued) in [(shop, true), (closed, false)] {
         let first = with(&web, [&catalog(&[("shop", &[http("a", server, "shop.example")])])]);
-        let more = r#""dynamic-backends": false, "spare-backends": 1, "check": false,
+        let more = r#""dynamic-backends": false, "standby-backends": 1, "check": false,
             "defaults-lines": ["default-server maxconn 1", "timeout queue 30s"],"#;
         let haproxy = Haproxy::start("127.0.0.1", more, &web);
         follow(&haproxy, &web, &first);
@@ -75,13 +75,13 @@ fn requests_without_a_server_are_not_overlooked() {
         let _waiting = send(&haproxy, "shop.example", "/waiting");
         wait("the request is in the backend", || {
             let sessions = if is_queued { ",BACKEND,1," } else { ",BACKEND,0,0,1," };
-            haproxy.ask("show stat waypost-spare-1 2 -1").contains(sessions)
+            haproxy.ask("show stat waypost-standby-1 2 -1").contains(sessions)
         });
         follow(&haproxy, &first, &web);
         settle(&haproxy, &changes(&haproxy, &web, &second), &mut || false);
         drop(hanging);
         wait("nobody is left of the first owner", || {
-            let stat = haproxy.ask("show stat waypost-spare-1 2 -1");
+            let stat = haproxy.ask("show stat waypost-standby-1 2 -1");
             !is_queued && stat.contains(",BACKEND,0,0,0,") || is_queued && !stat.contains(",BACKEND,0,0,2,")
         });
         assert!(!has_secret(&seen), "{is_queued}");
@@ -92,10 +92,10 @@ fn requests_without_a_server_are_not_overlooked() {
 fn a_foreign_server_in_a_claimed_place_leaves() {
     let web = web();
     let first = with(&web, [&catalog(&[("shop", &[http("a", backend("shop"), "shop.example")])])]);
-    let haproxy = Haproxy::start("127.0.0.1", r#""dynamic-backends": false, "spare-backends": 1,"#, &web);
+    let haproxy = Haproxy::start("127.0.0.1", r#""dynamic-backends": false, "standby-backends": 1,"#, &web);
     follow(&haproxy, &web, &first);
     let stray = backend("stray");
-    haproxy.ask(&format!("add server waypost-spare-1/x {stray}; enable server waypost-spare-1/x"));
+    haproxy.ask(&format!("add server waypost-standby-1/x {stray}; enable server waypost-standby-1/x"));
     assert_eq!(answering(&haproxy, "shop.example"), ["shop", "stray"]);
     follow(&haproxy, &web, &first);
     assert_eq!(answering(&haproxy, "shop.example"), ["shop"]);

@@ -97,7 +97,7 @@ fn run(more: &str, seed: u64, calls: usize, least: usize) {
         }
         let changes = changes(&haproxy, &before, &catalog);
         let tally = settle(&haproxy, &changes, &mut || lost.below(10) == 0);
-        lines += tally.commands + tally.questions;
+        lines += tally.commands + tally.queries;
         if tally.reload {
             haproxy.restart(&catalog);
             reloads += 1;
@@ -130,12 +130,12 @@ fn compare(haproxy: &Haproxy, catalog: &Catalog, more: &str) {
 
 #[test]
 fn by_map() {
-    run(r#""spare-backends": 12,"#, 1, count(), 7);
+    run(r#""standby-backends": 12,"#, 1, count(), 7);
 }
 
 #[test]
 fn by_map_without_made_backends() {
-    run(r#""spare-backends": 12, "dynamic-backends": false,"#, 4, count() / 2, 7);
+    run(r#""standby-backends": 12, "dynamic-backends": false,"#, 4, count() / 2, 7);
 }
 
 #[test]
@@ -145,5 +145,5 @@ fn by_acl() {
 
 #[test]
 fn without_checks_and_prepared_backends() {
-    run(r#""check": false, "spare-backends": 0,"#, 3, count() / 2, 5);
+    run(r#""check": false, "standby-backends": 0,"#, 3, count() / 2, 5);
 }

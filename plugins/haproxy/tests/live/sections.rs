@@ -1,6 +1,6 @@
 //! A section that is there already: two services may have it one after the other, and it may not be ready.
 
-use waypost_plugin_haproxy::{questions, update};
+use waypost_plugin_haproxy::{plan, queries};
 use waypost_plugin_sdk::{Change, Instance, PluginError};
 
 use crate::agent::{all, changes, settle};
@@ -112,13 +112,13 @@ fn answers_of_two_processes_are_one_of_neither() {
     }
     let mut haproxy = Haproxy::start("127.0.0.1", "", &start);
     let comes = changes(&haproxy, &Catalog::new(), &many);
-    let lines = questions(&haproxy.settings, &comes).unwrap();
+    let lines = queries(&haproxy.settings, &comes).unwrap();
     let mut answers: Vec<String> = lines.iter().map(|line| haproxy.ask(line)).collect();
-    assert!(update(&haproxy.settings, &node(), &comes, &answers).is_ok());
+    assert!(plan(&haproxy.settings, &node(), &comes, &answers).is_ok());
     haproxy.restart(&start);
     answers.truncate(1);
     answers.extend(lines[1..].iter().map(|line| haproxy.ask(line)));
-    let found = update(&haproxy.settings, &node(), &comes, &answers);
+    let found = plan(&haproxy.settings, &node(), &comes, &answers);
     assert!(matches!(found, Err(PluginError::Other(_))), "{found:?}");
 }
 

@@ -21,24 +21,24 @@ fn the_first_instance_of_a_new_service_needs_no_reload() {
     assert_eq!(get(&haproxy, "shop.example", "/").0, "503");
 
     let tally = follow(&haproxy, &start, &first);
-    assert_eq!((tally.rounds, tally.questions, tally.commands), (2, 2, 1), "one line each time");
+    assert_eq!((tally.rounds, tally.queries, tally.commands), (2, 2, 1), "one line each time");
     assert_eq!(answering(&haproxy, "shop.example"), ["one"]);
     assert_eq!(haproxy.map("routes.map")["shop.example/"], "shop");
     follow(&haproxy, &first, &both);
     assert_eq!(answering(&haproxy, "shop.example"), ["one", "two"]);
     follow(&haproxy, &both, &second);
     assert_eq!(answering(&haproxy, "shop.example"), ["two"]);
-    assert_eq!(haproxy.map("spares.map").len(), 1);
+    assert_eq!(haproxy.map("standby.map").len(), 1);
 
     haproxy.restart(&second);
-    assert_eq!(haproxy.map("spares.map").len(), 0, "its own section has it now");
+    assert_eq!(haproxy.map("standby.map").len(), 0, "its own section has it now");
     assert_eq!(settle(&haproxy, &all(&haproxy, &second), &mut || false).commands, 0);
     assert_eq!(answering(&haproxy, "shop.example"), ["two"]);
     follow(&haproxy, &second, &start);
     assert_eq!(get(&haproxy, "shop.example", "/").0, "503");
 }
 
-/// From 3.4 on; an older one has prepared backends for it.
+/// From 3.4 on; an older one has standby backends for it.
 #[test]
 fn a_backend_is_made_where_haproxy_can() {
     let web = [http("w", backend("web"), "web.example")];
@@ -50,7 +50,7 @@ fn a_backend_is_made_where_haproxy_can() {
     for _ in 0..3 {
         follow(&haproxy, &start, &both);
         assert_eq!(answering(&haproxy, "shop.example"), ["one", "two"]);
-        assert_eq!(haproxy.map("spares.map").is_empty(), numbers >= vec![3, 4], "{version}");
+        assert_eq!(haproxy.map("standby.map").is_empty(), numbers >= vec![3, 4], "{version}");
         follow(&haproxy, &both, &start);
         assert_eq!(get(&haproxy, "shop.example", "/").0, "503");
     }
@@ -71,12 +71,12 @@ fn prepared_backends_are_given_back_and_run_out() {
         }
         all
     };
-    let haproxy = Haproxy::start("127.0.0.1", r#""spare-backends": 4, "dynamic-backends": false,"#, &some(0));
+    let haproxy = Haproxy::start("127.0.0.1", r#""standby-backends": 4, "dynamic-backends": false,"#, &some(0));
     for _ in 0..3 {
         assert!(!follow(&haproxy, &some(0), &some(2)).reload_soon);
-        assert_eq!(haproxy.map("spares.map").len(), 2);
+        assert_eq!(haproxy.map("standby.map").len(), 2);
         follow(&haproxy, &some(2), &some(0));
-        assert_eq!(haproxy.map("spares.map").len(), 0);
+        assert_eq!(haproxy.map("standby.map").len(), 0);
     }
     follow(&haproxy, &some(0), &some(2));
     assert!(follow(&haproxy, &some(2), &some(4)).reload_soon, "less than half of them is free");

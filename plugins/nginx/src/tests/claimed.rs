@@ -20,16 +20,16 @@ fn claims(settings: &Settings, service: &Service) -> Vec<String> {
 /// The lines of a service that is denied this, which lead to it.
 fn left(service: &Service, denied: &[&str]) -> Result<Vec<String>, String> {
     let denied = denied.iter().map(|claim| (*claim).to_owned()).collect();
-    let mut parts = match render(&with_streams(""), &node(), &Service { denied, ..service.clone() }) {
-        Ok(rendering) => rendering.parts,
+    let mut fragments = match render(&with_streams(""), &node(), &Service { denied, ..service.clone() }) {
+        Ok(rendering) => rendering.fragments,
         Err(PluginError::InvalidInput(reason)) => return Err(reason),
         Err(other) => panic!("{other:?}"),
     };
-    parts.sort_by(|a, b| a.key.cmp(&b.key));
+    fragments.sort_by(|a, b| a.key.cmp(&b.key));
     let leads = |line: &&str| {
         ["server_name ", "location = ", "location / ", "listen "].iter().any(|word| line.starts_with(word))
     };
-    let text: String = parts.into_iter().map(|part| part.text).collect();
+    let text: String = fragments.into_iter().map(|fragment| fragment.text).collect();
     Ok(text.lines().map(str::trim).filter(leads).map(str::to_owned).collect())
 }
 
@@ -113,7 +113,11 @@ fn the_default_service_needs_no_domain() {
         let denied = denied.iter().map(|claim| (*claim).to_owned()).collect();
         let shop = Service { denied, ..service("team/shop", instances) };
         render(&settings, &node(), &shop).map(|rendering| {
-            rendering.parts.into_iter().find(|part| part.key.starts_with("2 default server")).map(|part| part.text)
+            rendering
+                .fragments
+                .into_iter()
+                .find(|fragment| fragment.key.starts_with("2 default server"))
+                .map(|fragment| fragment.text)
         })
     };
     let leads = Ok(Some("    location / { proxy_pass http://team_shop.waypost; }\n".to_owned()));

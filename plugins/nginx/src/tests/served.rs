@@ -11,7 +11,7 @@ use super::{compose, draining, instance, over_udp, service, settings};
 use crate::Settings;
 use peers::{Client, ask, closed_port, datagrams, free_port, free_udp_port, greeter, web};
 
-/// Settings for a front end on this port, with one worker so that turns can be counted.
+/// Settings for a frontend on this port, with one worker so that turns can be counted.
 fn front(port: u16) -> Settings {
     settings(&format!(
         r#"{{"stream": "{}", "http-bind": "127.0.0.1:{port}", "tcp-bind": "127.0.0.1", "main-lines": ["worker_processes 1;"]}}"#,
@@ -41,7 +41,7 @@ fn domains_and_paths() {
         http("api", web("api"), "shop.example", "/api"),
         http("v2", web("v2"), "shop.example", "/api/v2,/static"),
         http("deep", web("deep"), "a.b.shop.example", "/"),
-        http("part", web("part"), "part.example", "/only"),
+        http("fragment", web("fragment"), "fragment.example", "/only"),
         http("long", web("long"), &format!("{}.example", "x".repeat(60)), "/"),
         http("wild", web("wild"), "*.example,*.shop.example.com", "/"),
         http("named", web("named"), "feature-626-time-management-for-support.shop.example.com", "/api"),
@@ -65,9 +65,9 @@ fn domains_and_paths() {
         ("c.b.shop.example", "/", "503"),
         ("xshop.example", "/", "wild"),
         ("xshop.example.com", "/", "503"),
-        ("part.example", "/only", "part"),
-        ("part.example", "/", "503"),
-        ("part.example", "/only.txt", "503"),
+        ("fragment.example", "/only", "fragment"),
+        ("fragment.example", "/", "503"),
+        ("fragment.example", "/only.txt", "503"),
         ("nobody.test", "/", "503"),
         (&long, "/", "long"),
         (&format!("{long}.:80"), "/", "long"),
@@ -154,10 +154,10 @@ fn streams() {
     let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_read_timeout(Some(peers::PATIENCE)).unwrap();
     let mut buffer = [0; 64];
-    for question in ["one", "two"] {
-        client.send_to(question.as_bytes(), ("127.0.0.1", udp)).unwrap();
+    for query in ["one", "two"] {
+        client.send_to(query.as_bytes(), ("127.0.0.1", udp)).unwrap();
         let length = client.recv(&mut buffer).unwrap();
-        assert_eq!(std::str::from_utf8(&buffer[..length]).unwrap(), format!("dns {question}"));
+        assert_eq!(std::str::from_utf8(&buffer[..length]).unwrap(), format!("dns {query}"));
     }
 
     nginx.reload(&compose(&front(http_port), &[service("db", &[draining(first), second])]).0);

@@ -4,7 +4,7 @@
 wit_bindgen::generate!({ world: "output-plugin", path: "../../../wit" });
 
 use exports::waypost::plugin::lifecycle::{Description, Guest as Lifecycle};
-use exports::waypost::plugin::output::{Guest as Output, Node, Part, PluginError, Rendering, Service};
+use exports::waypost::plugin::output::{Guest as Output, Node, Fragment, PluginError, Rendering, Service};
 
 struct Escape;
 
@@ -27,26 +27,26 @@ impl Lifecycle for Escape {
 }
 
 impl Output for Escape {
-    fn frame(_node: Node) -> Result<Vec<Part>, PluginError> {
-        Ok(vec![part("frame.txt", "frame\n")])
+    fn base(_node: Node) -> Result<Vec<Fragment>, PluginError> {
+        Ok(vec![fragment("base.txt", "base\n")])
     }
 
     fn render(_node: Node, service: Service) -> Result<Rendering, PluginError> {
         let ids: String = service.instances.iter().map(|instance| format!("{}\n", instance.id)).collect();
         let name = service.name;
-        let parts = vec![match name.split('-').next().unwrap_or_default() {
-            "up" => part("../escaped.txt", &ids),
-            "deep" => part("a/../../escaped.txt", &ids),
-            "root" => part("/tmp/waypost-escaped.txt", &ids),
-            "hidden" => part("a\0b", &ids),
-            "flood" => part("flood.txt", &"x".repeat(40 << 20)),
+        let fragments = vec![match name.split('-').next().unwrap_or_default() {
+            "up" => fragment("../escaped.txt", &ids),
+            "deep" => fragment("a/../../escaped.txt", &ids),
+            "root" => fragment("/tmp/waypost-escaped.txt", &ids),
+            "hidden" => fragment("a\0b", &ids),
+            "flood" => fragment("flood.txt", &"x".repeat(40 << 20)),
             "trap" => panic!("cannot render {name}"),
-            _ => part(&format!("{name}.txt"), &ids),
+            _ => fragment(&format!("{name}.txt"), &ids),
         }];
-        Ok(Rendering { parts, claims: Vec::new() })
+        Ok(Rendering { fragments, claims: Vec::new() })
     }
 }
 
-fn part(path: &str, text: &str) -> Part {
-    Part { path: path.into(), key: "0".into(), text: text.into() }
+fn fragment(path: &str, text: &str) -> Fragment {
+    Fragment { path: path.into(), key: "0".into(), text: text.into() }
 }

@@ -37,7 +37,7 @@ impl Lifecycle for Misbehave {
 impl Grouping for Misbehave {
     fn group(node: Node, container: Container) -> Result<Role, PluginError> {
         let label = |name: &str| container.labels.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-        let Some(service) = label("service") else { return Ok(Role { offers: Vec::new(), wants: Vec::new() }) };
+        let Some(service) = label("service") else { return Ok(Role { provides: Vec::new(), consumes: Vec::new() }) };
         let mut instance = Instance {
             service,
             id: container.id.chars().take(12).collect(),
@@ -51,7 +51,7 @@ impl Grouping for Misbehave {
         if let Some(what) = label("misbehave") {
             misbehave(&what, &mut instance)?;
         }
-        Ok(Role { offers: vec![instance], wants: Vec::new() })
+        Ok(Role { provides: vec![instance], consumes: Vec::new() })
     }
 }
 

@@ -12,11 +12,11 @@ use crate::output::{Accepted, Served};
 /// How often the proxy is asked about a service whose state it cannot explain before that costs a reload: an old
 /// process may go on answering for a moment after a reload.
 const LOOKS: u8 = 3;
-/// Time between two such questions.
+/// Time between two such queries.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How long before the beginning of a reload is told something may have been said to the new process.
 const RECENT: Duration = Duration::from_secs(2);
-/// Time between two questions while a process that was replaced answers.
+/// Time between two queries while a process that was replaced answers.
 const OLD_AGAIN: Duration = Duration::from_millis(50);
 
 impl Running {

@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 
 use super::{CONNECTIONS, FOUND, HEADER, ROUTE, answer, http, live, same, shop};
-use crate::live::{questions, update};
+use crate::live::{plan, queries};
 use crate::tests::node;
 use crate::tests::random::{catalog, settings};
-use waypost_plugin_sdk::{Change, Reaction};
+use waypost_plugin_sdk::{Change, LivePlan};
 
 #[test]
 fn an_answer_that_is_cut_off_is_refused() {
@@ -15,21 +15,21 @@ fn an_answer_that_is_cut_off_is_refused() {
     let said = [
         ("show servers state shop", rows.as_str()),
         ("show servers conn shop", CONNECTIONS),
-        ("show map spares.map", "0x1 other waypost-spare-2\n"),
+        ("show map standby.map", "0x1 other waypost-standby-2\n"),
         (ROUTE, FOUND),
     ];
-    let questions = questions(&live(), &changes).unwrap();
-    assert_eq!(questions.len(), 1);
-    let whole = answer(&questions[0], &said);
-    let ask = |text: &str| update(&live(), &node(), &changes, &[text.to_owned()]);
-    assert_eq!(ask(&whole), Ok(Reaction::Commands(Vec::new())));
+    let queries = queries(&live(), &changes).unwrap();
+    assert_eq!(queries.len(), 1);
+    let whole = answer(&queries[0], &said);
+    let ask = |text: &str| plan(&live(), &node(), &changes, &[text.to_owned()]);
+    assert_eq!(ask(&whole), Ok(LivePlan::Commands(Vec::new())));
     for length in 0..whole.len() {
         assert!(ask(&whole[..length]).is_err(), "{length}");
     }
-    assert!(update(&live(), &node(), &changes, &[]).is_err());
+    assert!(plan(&live(), &node(), &changes, &[]).is_err());
     for odd in ["Permission denied\n", "", "x\n", HEADER.strip_prefix("1\n").unwrap(), "6 shop 1\n"] {
         let said = [("show servers state shop", odd)];
-        let found = ask(&answer(&questions[0], &said));
+        let found = ask(&answer(&queries[0], &said));
         assert!(odd.contains("be_name") || found.is_err(), "{odd}: {found:?}");
     }
 }
@@ -42,13 +42,13 @@ fn is_known(command: &str) -> bool {
     let known = matches!(
         words[..],
         ["show", "version" | "info"]
-            | ["show", "map", "spares.map"]
+            | ["show", "map", "standby.map"]
             | ["show", "servers", "state" | "conn", _]
             | ["show", "stat", _, "3" | "7", "-1"]
             | ["get" | "del", "map", "routes.map", _]
             | ["add" | "set", "map", "routes.map", _, _]
-            | ["add", "map", "spares.map", _, _]
-            | ["del", "map", "spares.map", _]
+            | ["add", "map", "standby.map", _, _]
+            | ["del", "map", "standby.map", _]
             | ["add", "server", _, _, ..]
             | ["publish", "backend", _]
             | ["set", "dynamic-cookie-key", "backend", _, _]
@@ -70,20 +70,20 @@ proptest! {
         for name in names {
             let find = |services: &[waypost_plugin_sdk::Service]| services.iter().find(|s| s.name == name).cloned();
             let changes = [Change { before: find(&before), after: find(&after) }];
-            let Ok(questions) = questions(&settings, &changes) else { continue };
+            let Ok(queries) = queries(&settings, &changes) else { continue };
             let section = name.replace('/', "_");
             let here = [
                 (format!("show servers state {section}"), HEADER),
                 (format!("show servers conn {section}"), CONNECTIONS),
             ];
             let here: Vec<(&str, &str)> = here.iter().map(|(command, text)| (command.as_str(), *text)).collect();
-            let answers: Vec<String> = questions.iter().map(|line| answer(line, &here)).collect();
-            let reaction = update(&settings, &node(), &changes, &answers).unwrap();
+            let answers: Vec<String> = queries.iter().map(|line| answer(line, &here)).collect();
+            let reaction = plan(&settings, &node(), &changes, &answers).unwrap();
             let said = match reaction {
-                Reaction::Commands(lines) | Reaction::CommandsAndReload(lines) => lines,
-                Reaction::Reload => Vec::new(),
+                LivePlan::Commands(lines) | LivePlan::CommandsAndReload(lines) => lines,
+                LivePlan::Reload => Vec::new(),
             };
-            for line in questions.iter().chain(&said) {
+            for line in queries.iter().chain(&said) {
                 prop_assert!(line.len() <= 4096);
                 for command in line.split("; ") {
                     prop_assert!(is_known(command), "{command:?}");
@@ -96,7 +96,7 @@ proptest! {
     fn no_answer_makes_it_panic(text in "(1\n|# |be_name |srv_name |[a-z0-9.=\" -]{0,20}|\n){0,30}", whole in any::<String>()) {
         let changes = [same(shop(&[http("a", "10.0.0.1", 8080)]))];
         for answer in [text, whole] {
-            drop(update(&live(), &node(), &changes, &[answer]));
+            drop(plan(&live(), &node(), &changes, &[answer]));
         }
     }
 }

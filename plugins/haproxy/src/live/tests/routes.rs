@@ -1,8 +1,8 @@
 //! Entries of the map that others have or share.
 
-use waypost_plugin_sdk::{Change, Instance, Reaction, Service};
+use waypost_plugin_sdk::{Change, Instance, LivePlan, Service};
 
-use super::{CONNECTIONS, FOUND, HEADER, ROUTE, commands, http, live, new, react, same, shop};
+use super::{CONNECTIONS, FOUND, HEADER, ROUTE, commands, http, live, new, planned, same, shop};
 use crate::tests::{instance, service};
 
 const HERE: [(&str, &str); 4] = [
@@ -12,7 +12,7 @@ const HERE: [(&str, &str); 4] = [
     ("show servers conn blog", CONNECTIONS),
 ];
 
-fn said(changes: &[Change], maps: &[(&str, &str)]) -> Reaction {
+fn said(changes: &[Change], maps: &[(&str, &str)]) -> LivePlan {
     let out = |service: &mut Option<Service>| {
         // No servers, so that only routes are spoken of.
         for instance in service.iter_mut().flat_map(|service| &mut service.instances) {
@@ -24,7 +24,7 @@ fn said(changes: &[Change], maps: &[(&str, &str)]) -> Reaction {
         out(&mut change.before);
         out(&mut change.after);
     });
-    react(&live(), &changes, &[&HERE[..], maps].concat())
+    planned(&live(), &changes, &[&HERE[..], maps].concat())
 }
 
 fn found(key: &str, value: &str) -> String {
@@ -43,7 +43,7 @@ fn who_is_entitled_takes_the_route_and_who_is_not_leaves_it() {
     assert_eq!(said(std::slice::from_ref(&loses), &[(ROUTE, FOUND)]), commands(&[]), "later: it is shop's by now");
     assert_eq!(said(&[loses], &[(ROUTE, &elsewhere)]), commands(&["del map routes.map shop.example/"]));
     let both = [new(web), new(service("twin", &[http("b", "10.0.0.2", 80)]))];
-    assert_eq!(said(&both, &[]), Reaction::Reload, "two cannot have it");
+    assert_eq!(said(&both, &[]), LivePlan::Reload, "two cannot have it");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_domain_without_its_root_is_marked() {
     let here = [("get map routes.map shop.example/api/", own.as_str()), marker];
     let gone = [Change { before: Some(shop.clone()), after: None }];
     let line = "del map routes.map shop.example/api/".to_owned();
-    assert_eq!(said(&gone, &here), Reaction::CommandsAndReload(vec![line]), "blog may need the marker");
+    assert_eq!(said(&gone, &here), LivePlan::CommandsAndReload(vec![line]), "blog may need the marker");
     assert_eq!(said(&gone, &[marker]), commands(&[]), "asked for once");
     let whole = service("shop", &[api("a", "/api"), api("b", "/")]);
     let line = "add map routes.map shop.example/ shop";

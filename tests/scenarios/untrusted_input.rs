@@ -2,7 +2,8 @@
 
 use anyhow::ensure;
 use harness::{
-    Agent, Container, Engine, Lab, SOON, agent_section, docker_section, etcd_section, eventually, haproxy_section,
+    Agent, CHANGE_TIMEOUT, Container, Engine, Network, agent_section, docker_section, etcd_section, eventually,
+    haproxy_section,
 };
 use serde_json::json;
 
@@ -47,15 +48,15 @@ fn labels() -> Vec<(&'static str, String)> {
 
 #[test]
 fn hostile_labels_are_refused_for_their_container_alone() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let lists = "[[grouping]]\nplugin = \"labels\"\n[[grouping]]\nplugin = \"announce\"\n[[layout]]\nplugin = \"json\"\n\
                  [[layout]]\nplugin = \"backends\"\n[[layout]]\nplugin = \"skydns\"\nsettings = { zone = \"internal\" }\n";
-    let parts =
+    let fragments =
         [&agent_section(&host), &docker_section(&engine), &etcd_section(&etcd, "15s"), lists, &haproxy_section(&host)];
-    let mut agent = Agent::start(&host, "agent", &parts.concat());
+    let mut agent = Agent::start(&host, "agent", &fragments.concat());
     let good = ["--publish", "8000", "--label", "waypost.service=good", "whoami"];
     let first = engine.run(&good);
     for (name, value) in names() {
@@ -83,7 +84,7 @@ fn hostile_labels_are_refused_for_their_container_alone() {
     let last = engine.run(&good);
 
     let expected = [&first, &shouts, &last].map(Container::greeting);
-    eventually(SOON, "the good ones answer", || {
+    eventually(CHANGE_TIMEOUT, "the good ones answer", || {
         let seen = (0..3).map(|_| host.connect(8000)?.get("/")?.good()).collect::<anyhow::Result<Vec<_>>>()?;
         ensure!(expected.iter().all(|one| seen.contains(one)), "{seen:?} instead of {expected:?}");
         Ok(())
@@ -106,19 +107,19 @@ fn hostile_labels_are_refused_for_their_container_alone() {
     for file in ["haproxy.cfg", "routes.map"] {
         assert!(!agent.proxy_file(file).contains(MARK), "{}", agent.proxy_file(file));
     }
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn registry_values_that_make_no_sense_hide_no_others() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("edge");
     let engine = Engine::start(&host);
     let container = engine.run(&["--publish", "8000", "--label", "waypost.service=good", "whoami"]);
-    let parts = [agent_section(&host), docker_section(&engine), etcd_section(&etcd, "15s"), haproxy_section(&host)];
-    let mut agent = Agent::start(&host, "agent", &parts.concat());
-    eventually(SOON, "the good one answers", || host.connect(8000)?.get("/")?.good());
+    let fragments = [agent_section(&host), docker_section(&engine), etcd_section(&etcd, "15s"), haproxy_section(&host)];
+    let mut agent = Agent::start(&host, "agent", &fragments.concat());
+    eventually(CHANGE_TIMEOUT, "the good one answers", || host.connect(8000)?.get("/")?.good());
 
     let own = format!("/waypost/services/good/{}", container.short_id());
     let good = etcd.entries(&own).remove(&own).unwrap();
@@ -156,12 +157,12 @@ fn registry_values_that_make_no_sense_hide_no_others() {
     }
     let second = engine.run(&["--publish", "8000", "--label", "waypost.service=good", "whoami"]);
     let expected = [&container, &second].map(Container::greeting);
-    eventually(SOON, "the good ones in the same directory answer, and only they", || {
+    eventually(CHANGE_TIMEOUT, "the good ones in the same directory answer, and only they", || {
         let seen = (0..4).map(|_| host.connect(8000)?.get("/")?.good()).collect::<anyhow::Result<Vec<_>>>()?;
         ensure!(expected.iter().all(|one| seen.contains(one)), "{seen:?} instead of {expected:?}");
         Ok(())
     });
     let file = agent.proxy_file("haproxy.cfg");
     assert!(!file.contains(MARK) && !file.contains("10.0.0.9"), "{file}");
-    agent.lives();
+    agent.assert_running();
 }

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use waypost::discover::{self, Inputs, LiveOptions, Pace, Reading, Target};
+use waypost::discover::{self, Inputs, LayoutSource, LiveOptions, Pace, Target};
 use waypost::layout::{Decoder, Layout};
 use waypost::model::{Ages, Attributes, Entries, Node, Stored};
 use waypost::output::write::Directory;
-use waypost::output::{Filter, Memory, Output, Selection, Wants};
+use waypost::output::{Consumed, Filter, Memory, Output, Selection};
 use waypost::plugin::{Host, Limits, Plugin, Source};
 use waypost::proxy::{Proxy, ProxyOptions, Reload, Signal, Socket};
 use waypost::status::{OutputState, Status};
@@ -42,15 +42,15 @@ pub fn http(port: u16, domain: &str) -> Offer {
 
 pub type Offers = BTreeMap<(String, String), Offer>;
 
-pub struct Site {
+pub struct TestProxy {
     pub dir: tempfile::TempDir,
     pub port: u16,
     pub status: Status,
-    /// What the agent is started with: name of the control socket, how often all is asked about, settings.
+    /// What the agent is started with: name of the stats socket, how often all is asked about, settings.
     with: (String, Duration, serde_json::Value),
     entries: watch::Sender<Option<Entries>>,
     leave: Arc<AtomicBool>,
-    _wants: watch::Sender<Wants>,
+    _consumed: watch::Sender<Consumed>,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
     _host: Host,
@@ -65,10 +65,10 @@ async fn plugin(host: &Host, name: &str, settings: serde_json::Value) -> Plugin 
     host.load(Source::Shipped(name), &settings).await.unwrap()
 }
 
-impl Site {
-    /// `socket` names the control socket that the agent uses, which `relay` may stand before.
+impl TestProxy {
+    /// `socket` names the stats socket that the agent uses, which `relay` may stand before.
     pub async fn start(socket: &str, resync: Duration, settings: serde_json::Value) -> Self {
-        Site::start_in(tempfile::tempdir().unwrap(), free_port(), (socket.to_owned(), resync, settings)).await
+        TestProxy::start_in(tempfile::tempdir().unwrap(), free_port(), (socket.to_owned(), resync, settings)).await
     }
 
     /// Another agent takes over, with `more` settings; the proxy goes on meanwhile.
@@ -79,7 +79,7 @@ impl Site {
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
         let (socket, resync, mut settings) = self.with.clone();
         settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let site = Site::start_in(dir, self.port, (socket, resync, settings)).await;
+        let site = TestProxy::start_in(dir, self.port, (socket, resync, settings)).await;
         site.entries.send_replace(entries);
         site
     }
@@ -98,28 +98,28 @@ impl Site {
         let haproxy = plugin(&host, "haproxy", all).await;
         let json = plugin(&host, "json", serde_json::json!({})).await;
         let (entries, followed) = watch::channel(None);
-        let (wants, wanted) = watch::channel(Wants::new());
+        let (consumed, wanted) = watch::channel(Consumed::new());
         let (catalog, services) = watch::channel(None);
         let (ages_out, ages) = watch::channel(Ages::new());
         let decoder = Decoder::new(Layout::new(json).await.unwrap(), status.clone());
         let output = Output::new("haproxy", Arc::new(haproxy.clone()), node.clone(), status.clone());
         let socket = Socket::new(dir.path().join(&socket), Duration::from_secs(2));
         let live = LiveOptions { renderer: Arc::new(haproxy), node, socket, resync };
-        let inputs = Inputs { services, ages, wants: wanted, selection: Selection::new(Filter::default()) };
+        let inputs = Inputs { services, ages, consumed: wanted, selection: Selection::new(Filter::default()) };
         let pace = Pace { min: Duration::from_millis(50), max: Duration::from_millis(500) };
         let target = target(dir.path(), live);
         let leave = target.leave.clone();
         let tasks = vec![
             tokio::spawn(discover::serve(output, inputs, target, pace, status.clone(), stop.clone())),
             tokio::spawn(discover::follow(
-                vec![Reading { entries: followed, decoder, doubt: None }],
+                vec![LayoutSource { entries: followed, decoder, self_preservation: None }],
                 catalog,
                 ages_out,
                 status.clone(),
                 stop.clone(),
             )),
         ];
-        Site { dir, port, status, with, entries, leave, _wants: wants, stop, tasks, _host: host }
+        TestProxy { dir, port, status, with, entries, leave, _consumed: consumed, stop, tasks, _host: host }
     }
 
     /// Makes these the entries of the registry.
@@ -182,7 +182,7 @@ impl Site {
     }
 
     pub fn problems(&self) -> BTreeMap<String, String> {
-        self.status.report().problems.into_iter().map(|problem| (problem.unit, problem.text)).collect()
+        self.status.report().problems.into_iter().map(|problem| (problem.subject, problem.text)).collect()
     }
 
     pub async fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
@@ -208,7 +208,7 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for TestProxy {
     fn drop(&mut self) {
         let noted = fs::read_to_string(self.path("out/.waypost-haproxy.pid")).unwrap_or_default();
         if let Some(master) = noted.lines().next() {

@@ -11,16 +11,16 @@ use crate::host::Host;
 use crate::leftovers::{self, PREFIX};
 
 /// A bridge, a first host with the address 10.77.0.1 that it belongs to, and the hosts that joined it.
-pub struct Lab {
+pub struct Network {
     joined: Cell<u8>,
     hub: Host,
     dir: TempDir,
 }
 
-impl Lab {
+impl Network {
     /// A network without hosts but the hub.
     #[allow(clippy::new_without_default, reason = "it starts processes")]
-    pub fn new() -> Lab {
+    pub fn new() -> Network {
         let temporary = std::env::temp_dir();
         leftovers::sweep(&temporary);
         let prefix = format!("{PREFIX}{}-", std::process::id());
@@ -31,7 +31,7 @@ impl Lab {
         hub.ip(&["link", "add", "bridge0", "type", "bridge"]);
         hub.ip(&["addr", "add", "10.77.0.1/24", "dev", "bridge0"]);
         hub.ip(&["link", "set", "bridge0", "up"]);
-        Lab { joined: Cell::new(1), hub, dir }
+        Network { joined: Cell::new(1), hub, dir }
     }
 
     /// The host that the bridge belongs to: registry, name server and clients run here.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, ensure};
 use harness::{
-    Agent, Host, Inside, Lab, SOON, START, Server, agent_section, etcd_section, eventually, haproxy_section,
+    Agent, CHANGE_TIMEOUT, Host, NetnsRuntime, Network, START_TIMEOUT, Server, agent_section, etcd_section, eventually,
+    haproxy_section,
 };
 use serde_json::json;
 
@@ -45,7 +46,7 @@ fn routed(agent: &Agent<'_>, ports: [u16; 2]) -> [usize; 2] {
 
 /// Makes one service bad while all change, and good again; gives the number of checks for either.
 fn one_is_bad(mode: &str, reason: &str) -> [usize; 2] {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let (check, count) = (host.dir().join("check"), host.dir().join("checks"));
@@ -57,20 +58,20 @@ fn one_is_bad(mode: &str, reason: &str) -> [usize; 2] {
         output.lines().map(|line| if line.starts_with("check") { command.as_str() } else { line }).collect();
     let settings = "\nsettings = { check = false }\n";
     let text = [&agent_section(&host), "register = false\n", &etcd_section(&etcd, "15s"), &output.join("\n"), settings];
-    let inside = Inside::of(&host);
+    let inside = NetnsRuntime::of(&host);
     let [old, new] = ["old", "new"].map(|name| Server::start(&inside, host.address(), name));
     let ports = [old.port(), new.port()];
     let mut agent = Agent::start(&host, "agent", &text.concat());
     let checks = || std::fs::read_to_string(&count).unwrap().lines().count();
     let answers = |service: &str, expected: &str| {
-        eventually(SOON, "a service answers", || {
+        eventually(CHANGE_TIMEOUT, "a service answers", || {
             let seen = host.connect(80)?.get_of(&format!("{service}.example"), "/")?.good()?;
             ensure!(seen == expected, "{service} is answered by {seen}");
             Ok(())
         });
     };
     let becomes = |agent: &Agent<'_>, what: &str, expected: [usize; 2]| {
-        eventually(START, what, || {
+        eventually(START_TIMEOUT, what, || {
             let (found, report) = (routed(agent, ports), agent.report()?);
             ensure!(found == expected, "{found:?} instead of {expected:?}");
             let (output, one) = (&report["outputs"]["haproxy"], "1 service is not served as wanted: s500");
@@ -90,7 +91,7 @@ fn one_is_bad(mode: &str, reason: &str) -> [usize; 2] {
     let refused = checks() - before;
     let report = agent.report().unwrap();
     let problems = report["problems"].as_array().unwrap();
-    let problem = problems.iter().find(|problem| problem["unit"] == BAD).context("no problem").unwrap();
+    let problem = problems.iter().find(|problem| problem["subject"] == BAD).context("no problem").unwrap();
     assert!(problem["text"].as_str().unwrap().contains(reason), "{problem}");
     assert_eq!(problems.len(), 1, "{problems:?}");
 
@@ -99,7 +100,7 @@ fn one_is_bad(mode: &str, reason: &str) -> [usize; 2] {
     becomes(&agent, "it joins", [0, ALL]);
     answers(BAD, "new");
     assert_eq!(agent.report().unwrap()["problems"], json!([]));
-    agent.lives();
+    agent.assert_running();
     [refused, checks() - before]
 }
 

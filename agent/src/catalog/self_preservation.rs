@@ -1,8 +1,8 @@
 //! Instances that vanish at once, and that nobody withdrew, are kept for a while.
 //!
 //! An instance whose agent is there, or says that it leaves, was taken away and goes at once. One whose agent vanished
-//! without a word is held for a short time, in which others may follow: leases of hosts that were lost together end
-//! seconds apart. When more than a share of all instances is held then, what the registry says is doubted, and they stay
+//! without a word is retained for a short time, in which others may follow: leases of hosts that were lost together end
+//! seconds apart. When more than a share of all instances is retained then, self-preservation begins, and they stay
 //! for a grace time. They return as if nothing had happened, and leave as soon as their agent is back without them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,41 +17,41 @@ use super::Directories;
 use super::agents::{Agent, Agents};
 use crate::model::{Entries, Instance, Readiness};
 
-mod held;
+mod retained;
 #[cfg(test)]
 mod tests;
 
-use held::{Holding, Key, Reason, node};
+use retained::{Key, Reason, RetainedInstances, node};
 
 /// Keys of agents and of instances that vanished in one revision arrive in two messages; the second is at most this late.
 const MOMENT: Duration = Duration::from_millis(50);
 /// Most hosts that are named.
 const NAMED: usize = 5;
 
-/// When a loss is doubted, and for how long.
+/// When a loss is preserved, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DoubtSettings {
-    /// Share of the instances above which their loss is doubted.
+pub struct SelfPreservationSettings {
+    /// Share of the instances above which their loss is preserved.
     pub share: f64,
-    /// Fewer instances than this are never doubted.
+    /// Fewer instances than this are never preserved.
     pub least: usize,
-    /// How long doubted instances are kept.
+    /// How long preserved instances are kept.
     pub time: Duration,
     /// How long losses count as one: leases of hosts that were lost together end up to a third of their time apart.
     pub gather: Duration,
 }
 
-impl DoubtSettings {
+impl SelfPreservationSettings {
     /// Settings for leases that live for `ttl`.
     pub fn new(share: f64, least: usize, time: Duration, ttl: Duration) -> Self {
         // etcd looks for expired leases every half second.
-        DoubtSettings { share, least, time, gather: (ttl / 3 + Duration::from_secs(1)).min(time) }
+        SelfPreservationSettings { share, least, time, gather: (ttl / 3 + Duration::from_secs(1)).min(time) }
     }
 }
 
-/// What is doubted.
+/// What is preserved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Doubted {
+pub struct Preserved {
     /// Instances that are kept.
     pub instances: usize,
     /// All instances, with these.
@@ -62,23 +62,31 @@ pub struct Doubted {
     pub until: Instant,
 }
 
-/// The instances of one layout, with those that are held though their entries are gone.
-pub struct Doubt {
-    settings: DoubtSettings,
+/// The instances of one layout, with those that are retained though their entries are gone.
+pub struct SelfPreservation {
+    settings: SelfPreservationSettings,
     agents: Agents,
     seen: Directories,
     shown: Directories,
     /// Instances whose entries are there, in all and by node.
     live: usize,
     live_of: BTreeMap<Arc<str>, usize>,
-    held: Holding,
+    retained: RetainedInstances,
 }
 
-impl Doubt {
-    /// Doubts nothing yet.
-    pub fn new(settings: DoubtSettings) -> Self {
-        let (seen, shown, held) = (Directories::new(), Directories::new(), Holding::default());
-        Doubt { settings, agents: Agents::default(), seen, shown, live: 0, live_of: BTreeMap::new(), held }
+impl SelfPreservation {
+    /// Keeps nothing yet.
+    pub fn new(settings: SelfPreservationSettings) -> Self {
+        let (seen, shown, retained) = (Directories::new(), Directories::new(), RetainedInstances::default());
+        SelfPreservation {
+            settings,
+            agents: Agents::default(),
+            seen,
+            shown,
+            live: 0,
+            live_of: BTreeMap::new(),
+            retained,
+        }
     }
 
     /// Takes over what the registry says: what agents say of themselves, and the instances of the layout.
@@ -86,31 +94,32 @@ impl Doubt {
         let changed = self.agents.update(entries, now);
         let mut touched = BTreeSet::new();
         let vanished = self.compare(directories, &mut touched);
-        let known = self.live + self.held.len() + vanished.len();
+        let known = self.live + self.retained.len() + vanished.len();
         if known >= self.settings.least {
-            vanished.into_iter().for_each(|(key, instance)| self.suspect(key, instance, now));
+            vanished.into_iter().for_each(|(key, instance)| self.retain(key, instance, now));
         }
-        self.review(&changed, now);
+        self.reclassify_nodes(&changed, now);
         self.expire(now, &mut touched);
-        self.judge(now);
+        self.evaluate(now);
         self.show(directories, &touched);
     }
 
-    /// What the registry says, and what is held.
+    /// What the registry says, and what is retained.
     pub fn directories(&self) -> &Directories {
         &self.shown
     }
 
-    /// When something that is held leaves.
+    /// When something that is retained leaves.
     pub fn due(&self) -> Option<Instant> {
-        self.held.due()
+        self.retained.due()
     }
 
-    /// What is doubted, if anything.
-    pub fn doubted(&self) -> Option<Doubted> {
-        let until = self.held.last_due().filter(|_| self.held.doubted() > 0)?;
-        let hosts = self.held.nodes().filter(|node| !node.is_empty()).take(NAMED).map(ToString::to_string).collect();
-        Some(Doubted { instances: self.held.doubted(), of: self.live + self.held.len(), hosts, until })
+    /// What is preserved, if anything.
+    pub fn preserved(&self) -> Option<Preserved> {
+        let until = self.retained.last_due().filter(|_| self.retained.preserved() > 0)?;
+        let hosts =
+            self.retained.nodes().filter(|node| !node.is_empty()).take(NAMED).map(ToString::to_string).collect();
+        Some(Preserved { instances: self.retained.preserved(), of: self.live + self.retained.len(), hosts, until })
     }
 
     /// Counts what is there, lets go of what came back, and returns what vanished.
@@ -129,8 +138,8 @@ impl Doubt {
             new.iter().for_each(|instance| self.count(instance, true));
             let present: BTreeSet<_> = new.iter().map(|one| (one.service.as_str(), one.id.as_str())).collect();
             let key = |one: &Instance| (Arc::clone(directory), one.service.as_str().into(), one.id.as_str().into());
-            if !self.held.is_empty() {
-                new.iter().for_each(|instance| _ = self.held.release(&key(instance)));
+            if !self.retained.is_empty() {
+                new.iter().for_each(|instance| _ = self.retained.release(&key(instance)));
             }
             let gone = old.iter().filter(|one| !present.contains(&(one.service.as_str(), one.id.as_str())));
             vanished.extend(gone.map(|instance| (key(instance), Arc::clone(instance))));
@@ -152,7 +161,7 @@ impl Doubt {
     }
 
     /// Holds an instance that vanished, unless it is plain that it was taken away.
-    fn suspect(&mut self, key: Key, instance: Arc<Instance>, now: Instant) {
+    fn retain(&mut self, key: Key, instance: Arc<Instance>, now: Instant) {
         let (node, gather) = (node(&instance), self.settings.gather);
         let lost_lately = || self.agents.last_loss().is_some_and(|at| now.duration_since(at) <= gather);
         let reason = match self.agents.of(node) {
@@ -166,11 +175,11 @@ impl Doubt {
             Agent::Here | Agent::Unknown => Reason::Withdrawn,
         };
         let due = now + if reason == Reason::Lost { gather } else { MOMENT };
-        self.held.insert(key, instance, reason, due);
+        self.retained.insert(key, instance, reason, due);
     }
 
-    /// Looks again at what is held of agents that said something or were lost.
-    fn review(&mut self, changed: &[Arc<str>], now: Instant) {
+    /// Looks again at what is retained of agents that said something or were lost.
+    fn reclassify_nodes(&mut self, changed: &[Arc<str>], now: Instant) {
         let mut any_lost = false;
         for node in changed {
             let reason = match self.agents.of(node) {
@@ -182,72 +191,72 @@ impl Doubt {
                 }
                 Agent::Unknown => continue,
             };
-            self.turn(node, reason, now);
+            self.reclassify(node, reason, now);
             self.forget(node);
         }
         if any_lost {
-            let silent = self.held.nodes().filter(|node| self.agents.of(node) == Agent::Unknown);
+            let silent = self.retained.nodes().filter(|node| self.agents.of(node) == Agent::Unknown);
             let silent: Vec<_> = silent.cloned().collect();
-            silent.iter().for_each(|node| self.turn(node, Reason::Lost, now));
+            silent.iter().for_each(|node| self.reclassify(node, Reason::Lost, now));
         }
     }
 
-    /// Gives what is held of a node another reason: one that is in doubt stays so until it is known to be withdrawn.
-    fn turn(&mut self, node: &str, reason: Reason, now: Instant) {
+    /// Gives what is retained of a node another reason: one that is in self-preservation stays so until it is known to be withdrawn.
+    fn reclassify(&mut self, node: &str, reason: Reason, now: Instant) {
         let wait = if reason == Reason::Withdrawn { MOMENT } else { self.settings.gather };
-        for key in self.held.of(node) {
-            if self.held.reason(&key).is_some_and(|held| held.is_loss() != reason.is_loss()) {
-                self.held.set(&key, reason, now + wait);
+        for key in self.retained.of(node) {
+            if self.retained.reason(&key).is_some_and(|retained| retained.is_loss() != reason.is_loss()) {
+                self.retained.set(&key, reason, now + wait);
             }
         }
     }
 
-    /// Lets go of what was held long enough.
+    /// Lets go of what was retained long enough.
     fn expire(&mut self, now: Instant, touched: &mut BTreeSet<Arc<str>>) {
-        let mut doubted = 0;
-        while let Some(key) = self.held.overdue(now) {
+        let mut preserved = 0;
+        while let Some(key) = self.retained.overdue(now) {
             touched.insert(Arc::clone(&key.0));
-            let Some((instance, reason)) = self.held.release(&key) else { continue };
-            doubted += usize::from(reason == Reason::Doubted);
+            let Some((instance, reason)) = self.retained.release(&key) else { continue };
+            preserved += usize::from(reason == Reason::Preserved);
             self.forget(node(&instance));
         }
-        if doubted > 0 {
-            info!(instances = doubted, "instances that vanished at once did not return: they leave");
+        if preserved > 0 {
+            info!(instances = preserved, "instances that vanished at once did not return: they leave");
         }
     }
 
     /// Forgets that an agent is lost once nothing of it is left.
     fn forget(&mut self, node: &str) {
-        if !self.live_of.contains_key(node) && !self.held.has(node) {
+        if !self.live_of.contains_key(node) && !self.retained.has(node) {
             self.agents.forget(node);
         }
     }
 
-    /// Doubts what was lost when it is too much.
+    /// Starts self-preservation when too much was lost.
     #[expect(clippy::cast_precision_loss, reason = "no fleet has 2^52 instances")]
-    fn judge(&mut self, now: Instant) {
-        let (known, lost) = (self.live + self.held.len(), self.held.lost());
-        let is_news = lost > self.held.doubted() && known >= self.settings.least;
+    fn evaluate(&mut self, now: Instant) {
+        let (known, lost) = (self.live + self.retained.len(), self.retained.lost());
+        let is_news = lost > self.retained.preserved() && known >= self.settings.least;
         if is_news && lost as f64 > self.settings.share * known as f64 {
             let until = now + self.settings.time;
-            self.held.all_lost().iter().for_each(|key| self.held.set(key, Reason::Doubted, until));
+            self.retained.all_lost().iter().for_each(|key| self.retained.set(key, Reason::Preserved, until));
         }
     }
 
     /// Brings what is shown up to date where something changed.
     fn show(&mut self, directories: &Directories, touched: &BTreeSet<Arc<str>>) {
-        if self.held.is_empty() {
+        if self.retained.is_empty() {
             self.shown = directories.clone();
             return;
         }
         for directory in touched {
-            let mut held = self.held.within(directory);
-            match (directories.get(directory), held.is_empty()) {
+            let mut retained = self.retained.within(directory);
+            match (directories.get(directory), retained.is_empty()) {
                 (None, true) => _ = self.shown.remove(directory),
                 (Some(live), true) => _ = self.shown.insert(Arc::clone(directory), Arc::clone(live)),
                 (live, false) => {
-                    held.extend(live.into_iter().flat_map(|live| live.iter()).cloned());
-                    self.shown.insert(Arc::clone(directory), held.into());
+                    retained.extend(live.into_iter().flat_map(|live| live.iter()).cloned());
+                    self.shown.insert(Arc::clone(directory), retained.into());
                 }
             }
         }

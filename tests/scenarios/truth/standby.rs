@@ -1,9 +1,9 @@
-//! A prepared backend that has served somebody is not given to the next one while a request of its last owner is open.
+//! A standby backend that has served somebody is not given to the next one while a request of its last owner is open.
 
 use std::sync::{Arc, Mutex};
 
 use anyhow::ensure;
-use harness::{Agent, Lab, SOON, eventually};
+use harness::{Agent, CHANGE_TIMEOUT, Network, eventually};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -62,32 +62,32 @@ fn start(offers: &Offers<'_>, service: &str, prompt: bool) -> (Heads, watch::Sen
 }
 
 fn given_away(keys: &str) {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let offers = Offers::on(&host, &etcd);
     let mut agent =
-        Agent::start(&host, "agent", &discovering(&host, &etcd, &live(&host, keys, "spare-backends = 1\n")));
+        Agent::start(&host, "agent", &discovering(&host, &etcd, &live(&host, keys, "standby-backends = 1\n")));
     clean(&agent);
     let (seen, owner) = start(&offers, "shop", false);
     let secret = "GET /basket HTTP/1.1\r\nHost: shop.example\r\nCookie: session=secret\r\nConnection: close\r\n\r\n";
     let answer = std::thread::scope(|scope| {
         // Until it is routed there is another answer.
         let request = scope.spawn(|| {
-            eventually(SOON, "the request gets to its service", || {
+            eventually(CHANGE_TIMEOUT, "the request gets to its service", || {
                 let answer = host.connect(80)?.exchange(secret);
                 ensure!(!seen.lock().unwrap().is_empty(), "{answer:?}");
                 Ok(answer)
             })
         });
-        eventually(SOON, "the owner has the request", || {
+        eventually(CHANGE_TIMEOUT, "the owner has the request", || {
             ensure!(!seen.lock().unwrap().is_empty());
             Ok(())
         });
         offers.etcd.delete("/waypost/services/shop/one");
         unavailable(&host, "shop.example", "/");
         let (heads, _stranger) = start(&offers, "stranger", true);
-        eventually(SOON, "the stranger is served", || {
+        eventually(CHANGE_TIMEOUT, "the stranger is served", || {
             let seen = host.connect(80)?.get_of("stranger.example", "/")?.good()?;
             ensure!(seen == "stranger");
             Ok(())
@@ -99,7 +99,7 @@ fn given_away(keys: &str) {
         answer
     });
     assert!(!answer.unwrap_or_default().contains("stranger"));
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]

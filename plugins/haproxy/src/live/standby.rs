@@ -1,26 +1,26 @@
-//! Which prepared backends a service may live in.
+//! Which standby backends a service may live in.
 
-use crate::names::SPARE;
+use crate::names::STANDBY;
 
 /// How many a service may live in. They are asked about with every change of an http service, so that none but the
 /// process has to know which one it has; with half of all taken, one service in 256 finds none of its own free.
 const CANDIDATES: usize = 8;
 
 /// The candidates of a section, in the order in which it takes them: they follow from its name.
-pub(super) fn candidates(spares: u16, name: &str) -> Vec<String> {
+pub(super) fn candidates(standbys: u16, name: &str) -> Vec<String> {
     let mut numbers: Vec<u64> = Vec::new();
     let hash = fnv(name);
-    if usize::from(spares) <= CANDIDATES {
-        numbers.extend((0..u64::from(spares)).map(|step| 1 + (mix(hash) + step) % u64::from(spares)));
+    if usize::from(standbys) <= CANDIDATES {
+        numbers.extend((0..u64::from(standbys)).map(|step| 1 + (mix(hash) + step) % u64::from(standbys)));
     } else {
         for step in 0..8 * CANDIDATES as u64 {
-            let number = 1 + mix(hash.wrapping_add(step)) % u64::from(spares);
+            let number = 1 + mix(hash.wrapping_add(step)) % u64::from(standbys);
             if numbers.len() < CANDIDATES && !numbers.contains(&number) {
                 numbers.push(number);
             }
         }
     }
-    numbers.into_iter().map(|number| format!("{SPARE}{number}")).collect()
+    numbers.into_iter().map(|number| format!("{STANDBY}{number}")).collect()
 }
 
 /// FNV-1a.

@@ -1,16 +1,16 @@
-//! A sudden loss is doubted: what nobody took away is kept for a while, what an agent took away goes at once.
+//! Self-preservation: what nobody took away is kept for a while, what an agent took away goes at once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::ensure;
 use harness::{
-    Agent, Container, Engine, Etcd, Host, Lab, SOON, Signal, agent_section, docker_section, etcd_section, eventually,
-    haproxy_section, waypost,
+    Agent, CHANGE_TIMEOUT, Container, Engine, Etcd, Host, Network, Signal, agent_section, docker_section, etcd_section,
+    eventually, haproxy_section, waypost,
 };
 use tokio::time::Instant;
 
-/// Short enough to wait for; what is doubted stays for twice as long.
+/// Short enough to wait for; what is preserved stays for twice as long.
 const TTL: &str = "6s";
 const GRACE: Duration = Duration::from_secs(12);
 
@@ -72,20 +72,20 @@ fn answered(host: &Host) -> anyhow::Result<()> {
 
 #[test]
 fn routes_outlive_the_data_of_etcd() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let mut etcd = lab.etcd();
     let (one, two, edge) = (lab.host("one"), lab.host("two"), lab.host("edge"));
     let (engine, other) = (Engine::start(&one), Engine::start(&two));
     let _containers = (instances(&engine, 6), instances(&other, 6));
     let mut agents = [&engine, &other].map(|engine| Agent::start(engine.host(), "agent", &registering(engine, &etcd)));
     let mut front = Agent::start(&edge, "agent", &routing(&edge, &etcd));
-    routes(&front, SOON, "all are routed", &[&one, &two], 6);
-    eventually(SOON, "requests are answered", || answered(&edge));
+    routes(&front, CHANGE_TIMEOUT, "all are routed", &[&one, &two], 6);
+    eventually(CHANGE_TIMEOUT, "requests are answered", || answered(&edge));
 
     // They cannot register again before the loss was seen.
     agents.iter().for_each(|agent| agent.signal(Signal::STOP));
     etcd.lose_data();
-    eventually(Duration::from_secs(40), "the loss is doubted", || {
+    eventually(Duration::from_secs(40), "self-preservation keeps what was lost", || {
         answered(&edge).expect("no request is lost");
         ensure!(!front.log_lines(&["sudden loss", "12 of 12 instances"]).is_empty(), "{}", front.log());
         Ok(())
@@ -97,7 +97,7 @@ fn routes_outlive_the_data_of_etcd() {
     assert_eq!(shown.matches("10.77.").count(), 12, "{shown}");
 
     agents.iter().for_each(|agent| agent.signal(Signal::CONT));
-    eventually(SOON, "the agents have registered again", || {
+    eventually(CHANGE_TIMEOUT, "the agents have registered again", || {
         answered(&edge).expect("no request is lost");
         let keys = (etcd.try_entries("/waypost/services/")?.len(), etcd.try_entries("/waypost/agents/")?.len());
         ensure!(keys == (12, 2), "{keys:?} keys");
@@ -107,13 +107,13 @@ fn routes_outlive_the_data_of_etcd() {
     assert_eq!(routed(&front).1, 12);
     assert!(front.log_lines(&["did not return"]).is_empty(), "an instance left");
     answered(&edge).unwrap();
-    agents.iter_mut().for_each(Agent::lives);
-    front.lives();
+    agents.iter_mut().for_each(Agent::assert_running);
+    front.assert_running();
 }
 
 #[test]
 fn hosts_that_vanish_together_are_kept_and_hosts_that_leave_are_not() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let hosts = ["one", "two", "three"].map(|name| lab.host(name));
     let edge = lab.host("edge");
@@ -122,11 +122,11 @@ fn hosts_that_vanish_together_are_kept_and_hosts_that_leave_are_not() {
     let [one, two, three] = &hosts;
     let mut agents = engines.each_ref().map(|engine| Agent::start(engine.host(), "agent", &registering(engine, &etcd)));
     let mut front = Agent::start(&edge, "agent", &routing(&edge, &etcd));
-    routes(&front, SOON, "all are routed", &[one, two, three], 5);
+    routes(&front, CHANGE_TIMEOUT, "all are routed", &[one, two, three], 5);
 
     agents[0].kill();
     agents[1].kill();
-    eventually(SOON, "their leases have ended", || {
+    eventually(CHANGE_TIMEOUT, "their leases have ended", || {
         let keys = etcd.try_entries("/waypost/services/")?.len();
         ensure!(keys == 5, "{keys} keys");
         Ok(())
@@ -143,40 +143,40 @@ fn hosts_that_vanish_together_are_kept_and_hosts_that_leave_are_not() {
     front.logs(&["instances=5", "did not return"]);
 
     agents[1].start_again();
-    routes(&front, SOON, "all are routed again", &[one, two, three], 5);
-    let doubts = front.log_lines(&["instances vanished at once"]).len();
+    routes(&front, CHANGE_TIMEOUT, "all are routed again", &[one, two, three], 5);
+    let preserved = front.log_lines(&["instances vanished at once"]).len();
     assert!(agents[0].stop().success() && agents[1].stop().success());
     let took = routes(&front, AT_ONCE, "two that withdraw are gone at once", &[three], 5);
     println!("kept after a loss: {kept:?}; gone after a withdrawal: {took:?}");
-    assert_eq!(front.log_lines(&["instances vanished at once"]).len(), doubts, "a withdrawal was doubted");
-    front.lives();
+    assert_eq!(front.log_lines(&["instances vanished at once"]).len(), preserved, "a withdrawal was preserved");
+    front.assert_running();
 }
 
 #[test]
 fn what_the_only_host_stops_goes_at_once() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let containers = [instances(&engine, 6), instances(&engine, 6)];
     let text = [&agent_section(&host), &docker_section(&engine), &etcd_section(&etcd, TTL), &haproxy_section(&host)];
     let mut agent = Agent::start(&host, "agent", &text.map(String::as_str).concat());
-    routes(&agent, SOON, "all are routed", &[&host], 12);
+    routes(&agent, CHANGE_TIMEOUT, "all are routed", &[&host], 12);
     engine.docker(&["stop", containers[0].id(), containers[1].id()]);
     routes(&agent, AT_ONCE, "stopped containers are gone at once", &[], 0);
     assert!(agent.log_lines(&["instances vanished at once"]).is_empty(), "{}", agent.log());
 
     engine.docker(&["start", containers[0].id(), containers[1].id()]);
-    routes(&agent, SOON, "they are routed again", &[&host], 12);
+    routes(&agent, CHANGE_TIMEOUT, "they are routed again", &[&host], 12);
     engine.docker(&["kill", containers[0].id(), containers[1].id()]);
     routes(&agent, AT_ONCE, "killed containers are gone at once", &[], 0);
     assert!(agent.log_lines(&["instances vanished at once"]).is_empty(), "{}", agent.log());
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn two_hosts_with_one_host_name_are_told_and_neither_writes_over_the_other() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let (one, two) = (lab.host("one"), lab.host("two"));
     let (engine, other) = (Engine::start(&one), Engine::start(&two));
@@ -194,7 +194,7 @@ fn two_hosts_with_one_host_name_are_told_and_neither_writes_over_the_other() {
     let mut first = Agent::start(&one, "agent", &text(&engine));
     let key = "/services/internal/app1/dev/web/shop/web";
     let address = || anyhow::Ok(etcd.try_entries(key)?.into_values().next().unwrap_or_default());
-    eventually(SOON, "the first has its key", || {
+    eventually(CHANGE_TIMEOUT, "the first has its key", || {
         ensure!(address()?.contains("10.77.0.2"), "{:?}", address()?);
         Ok(())
     });
@@ -212,10 +212,10 @@ fn two_hosts_with_one_host_name_are_told_and_neither_writes_over_the_other() {
     });
     assert_eq!(watch.written(), [""; 0], "the key was written over");
     assert!(first.stop().success());
-    eventually(SOON, "the second takes it over", || {
+    eventually(CHANGE_TIMEOUT, "the second takes it over", || {
         ensure!(address()?.contains("10.77.0.3"), "{:?}", address()?);
         Ok(())
     });
     second.logs(&[key, "in order again"]);
-    second.lives();
+    second.assert_running();
 }

@@ -1,31 +1,31 @@
 //! What is there whatever the services.
 
-use waypost_plugin_sdk::Part;
+use waypost_plugin_sdk::Fragment;
 
 use crate::front;
 use crate::members;
 use crate::names::{DEFAULTS, SLOT, STATISTICS};
 use crate::settings::{Line, Routing, Settings};
-use crate::{ROUTES, SPARES, configuration};
+use crate::{ROUTES, STANDBYS, configuration};
 
-/// The frame of all files.
-pub(crate) fn parts(settings: &Settings) -> Vec<Part> {
-    let mut parts =
+/// The base of all files.
+pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
+    let mut fragments =
         vec![configuration("10 global", global(settings)), configuration("20 defaults", defaults(settings))];
     if let Some(bind) = settings.stats_bind.get() {
         let addresses: Vec<String> = bind.0.iter().map(ToString::to_string).collect();
         let text = format!("\nlisten {STATISTICS}\n    bind {}\n{STATISTICS_PAGE}", addresses.join(","));
-        parts.push(configuration("30 statistics", text));
+        fragments.push(configuration("30 statistics", text));
     }
-    parts.extend(front::parts(settings));
+    fragments.extend(front::fragments(settings));
     if settings.routing == Routing::Map {
         // Keys of routes start with a letter, a digit, `*` or `_`, so this comes first; HAProxy wants the file to exist.
-        parts.push(Part { path: ROUTES.to_owned(), key: "#".to_owned(), text: MAP_HEAD.to_owned() });
+        fragments.push(Fragment { path: ROUTES.to_owned(), key: "#".to_owned(), text: MAP_HEAD.to_owned() });
     }
-    if settings.spares() > 0 {
-        parts.push(Part { path: SPARES.to_owned(), key: "#".to_owned(), text: SPARES_HEAD.to_owned() });
+    if settings.standbys() > 0 {
+        fragments.push(Fragment { path: STANDBYS.to_owned(), key: "#".to_owned(), text: STANDBYS_HEAD.to_owned() });
     }
-    parts
+    fragments
 }
 
 const STATISTICS_PAGE: &str = "    option idle-close-on-response
@@ -36,7 +36,7 @@ const STATISTICS_PAGE: &str = "    option idle-close-on-response
 
 const MAP_HEAD: &str = "# Domain and path of http requests, and the backend they go to. Written by Waypost.\n";
 
-const SPARES_HEAD: &str = "# Services that live in a prepared backend until the next reload: filled over the control socket, always empty here.\n";
+const STANDBYS_HEAD: &str = "# Services that live in a standby backend until the next reload: filled over the stats socket, always empty here.\n";
 
 /// With `default-path config` the map is found beside the configuration, wherever both stand.
 fn global(settings: &Settings) -> String {

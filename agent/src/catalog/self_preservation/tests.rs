@@ -6,7 +6,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A registry as one layout sees it, and what is made of it.
 struct Fleet {
-    doubt: Doubt,
+    self_preservation: SelfPreservation,
     entries: Entries,
     instances: BTreeMap<String, (Option<String>, Readiness)>,
     now: Instant,
@@ -15,8 +15,9 @@ struct Fleet {
 impl Fleet {
     /// Hosts with this many instances each; their agents say that they are there.
     fn of(hosts: &[(&str, usize)]) -> Self {
-        let doubt = Doubt::new(DoubtSettings::new(0.5, 10, 2 * TTL, TTL));
-        let mut fleet = Fleet { doubt, entries: Entries::new(), instances: BTreeMap::new(), now: Instant::now() };
+        let self_preservation = SelfPreservation::new(SelfPreservationSettings::new(0.5, 10, 2 * TTL, TTL));
+        let mut fleet =
+            Fleet { self_preservation, entries: Entries::new(), instances: BTreeMap::new(), now: Instant::now() };
         for (host, count) in hosts {
             fleet.arrive(host, *count);
         }
@@ -72,13 +73,13 @@ impl Fleet {
             directories.entry(directory.into()).or_default().push(Arc::new(instance));
         }
         let directories: Directories = directories.into_iter().map(|(name, all)| (name, Arc::from(all))).collect();
-        self.doubt.update(&self.entries, &directories, self.now);
+        self.self_preservation.update(&self.entries, &directories, self.now);
     }
 
     /// Turns whenever something is due, as the loop does.
     fn wait(&mut self, time: Duration) {
         let until = self.now + time;
-        while let Some(due) = self.doubt.due().filter(|due| *due <= until) {
+        while let Some(due) = self.self_preservation.due().filter(|due| *due <= until) {
             self.now = due;
             self.turn();
         }
@@ -86,14 +87,14 @@ impl Fleet {
     }
 
     fn shown(&self) -> usize {
-        let all = self.doubt.directories().values().flat_map(|list| list.iter());
+        let all = self.self_preservation.directories().values().flat_map(|list| list.iter());
         all.map(|instance| instance.id.as_str()).collect::<BTreeSet<_>>().len()
     }
 
     #[track_caller]
-    fn shows(&self, instances: usize, doubted: usize) {
-        let found = (self.shown(), self.doubt.doubted().map_or(0, |doubted| doubted.instances));
-        assert_eq!(found, (instances, doubted), "instances shown, and doubted");
+    fn shows(&self, instances: usize, preserved: usize) {
+        let found = (self.shown(), self.self_preservation.preserved().map_or(0, |preserved| preserved.instances));
+        assert_eq!(found, (instances, preserved), "instances shown, and preserved");
     }
 }
 
@@ -104,8 +105,11 @@ fn data_that_etcd_lost_is_doubted_and_returns_as_if_nothing_had_happened() {
     fleet.lose("b");
     fleet.turn();
     fleet.shows(12, 12);
-    let doubted = fleet.doubt.doubted().unwrap();
-    assert_eq!((doubted.of, doubted.hosts, doubted.until), (12, vec!["a".into(), "b".into()], fleet.now + 2 * TTL));
+    let preserved = fleet.self_preservation.preserved().unwrap();
+    assert_eq!(
+        (preserved.of, preserved.hosts, preserved.until),
+        (12, vec!["a".into(), "b".into()], fleet.now + 2 * TTL)
+    );
     fleet.wait(5 * SECOND);
     fleet.arrive("a", 6);
     fleet.turn();
@@ -113,8 +117,8 @@ fn data_that_etcd_lost_is_doubted_and_returns_as_if_nothing_had_happened() {
     fleet.arrive("b", 6);
     fleet.turn();
     fleet.shows(12, 0);
-    assert_eq!(fleet.doubt.due(), None);
-    assert!(fleet.doubt.shown.ptr_eq(&fleet.doubt.seen));
+    assert_eq!(fleet.self_preservation.due(), None);
+    assert!(fleet.self_preservation.shown.ptr_eq(&fleet.self_preservation.seen));
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn what_does_not_return_leaves_after_the_grace_time() {
     fleet.shows(13, 12);
     fleet.wait(TTL / 2);
     fleet.shows(1, 0);
-    assert_eq!(fleet.doubt.due(), None);
+    assert_eq!(fleet.self_preservation.due(), None);
 }
 
 #[test]
@@ -140,7 +144,7 @@ fn what_agents_withdraw_goes_at_once() {
         fleet.turn();
     }
     fleet.shows(3, 0);
-    assert_eq!(fleet.doubt.due(), None);
+    assert_eq!(fleet.self_preservation.due(), None);
     // Their last words end with a lease, which is no loss.
     fleet.silence("a");
     fleet.silence("b");

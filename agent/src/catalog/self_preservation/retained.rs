@@ -1,4 +1,4 @@
-//! Instances that are held though their entries are gone: why, and until when.
+//! Instances that are retained though their entries are gone: why, and until when.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::model::Instance;
 /// A directory, a service and an id.
 pub(super) type Key = (Arc<str>, Arc<str>, Arc<str>);
 
-/// Why an instance is held.
+/// Why an instance is retained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     /// Its agent took it away, unless the next message says that the agent is lost as well.
@@ -18,7 +18,7 @@ pub(super) enum Reason {
     /// Its agent is lost; others may follow.
     Lost,
     /// Too many were lost.
-    Doubted,
+    Preserved,
 }
 
 impl Reason {
@@ -28,55 +28,55 @@ impl Reason {
     }
 }
 
-struct Held {
+struct Retained {
     instance: Arc<Instance>,
     reason: Reason,
     due: Instant,
 }
 
-/// All that is held, by key, by node and by time.
+/// All that is retained, by key, by node and by time.
 #[derive(Default)]
-pub(super) struct Holding {
-    held: BTreeMap<Key, Held>,
+pub(super) struct RetainedInstances {
+    retained: BTreeMap<Key, Retained>,
     of: BTreeMap<Arc<str>, BTreeSet<Key>>,
     due: BTreeSet<(Instant, Key)>,
     lost: usize,
-    doubted: usize,
+    preserved: usize,
 }
 
-impl Holding {
+impl RetainedInstances {
     pub(super) fn insert(&mut self, key: Key, instance: Arc<Instance>, reason: Reason, due: Instant) {
         self.release(&key);
         self.of.entry(node(&instance).into()).or_default().insert(key.clone());
         self.due.insert((due, key.clone()));
         self.count(reason, true);
-        self.held.insert(key, Held { instance, reason, due });
+        self.retained.insert(key, Retained { instance, reason, due });
     }
 
     /// Gives another reason and time.
     pub(super) fn set(&mut self, key: &Key, reason: Reason, due: Instant) {
-        let Some(held) = self.held.get_mut(key) else { return };
-        self.due.remove(&(held.due, key.clone()));
+        let Some(retained) = self.retained.get_mut(key) else { return };
+        self.due.remove(&(retained.due, key.clone()));
         self.due.insert((due, key.clone()));
-        held.due = due;
-        let before = std::mem::replace(&mut held.reason, reason);
+        retained.due = due;
+        let before = std::mem::replace(&mut retained.reason, reason);
         self.count(before, false);
         self.count(reason, true);
     }
 
     /// Holds it no longer.
     pub(super) fn release(&mut self, key: &Key) -> Option<(Arc<Instance>, Reason)> {
-        let held = self.held.remove(key)?;
-        self.due.remove(&(held.due, key.clone()));
-        let node = node(&held.instance);
+        let retained = self.retained.remove(key)?;
+        self.due.remove(&(retained.due, key.clone()));
+        let node = node(&retained.instance);
         if let Some(keys) = self.of.get_mut(node) {
             keys.remove(key);
             if keys.is_empty() {
                 self.of.remove(node);
             }
         }
-        self.count(held.reason, false);
-        Some((held.instance, held.reason))
+        self.count(retained.reason, false);
+        Some((retained.instance, retained.reason))
     }
 
     fn count(&mut self, reason: Reason, more: bool) {
@@ -84,41 +84,45 @@ impl Holding {
         if reason.is_loss() {
             self.lost = step(self.lost);
         }
-        if reason == Reason::Doubted {
-            self.doubted = step(self.doubted);
+        if reason == Reason::Preserved {
+            self.preserved = step(self.preserved);
         }
     }
 
-    /// Why a key is held.
+    /// Why a key is retained.
     pub(super) fn reason(&self, key: &Key) -> Option<Reason> {
-        self.held.get(key).map(|held| held.reason)
+        self.retained.get(key).map(|retained| retained.reason)
     }
 
-    /// What is held of a directory.
+    /// What is retained of a directory.
     pub(super) fn within(&self, directory: &Arc<str>) -> Vec<Arc<Instance>> {
         let from = (Arc::clone(directory), Arc::from(""), Arc::from(""));
-        let held = self.held.range(from..).take_while(|((of, ..), _)| of == directory);
-        held.map(|(_, held)| Arc::clone(&held.instance)).collect()
+        let retained = self.retained.range(from..).take_while(|((of, ..), _)| of == directory);
+        retained.map(|(_, retained)| Arc::clone(&retained.instance)).collect()
     }
 
-    /// What is held of a node.
+    /// What is retained of a node.
     pub(super) fn of(&self, node: &str) -> Vec<Key> {
         self.of.get(node).into_iter().flatten().cloned().collect()
     }
 
-    /// Whether something of a node is held.
+    /// Whether something of a node is retained.
     pub(super) fn has(&self, node: &str) -> bool {
         self.of.contains_key(node)
     }
 
-    /// The nodes of which something is held; the empty one stands for instances that do not say theirs.
+    /// The nodes of which something is retained; the empty one stands for instances that do not say theirs.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Arc<str>> {
         self.of.keys()
     }
 
-    /// What is lost and not doubted yet.
+    /// What is lost and not preserved yet.
     pub(super) fn all_lost(&self) -> Vec<Key> {
-        self.held.iter().filter(|(_, held)| held.reason == Reason::Lost).map(|(key, _)| key.clone()).collect()
+        self.retained
+            .iter()
+            .filter(|(_, retained)| retained.reason == Reason::Lost)
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     /// Something whose time is over.
@@ -137,11 +141,11 @@ impl Holding {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.held.len()
+        self.retained.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.retained.is_empty()
     }
 
     /// How many nobody took away.
@@ -149,9 +153,9 @@ impl Holding {
         self.lost
     }
 
-    /// How many of those are doubted.
-    pub(super) fn doubted(&self) -> usize {
-        self.doubted
+    /// How many of those are preserved.
+    pub(super) fn preserved(&self) -> usize {
+        self.preserved
     }
 }
 

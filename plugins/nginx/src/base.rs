@@ -1,27 +1,27 @@
 //! What is there whatever the services.
 
-use waypost_plugin_sdk::Part;
+use waypost_plugin_sdk::Fragment;
 
 use crate::settings::{Settings, Stream};
-use crate::{HTTP, MAIN, STREAM, lines, part, server};
+use crate::{HTTP, MAIN, STREAM, fragment, lines, server};
 
-/// The frame of all files.
-pub(crate) fn parts(settings: &Settings) -> Vec<Part> {
-    let mut parts = vec![part(MAIN, "0", main(settings)), part(HTTP, "0", HTTP_HEAD)];
+/// The base of all files.
+pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
+    let mut fragments = vec![fragment(MAIN, "0", main(settings)), fragment(HTTP, "0", HTTP_HEAD)];
     if let Some(binds) = settings.http_bind.get() {
-        parts.push(part(HTTP, "1 maps", maps(settings)));
+        fragments.push(fragment(HTTP, "1 maps", maps(settings)));
         if settings.default_server && settings.default_service.is_none() {
-            parts.push(part(HTTP, "2 default server", server::of_nobody(settings, binds)));
+            fragments.push(fragment(HTTP, "2 default server", server::of_nobody(settings, binds)));
         } else if settings.default_server {
             // The service puts its location between, when it is there.
-            parts.push(part(HTTP, "2 default server 1", server::of_services(settings, binds, None)));
-            parts.push(part(HTTP, "2 default server 3", server::END));
+            fragments.push(fragment(HTTP, "2 default server 1", server::of_services(settings, binds, None)));
+            fragments.push(fragment(HTTP, "2 default server 3", server::END));
         }
     }
     if settings.stream != Stream::Off {
-        parts.push(part(STREAM, "0", STREAM_HEAD));
+        fragments.push(fragment(STREAM, "0", STREAM_HEAD));
     }
-    parts
+    fragments
 }
 
 const HTTP_HEAD: &str = "# Written by Waypost: changes made here are lost. For the http block of nginx.conf.\n";

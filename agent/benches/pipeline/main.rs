@@ -1,8 +1,8 @@
 //! Benchmarks of the line: shipped plugins as WebAssembly and, in the same run, the same plugins as native Rust.
 //!
 //! ```text
-//! cargo bench -p waypost --bench line              all, in about five minutes
-//! cargo bench -p waypost --bench line -- change    the groups whose name contains a word
+//! cargo bench -p waypost --bench pipeline              all, in about five minutes
+//! cargo bench -p waypost --bench pipeline -- change    the groups whose name contains a word
 //! ```
 //!
 //! `waypost` is the agent's stage with the embedded plugin; `native` is the same work with the plugin linked in
@@ -120,8 +120,8 @@ fn group_one_container(c: &mut Criterion) {
     let (settings, sdk_node, sdk_container) = (settings::parse("{}").unwrap(), sample::node(), sample::container());
     let native = waypost_plugin_image::group(&settings, &sdk_node, &sdk_container).unwrap();
     let role = bench.runtime.block_on(bench.image.group(&node(), &container)).unwrap();
-    assert_eq!(role.offers[0].attributes.len(), native.offers[0].attributes.len());
-    assert_eq!(role.offers[0].port, 49153);
+    assert_eq!(role.provides[0].attributes.len(), native.provides[0].attributes.len());
+    assert_eq!(role.provides[0].port, 49153);
 
     let mut group = c.benchmark_group("group one container");
     group.bench_function("native", |b| {
@@ -213,7 +213,7 @@ fn render(c: &mut Criterion) {
     }
 }
 
-/// From what the registry shows to parts, and on to whole files.
+/// From what the registry shows to fragments, and on to whole files.
 fn change<M: Measurement>(c: &mut Criterion<M>, of: &str) {
     let bench = Bench::new();
     for (instances, services) in [(1_000, 58), (10_000, 580), (172_000, 10_000)] {
@@ -233,7 +233,7 @@ fn change<M: Measurement>(c: &mut Criterion<M>, of: &str) {
         let mut group = c.benchmark_group(format!("{of}one change among {} instances", thousands(instances)));
         group.sample_size(if instances > 100_000 { 20 } else { 50 });
         let mut turn = 1;
-        for (name, whole) in [("to parts", false), ("to files", true)] {
+        for (name, whole) in [("to fragments", false), ("to files", true)] {
             group.bench_function(format!("native, {name}"), |b| {
                 b.iter(|| {
                     native.update(fleet.change(turn));
@@ -241,7 +241,7 @@ fn change<M: Measurement>(c: &mut Criterion<M>, of: &str) {
                     whole.then(|| black_box(native.compose()))
                 });
             });
-            // The files above were composed of another turn's parts.
+            // The files above were composed of another turn's fragments.
             native.compose();
             group.bench_function(format!("waypost, {name}"), |b| {
                 b.iter(|| {

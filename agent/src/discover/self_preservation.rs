@@ -1,28 +1,29 @@
-//! Says on the board what is doubted: one problem, however many instances.
+//! Says on the board what is preserved: one problem, however many instances.
 
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::Reading;
+use super::LayoutSource;
 
 use crate::status::Status;
 
 const PLACE: &str = "catalog";
-const UNIT: &str = "sudden loss";
+const UNIT: &str = "self-preservation";
 
-/// What is said of doubted instances.
+/// What is said of preserved instances.
 #[derive(Default)]
-pub(super) struct Doubts {
+pub(super) struct SelfPreservationReport {
     shown: Option<(usize, Instant)>,
 }
 
-impl Doubts {
-    /// Says what is doubted now, takes it back when nothing is.
-    pub(super) fn show(&mut self, readings: &[Reading], status: &Status) {
-        let doubted: Vec<_> = readings.iter().filter_map(|reading| reading.doubt.as_ref()?.doubted()).collect();
-        let instances = doubted.iter().map(|one| one.instances).sum();
-        let now = doubted.iter().map(|one| one.until).max().map(|until| (instances, until));
+impl SelfPreservationReport {
+    /// Says what is preserved now, takes it back when nothing is.
+    pub(super) fn show(&mut self, sources: &[LayoutSource], status: &Status) {
+        let preserved: Vec<_> =
+            sources.iter().filter_map(|source| source.self_preservation.as_ref()?.preserved()).collect();
+        let instances = preserved.iter().map(|one| one.instances).sum();
+        let now = preserved.iter().map(|one| one.until).max().map(|until| (instances, until));
         let before = std::mem::replace(&mut self.shown, now);
         let Some((instances, until)) = now.filter(|_| now != before) else {
             if now.is_none() && before.is_some() {
@@ -30,8 +31,8 @@ impl Doubts {
             }
             return;
         };
-        let all: usize = doubted.iter().map(|one| one.of).sum();
-        let mut hosts: Vec<_> = doubted.iter().flat_map(|one| &one.hosts).map(String::as_str).collect();
+        let all: usize = preserved.iter().map(|one| one.of).sum();
+        let mut hosts: Vec<_> = preserved.iter().flat_map(|one| &one.hosts).map(String::as_str).collect();
         hosts.sort_unstable();
         hosts.dedup();
         let of = if hosts.is_empty() { String::new() } else { format!(" (hosts {})", hosts.join(", ")) };

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, ensure};
 use harness::{
-    Agent, Engine, Etcd, Host, Lab, Load, LoadOptions, SOON, Signal, agent_section, docker_section, etcd_section,
-    eventually, haproxy_section,
+    Agent, CHANGE_TIMEOUT, Engine, Etcd, Host, Load, LoadOptions, Network, Signal, agent_section, docker_section,
+    etcd_section, eventually, haproxy_section,
 };
 use serde_json::json;
 
@@ -30,7 +30,7 @@ fn proxy(agent: &Agent<'_>) -> anyhow::Result<u32> {
 
 #[test]
 fn a_new_configuration_is_taken_up_under_load_and_a_bad_one_is_not() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
@@ -40,7 +40,7 @@ fn a_new_configuration_is_taken_up_under_load_and_a_bad_one_is_not() {
     let labels = ["--label", "waypost.service=web", "--label", "waypost.domain=web.example"];
     let web = engine.run(&[&["--publish", "8000"], &labels[..], &["whoami"]].concat());
     let answer = || host.connect(80)?.get_of(NAME, "/")?.good();
-    assert_eq!(eventually(SOON, "the service is routed", answer), web.greeting());
+    assert_eq!(eventually(CHANGE_TIMEOUT, "the service is routed", answer), web.greeting());
     let (watch, pid) = (etcd.watch("/waypost/services/"), proxy(&agent).unwrap());
     let load = Load::from(&host, LoadOptions::new(SocketAddr::new(host.address().into(), 80), vec![NAME.to_owned()]));
 
@@ -53,7 +53,7 @@ fn a_new_configuration_is_taken_up_under_load_and_a_bad_one_is_not() {
     let settings = "settings = { defaults-lines = [\"option http-server-close\"] }\n";
     tell(&host, &agent, &configuration(&engine, &etcd, &(output.clone() + settings)));
     agent.logs(&["taking the new configuration up"]);
-    eventually(SOON, "the files follow the new configuration", || {
+    eventually(CHANGE_TIMEOUT, "the files follow the new configuration", || {
         ensure!(agent.proxy_file("haproxy.cfg").contains("option http-server-close"));
         ensure!(agent.report()?["outputs"]["haproxy"]["settled"] == true);
         Ok(())
@@ -66,12 +66,12 @@ fn a_new_configuration_is_taken_up_under_load_and_a_bad_one_is_not() {
     // A proxy that is to run with other words is another proxy.
     let words = first.replace("[\"haproxy\", \"-Ws\"", "[\"haproxy\", \"-Ws\", \"-dM\"");
     tell(&host, &agent, &words);
-    eventually(SOON, "another proxy runs", || {
+    eventually(CHANGE_TIMEOUT, "another proxy runs", || {
         ensure!(proxy(&agent)? != pid);
         ensure!(answer()? == web.greeting());
         Ok(())
     });
-    agent.lives();
+    agent.assert_running();
     assert!(agent.stop().success(), "{}", agent.log());
     assert_eq!(etcd.keys("/waypost/services/"), [""; 0]);
 }
@@ -85,7 +85,7 @@ exit 1
 
 #[test]
 fn what_is_held_back_stays_as_it_was_over_a_hangup_and_a_crash() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let check = host.dir().join("check");
@@ -108,7 +108,7 @@ fn what_is_held_back_stays_as_it_was_over_a_hangup_and_a_crash() {
     };
     let mut agent = Agent::start(&host, "agent", &text);
     let becomes = |agent: &Agent<'_>, what: &str, expected: &[&str]| {
-        eventually(SOON, what, || {
+        eventually(CHANGE_TIMEOUT, what, || {
             let file = agent.proxy_file("haproxy.cfg");
             let found: Vec<_> = expected.iter().filter(|server| !file.contains(**server)).collect();
             ensure!(found.is_empty(), "{found:?} are not in the file");
@@ -138,5 +138,5 @@ fn what_is_held_back_stays_as_it_was_over_a_hangup_and_a_crash() {
     assert!(report["problems"][0]["text"].as_str().unwrap().contains("it stays as it was"), "{}", report["problems"]);
     put("bad", 4444, 40);
     becomes(&agent, "it joins when it is good", &[":4444 weight 40", ":3333 weight 30"]);
-    agent.lives();
+    agent.assert_running();
 }

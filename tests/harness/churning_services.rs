@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::etcd::Etcd;
 use crate::host::Host;
-use crate::inside::Inside;
+use crate::netns_runtime::NetnsRuntime;
 use crate::server::Server;
 
 /// How long a server that was taken from the registry goes on at least, as a container does after its stop signal.
@@ -19,8 +19,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const CROWD: usize = 2;
 
 /// Where entries go, and where servers listen.
-pub struct Fleet {
-    inside: Inside,
+pub struct ChurningServices {
+    inside: NetnsRuntime,
     client: Client,
     address: Ipv4Addr,
     /// By service, then by instance.
@@ -48,14 +48,14 @@ struct Leaving {
     since: Instant,
 }
 
-impl Fleet {
+impl ChurningServices {
     /// Starts `services` http services of `each` instances on `host`.
-    pub fn start(host: &Host, etcd: &Etcd<'_>, services: usize, each: usize) -> Fleet {
-        let inside = Inside::of(host);
+    pub fn start(host: &Host, etcd: &Etcd<'_>, services: usize, each: usize) -> ChurningServices {
+        let inside = NetnsRuntime::of(host);
         let url = etcd.url();
         let client = inside.run(async move { Client::connect([url], None).await.expect("etcd answers") });
         let steady = Server::start(&inside, host.address(), "steady");
-        let mut fleet = Fleet {
+        let mut fleet = ChurningServices {
             inside,
             steady,
             client,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use harness::{
-    Agent, Engine, Etcd, Lab, SOON, agent_section, always, docker_section, etcd_section, eventually, haproxy_section,
+    Agent, CHANGE_TIMEOUT, Engine, Etcd, Network, agent_section, always, docker_section, etcd_section, eventually,
+    haproxy_section,
 };
 
 /// Short enough to wait for, and more than twice what etcd needs.
@@ -36,13 +37,13 @@ fn registered(etcd: &Etcd<'_>, what: &str, within: Duration, expected: &[&str]) 
 
 #[test]
 fn a_stopped_agent_takes_its_keys_along_at_once() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let containers = engine.whoami(2);
     let mut agent = Agent::start(&host, "agent", &registering(&engine, &etcd));
-    registered(&etcd, "both are registered", SOON, &[containers[0].short_id(), containers[1].short_id()]);
+    registered(&etcd, "both are registered", CHANGE_TIMEOUT, &[containers[0].short_id(), containers[1].short_id()]);
     assert!(agent.stop().success(), "{}", agent.log());
     assert_eq!(etcd.keys("/waypost/services/"), [""; 0], "keys are left when the agent has ended");
     let last = etcd.entries("/waypost/agents/");
@@ -56,13 +57,13 @@ fn a_stopped_agent_takes_its_keys_along_at_once() {
 
 #[test]
 fn a_killed_agents_keys_go_after_the_ttl_and_not_before() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let container = engine.run(&["--publish", "8000", "whoami"]);
     let mut agent = Agent::start(&host, "agent", &registering(&engine, &etcd));
-    registered(&etcd, "it is registered", SOON, &[container.short_id()]);
+    registered(&etcd, "it is registered", CHANGE_TIMEOUT, &[container.short_id()]);
     agent.kill();
     always(STAYS, "the key stays as long as the lease", || {
         ensure!(etcd.try_entries("/waypost/services/")?.len() == 1, "the key is gone");
@@ -74,39 +75,39 @@ fn a_killed_agents_keys_go_after_the_ttl_and_not_before() {
 
 #[test]
 fn an_agent_that_is_started_again_takes_its_keys_over() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let kept = engine.run(&["--publish", "8000", "whoami"]);
     let dies = engine.run(&["--publish", "8000", "whoami"]);
     let mut agent = Agent::start(&host, "agent", &registering(&engine, &etcd));
-    registered(&etcd, "both are registered", SOON, &[kept.short_id(), dies.short_id()]);
+    registered(&etcd, "both are registered", CHANGE_TIMEOUT, &[kept.short_id(), dies.short_id()]);
     let watch = etcd.watch("/waypost/services/");
     agent.kill();
     dies.kill();
     let late = engine.run(&["--publish", "8000", "whoami"]);
     agent.start_again();
-    registered(&etcd, "the new agent has caught up", SOON, &[kept.short_id(), late.short_id()]);
+    registered(&etcd, "the new agent has caught up", CHANGE_TIMEOUT, &[kept.short_id(), late.short_id()]);
     // Longer than any lease of the first run could last.
     always(TTL + SLACK, "the keys stay", || {
         ensure!(etcd.try_entries("/waypost/services/")?.len() == 2, "a key is gone");
         Ok(())
     });
     assert_eq!(watch.deleted(), [format!("/waypost/services/whoami/{}", dies.short_id())]);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn an_agent_told_to_leave_its_keys_for_an_upgrade_does_so() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let container = engine.run(&["--publish", "8000", "whoami"]);
     let text = registering(&engine, &etcd).replace("discover = false\n", "discover = false\non-stop = \"leave\"\n");
     let mut agent = Agent::start(&host, "agent", &text);
-    registered(&etcd, "it is registered", SOON, &[container.short_id()]);
+    registered(&etcd, "it is registered", CHANGE_TIMEOUT, &[container.short_id()]);
     let watch = etcd.watch("/waypost/services/");
     assert!(agent.stop().success(), "{}", agent.log());
     agent.start_again();
@@ -115,12 +116,12 @@ fn an_agent_told_to_leave_its_keys_for_an_upgrade_does_so() {
         Ok(())
     });
     assert_eq!(watch.deleted(), [""; 0]);
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn keys_follow_what_happens_to_containers() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
@@ -128,31 +129,31 @@ fn keys_follow_what_happens_to_containers() {
     let moves = engine.run(&["--publish", "8000", "whoami"]);
     let both = [stays.short_id(), moves.short_id()];
     let mut agent = Agent::start(&host, "agent", &registering(&engine, &etcd));
-    registered(&etcd, "both are registered", SOON, &both);
+    registered(&etcd, "both are registered", CHANGE_TIMEOUT, &both);
     let watch = etcd.watch(&format!("/waypost/services/whoami/{}", stays.short_id()));
     for (away, back) in [("stop", "start"), ("kill", "start"), ("pause", "unpause")] {
         moves.act(away);
-        registered(&etcd, &format!("`docker {away}` takes the key away"), SOON, &both[..1]);
+        registered(&etcd, &format!("`docker {away}` takes the key away"), CHANGE_TIMEOUT, &both[..1]);
         moves.act(back);
-        registered(&etcd, &format!("`docker {back}` brings it back"), SOON, &both);
+        registered(&etcd, &format!("`docker {back}` brings it back"), CHANGE_TIMEOUT, &both);
     }
     moves.act("restart");
     let key = format!("/waypost/services/whoami/{}", moves.short_id());
-    eventually(SOON, "`docker restart` leaves the new port", || {
+    eventually(CHANGE_TIMEOUT, "`docker restart` leaves the new port", || {
         let entries = etcd.try_entries(&key)?;
         let port = moves.published("8000");
         ensure!(entries.values().any(|value| value.contains(&port.to_string())), "{entries:?}, port {port}");
         Ok(())
     });
     engine.docker(&["rm", "--force", moves.id()]);
-    registered(&etcd, "`docker rm` takes the key away for good", SOON, &both[..1]);
+    registered(&etcd, "`docker rm` takes the key away for good", CHANGE_TIMEOUT, &both[..1]);
     assert_eq!(watch.deleted(), [""; 0], "a neighbour was disturbed");
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn a_container_is_drained_from_its_stop_signal_on() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let slow = engine.run(&["--publish", "8000", "--env", "LINGER=8", "--name", "slow", "whoami"]);
@@ -161,7 +162,7 @@ fn a_container_is_drained_from_its_stop_signal_on() {
     let text = [&agent_section(&host), &docker_section(&engine), lists, &haproxy_section(&host)].concat();
     let mut agent = Agent::start(&host, "agent", &text);
     let answers = || (0..4).map(|_| host.connect(8000)?.get("/")?.good()).collect::<anyhow::Result<Vec<_>>>();
-    eventually(SOON, "both answer", || {
+    eventually(CHANGE_TIMEOUT, "both answer", || {
         let seen = answers()?;
         ensure!(seen.contains(&slow.greeting()) && seen.contains(&other.greeting()), "{seen:?}");
         Ok(())
@@ -174,7 +175,7 @@ fn a_container_is_drained_from_its_stop_signal_on() {
     });
     std::thread::scope(|scope| {
         scope.spawn(|| engine.docker(&["stop", "--time", "20", slow.id()]));
-        eventually(SOON, "no new request goes to the container that stops", || {
+        eventually(CHANGE_TIMEOUT, "no new request goes to the container that stops", || {
             let seen = answers()?;
             ensure!(!seen.contains(&slow.greeting()), "{seen:?}");
             Ok(())
@@ -184,12 +185,12 @@ fn a_container_is_drained_from_its_stop_signal_on() {
         let direct = host.connect(slow.published("8000")).unwrap().get("/").unwrap();
         assert_eq!(direct.body, slow.greeting(), "it still finishes what it has");
     });
-    agent.lives();
+    agent.assert_running();
 }
 
 #[test]
 fn routes_stay_while_docker_or_etcd_is_away() {
-    let lab = Lab::new();
+    let lab = Network::new();
     let mut etcd = lab.etcd();
     let (web, edge) = (lab.host("web"), lab.host("edge"));
     let engine = Engine::start(&web);
@@ -200,7 +201,7 @@ fn routes_stay_while_docker_or_etcd_is_away() {
         [&agent_section(&edge), "register = false\n", &etcd_section(&etcd, "6s"), layout, &haproxy_section(&edge)];
     let mut front = Agent::start(&edge, "agent", &text.concat());
     let answer = || edge.connect(8000)?.get("/")?.good();
-    eventually(SOON, "the service is routed", answer);
+    eventually(CHANGE_TIMEOUT, "the service is routed", answer);
 
     engine.freeze();
     always(TTL + SLACK, "a hanging engine changes nothing", || {
@@ -210,7 +211,7 @@ fn routes_stay_while_docker_or_etcd_is_away() {
     });
     engine.thaw();
     let second = engine.run(&["--publish", "8000", "whoami"]);
-    registered(&etcd, "the engine is followed again", SOON, &[container.short_id(), second.short_id()]);
+    registered(&etcd, "the engine is followed again", CHANGE_TIMEOUT, &[container.short_id(), second.short_id()]);
 
     etcd.stop();
     always(TTL, "requests are answered without etcd", || answer().map(drop));
@@ -222,7 +223,7 @@ fn routes_stay_while_docker_or_etcd_is_away() {
         }
         anyhow::bail!("the file was emptied")
     });
-    eventually(SOON, "the restarted agent routes what it remembers", answer);
+    eventually(CHANGE_TIMEOUT, "the restarted agent routes what it remembers", answer);
     etcd.start_again();
     let third = engine.run(&["--publish", "8000", "whoami"]);
     let all = [container.short_id(), second.short_id(), third.short_id()];
@@ -232,6 +233,6 @@ fn routes_stay_while_docker_or_etcd_is_away() {
         ensure!(seen.contains(&third.greeting()), "{seen:?}");
         Ok(())
     });
-    agent.lives();
-    front.lives();
+    agent.assert_running();
+    front.assert_running();
 }

@@ -16,24 +16,24 @@ use crate::host::Host;
 ///
 /// A socket belongs to the network that its thread was in when it was made, so this is how a test's own clients and
 /// servers get onto a host.
-pub struct Inside {
+pub struct NetnsRuntime {
     handle: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Inside {
+impl NetnsRuntime {
     /// In the network of `host`.
-    pub fn of(host: &Host) -> Inside {
-        Inside::start(Some(host.network()))
+    pub fn of(host: &Host) -> NetnsRuntime {
+        NetnsRuntime::start(Some(host.network()))
     }
 
     /// In the network of the caller.
-    pub fn here() -> Inside {
-        Inside::start(None)
+    pub fn here() -> NetnsRuntime {
+        NetnsRuntime::start(None)
     }
 
-    fn start(network: Option<File>) -> Inside {
+    fn start(network: Option<File>) -> NetnsRuntime {
         let (stop, stopped) = oneshot::channel::<()>();
         let (started, handle) = mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -46,7 +46,7 @@ impl Inside {
             runtime.block_on(stopped).ok();
         });
         let handle = handle.recv().expect("the thread starts");
-        Inside { handle, stop: Some(stop), thread: Some(thread) }
+        NetnsRuntime { handle, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Starts a task.
@@ -66,7 +66,7 @@ impl Inside {
     }
 }
 
-impl Drop for Inside {
+impl Drop for NetnsRuntime {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {

@@ -30,13 +30,13 @@ impl Line {
     pub(crate) fn new(threads: usize) -> Self {
         let (node, settings) = (node(&crate::fleet::node()), Settings::default());
         let mut files = Files::new();
-        let base: Vec<_> = waypost_plugin_haproxy::frame(&settings, &node).unwrap().into_iter().map(part).collect();
+        let base: Vec<_> = waypost_plugin_haproxy::base(&settings, &node).unwrap().into_iter().map(fragment).collect();
         files.set_base(&base);
         let (entries, directories, rendered) = (Entries::new(), Directories::new(), Services::new());
         Line { node, settings, entries, directories, catalog: Catalog::default(), rendered, files, threads }
     }
 
-    /// From a snapshot to rendered parts.
+    /// From a snapshot to rendered fragments.
     pub(crate) fn update(&mut self, entries: &Entries) {
         self.decode(entries);
         self.catalog.update(0, &self.directories, &Ages::new());
@@ -64,14 +64,16 @@ impl Line {
     fn read(&self, directory: &str) -> Arc<[Arc<model::Instance>]> {
         let from = (Bound::Included(directory), Bound::Unbounded);
         let below = self.entries.range::<_, str>(from).take_while(|(key, _)| key.starts_with(directory));
-        let entry =
-            |(key, stored): (&Arc<str>, &model::Stored)| sdk::layout::entry(key.to_string(), stored.value.to_string());
+        let entry = |(key, stored): (&Arc<str>, &model::Stored)| sdk::Entry {
+            key: key.to_string(),
+            value: stored.value.to_string(),
+        };
         let entries: Vec<_> = below.map(entry).collect();
         let decoded = waypost_plugin_json::decode(&Nothing {}, &entries).unwrap();
         decoded.into_iter().map(instance_back).map(Arc::new).collect()
     }
 
-    /// From services to parts.
+    /// From services to fragments.
     pub(crate) fn render(&mut self, services: &Services) {
         let mut changed = Vec::new();
         for change in self.rendered.diff(services) {
@@ -83,19 +85,20 @@ impl Line {
             }
         }
         self.rendered = services.clone();
-        let parts =
-            shared(self.threads, &changed, |(_, found)| found.as_ref().map_or_else(Vec::new, |s| self.parts(s)));
-        for ((name, _), parts) in changed.iter().zip(parts) {
-            self.files.set(name, &parts);
+        let fragments =
+            shared(self.threads, &changed, |(_, found)| found.as_ref().map_or_else(Vec::new, |s| self.fragments(s)));
+        for ((name, _), fragments) in changed.iter().zip(fragments) {
+            self.files.set(name, &fragments);
         }
     }
 
-    fn parts(&self, service: &model::Service) -> Vec<model::Part> {
-        let parts = waypost_plugin_haproxy::render(&self.settings, &self.node, &self::service(service)).unwrap().parts;
-        parts.into_iter().map(part).collect()
+    fn fragments(&self, service: &model::Service) -> Vec<model::Fragment> {
+        let fragments =
+            waypost_plugin_haproxy::render(&self.settings, &self.node, &self::service(service)).unwrap().fragments;
+        fragments.into_iter().map(fragment).collect()
     }
 
-    /// From parts to files.
+    /// From fragments to files.
     pub(crate) fn compose(&mut self) -> Composed {
         self.files.compose()
     }
@@ -168,6 +171,6 @@ fn service(service: &model::Service) -> sdk::Service {
     sdk::Service { name: service.name.clone(), instances, denied: Vec::new() }
 }
 
-fn part(part: sdk::Part) -> model::Part {
-    model::Part { path: part.path, key: part.key, text: part.text }
+fn fragment(fragment: sdk::Fragment) -> model::Fragment {
+    model::Fragment { path: fragment.path, key: fragment.key, text: fragment.text }
 }
