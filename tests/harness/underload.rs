@@ -67,7 +67,7 @@ impl Course {
 /// The configuration of an agent that has no containers: what it routes to is registered by a fleet.
 fn alone(host: &Host, etcd: &Etcd<'_>, output: &str) -> String {
     // No agent stands for the fleet's servers, so that many which leave within a short time would be preserved.
-    let alone = "register = false\n[discover]\ndoubt = false\n";
+    let alone = "register = false\n[discover]\nself-preservation = false\n";
     [&agent_section(host), alone, &etcd_section(etcd, "15s"), output].concat()
 }
 

@@ -194,7 +194,7 @@ fn a_file_that_cannot_be_beside_another_is_its_services_matter_alone() {
     put(&etcd, "api", "a");
     holds(&host, &["api.txt", "base.txt", "web.txt"]);
     for service in bad {
-        agent.logs(&["WARN", "it is left out", &format!("unit=\"{service}\"")]);
+        agent.logs(&["WARN", "it is left out", &format!("subject=\"{service}\"")]);
     }
     // The others go on, and each comes in when its place is free.
     put(&etcd, "api", "b");
@@ -205,6 +205,6 @@ fn a_file_that_cannot_be_beside_another_is_its_services_matter_alone() {
     etcd.delete("/waypost/services/web/a");
     holds(&host, &["api.txt", "base.txt", "web.txt/inner.txt"]);
     std::fs::remove_dir_all(host.dir().join("files/dir.txt")).unwrap();
-    holds(&host, &["api.txt", "dir.txt", "base.txt", "web.txt/inner.txt"]);
+    holds(&host, &["api.txt", "base.txt", "dir.txt", "web.txt/inner.txt"]);
     agent.assert_running();
 }

@@ -162,7 +162,7 @@ fn an_output_writes_nowhere_but_in_its_directory() {
         let mut found: Vec<_> = std::fs::read_dir(&files)?.map(|entry| entry.unwrap().file_name()).collect();
         found.retain(|name| !name.to_string_lossy().starts_with('.'));
         found.sort();
-        ensure!(found == ["first.txt", "base.txt", "last.txt"], "{found:?}");
+        ensure!(found == ["base.txt", "first.txt", "last.txt"], "{found:?}");
         Ok(())
     });
     for service in bad {

@@ -87,12 +87,12 @@ fn routes_outlive_the_data_of_etcd() {
     etcd.lose_data();
     eventually(Duration::from_secs(40), "self-preservation keeps what was lost", || {
         answered(&edge).expect("no request is lost");
-        ensure!(!front.log_lines(&["sudden loss", "12 of 12 instances"]).is_empty(), "{}", front.log());
+        ensure!(!front.log_lines(&["self-preservation", "12 of 12 instances"]).is_empty(), "{}", front.log());
         Ok(())
     });
     let shown = waypost(&edge, &["catalog", "--config", edge.dir().join("agent.toml").to_str().unwrap()]);
     let shown = String::from_utf8(shown.stdout).unwrap();
-    let line = shown.lines().find(|line| line.contains("sudden loss")).expect("a line for the loss");
+    let line = shown.lines().find(|line| line.contains("self-preservation")).expect("a line for the loss");
     assert!(line.contains("12 of 12") && line.contains("hosts one, two") && line.contains("(since "), "{line}");
     assert_eq!(shown.matches("10.77.").count(), 12, "{shown}");
 
@@ -103,7 +103,7 @@ fn routes_outlive_the_data_of_etcd() {
         ensure!(keys == (12, 2), "{keys:?} keys");
         Ok(())
     });
-    front.logs(&["sudden loss", "in order again"]);
+    front.logs(&["self-preservation", "in order again"]);
     assert_eq!(routed(&front).1, 12);
     assert!(front.log_lines(&["did not return"]).is_empty(), "an instance left");
     answered(&edge).unwrap();
@@ -132,7 +132,7 @@ fn hosts_that_vanish_together_are_kept_and_hosts_that_leave_are_not() {
         Ok(())
     });
     let expired = Instant::now();
-    front.logs(&["sudden loss", "10 of 15 instances"]);
+    front.logs(&["self-preservation", "10 of 15 instances"]);
     assert_eq!(routed(&front).1, 15);
     // One comes back meanwhile, as if nothing had happened.
     agents[0].start_again();

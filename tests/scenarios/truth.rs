@@ -98,7 +98,7 @@ fn nginx(host: &Host, keys: &str, settings: &str) -> String {
 
 /// An agent that only discovers, with one output. Entries that no agent wrote leave at once.
 fn discovering(host: &Host, etcd: &Etcd<'_>, output: &str) -> String {
-    let self_preservation = "[discover]\ndoubt = false\n";
+    let self_preservation = "[discover]\nself-preservation = false\n";
     [&agent_section(host), "register = false\n", &etcd_section(etcd, "15s"), self_preservation, output].concat()
 }
 
