@@ -323,6 +323,15 @@ impl Plugin {
     }
 }
 
+/// What a plugin makes of the answers of a running proxy.
+#[derive(Debug)]
+pub struct Planned {
+    /// The process that gave them; none when they do not say.
+    pub process: Option<String>,
+    /// What to tell it.
+    pub plan: Result<LivePlan, CallError>,
+}
+
 /// How a running proxy is brought to the wanted state, for outputs that export it.
 impl Plugin {
     /// What to ask the proxy about these changes, one line each.
@@ -351,26 +360,27 @@ impl Plugin {
         })
     }
 
-    /// What to tell the proxy, given one answer for each query.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn plan(
-        &self,
-        node: &Arc<Node>,
-        changes: &Arc<[Change]>,
-        answers: &Arc<[String]>,
-    ) -> Result<LivePlan, CallError> {
+    /// Which process gave one answer for each query, and what to tell it. Two calls, which change threads once.
+    pub async fn plan(&self, node: &Arc<Node>, changes: &Arc<[Change]>, answers: &Arc<[String]>) -> Planned {
         let (node, changes, answers) = (Arc::clone(node), Arc::clone(changes), Arc::clone(answers));
-        let reaction = call!(self, live, |warm, guest| {
-            let node_pairs = convert::pairs(&node.attributes);
-            let (sides, denied) = (convert::sides(&changes), convert::denied_sides(&changes));
-            let records = convert::changes(&changes, &sides);
-            let records = convert::borrowed(&changes, &records, &denied);
-            let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
-            guest.call_plan(&mut warm.store, convert::node(&node, &node_pairs), &records, &answers).await
-        })?;
-        Ok(convert::live_plan_back(reaction))
+        let inner = Arc::clone(&self.inner);
+        let called = self.runtime.spawn(async move {
+            let asked = Arc::clone(&answers);
+            let process = guest!(inner, live, |warm, guest| {
+                let answers: Vec<&str> = asked.iter().map(String::as_str).collect();
+                guest.call_process(&mut warm.store, &answers).await.map(Ok)
+            });
+            let plan = guest!(inner, live, |warm, guest| {
+                let node_pairs = convert::pairs(&node.attributes);
+                let (sides, denied) = (convert::sides(&changes), convert::denied_sides(&changes));
+                let records = convert::changes(&changes, &sides);
+                let records = convert::borrowed(&changes, &records, &denied);
+                let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
+                guest.call_plan(&mut warm.store, convert::node(&node, &node_pairs), &records, &answers).await
+            });
+            Planned { process: process.ok().flatten(), plan: plan.map(convert::live_plan_back) }
+        });
+        called.await.unwrap_or_else(|error| Planned { process: None, plan: Err(lost(&error)) })
     }
 }
 

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::state::{End, Ended, Talk};
 use crate::model::{Change, LivePlan, Node};
-use crate::plugin::{CallError, Renderer};
+use crate::plugin::{CallError, Planned, Renderer};
 use crate::proxy::Socket;
 
 /// Most rounds of queries and commands about one change; removing a server and adding its successor takes three.
@@ -99,24 +99,26 @@ impl Speaker {
         processes: &mut BTreeSet<String>,
     ) -> Result<End> {
         let mut soon = false;
+        // The same in every round: queries follow from the changes alone.
+        let queries = match self.renderer.queries(&changes).await {
+            Ok(queries) => queries,
+            Err(error) => return Ok(self.refusal(&error)),
+        };
+        if queries.len() > LINES_LIMIT {
+            return Ok(End::Reload);
+        }
+        if queries.is_empty() {
+            return Ok(End::Settled { reload_soon: soon });
+        }
         for _ in 0..ROUNDS {
-            let queries = match self.renderer.queries(&changes).await {
-                Ok(queries) => queries,
-                Err(error) => return Ok(self.refusal(&error)),
-            };
-            if queries.len() > LINES_LIMIT {
-                return Ok(End::Reload);
-            }
-            if queries.is_empty() {
-                return Ok(End::Settled { reload_soon: soon });
-            }
             let answers: Arc<[String]> = self.runtime.ask(&queries).await?.into();
-            let process = self.renderer.process(&answers).await.ok().flatten();
-            processes.extend(process.clone());
-            if old.is_some() && process.as_deref() == old {
+            let Planned { process, plan } = self.renderer.plan(&self.node, &changes, &answers).await;
+            let is_old = old.is_some() && process.as_deref() == old;
+            processes.extend(process);
+            if is_old {
                 return Ok(End::Unknown);
             }
-            match self.renderer.plan(&self.node, &changes, &answers).await {
+            match plan {
                 Ok(LivePlan::Commands { commands, .. }) if commands.len() > LINES_LIMIT => return Ok(End::Reload),
                 Ok(LivePlan::Commands { commands, reload_soon }) => {
                     soon |= reload_soon;

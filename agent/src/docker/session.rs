@@ -22,6 +22,9 @@ use crate::model::Containers;
 
 /// Inspections under way at the same time.
 const PARALLEL: usize = 8;
+/// What ends a process at once.
+const SIGKILL: u8 = 9;
+
 /// What a container goes through that can change what it provides; everything else is not even sent to us.
 const ACTIONS: [&str; 10] =
     ["start", "die", "kill", "pause", "unpause", "rename", "destroy", "health_status", "connect", "disconnect"];
@@ -250,7 +253,7 @@ impl Session {
         }
     }
 
-    /// Consumed an inspection that begins from now on.
+    /// Asks for an inspection that begins from now on.
     fn want(&mut self, id: Arc<str>) {
         let look = self.looks.entry(id).or_insert(Look::Waiting);
         if *look != Look::Waiting {
@@ -259,9 +262,9 @@ impl Session {
     }
 
     fn signalled(&mut self, id: &Arc<str>, signal: u8) {
-        const SIGKILL: u8 = 9;
         let Some((stop_signal, timeout)) = self.stops.get(id) else { return };
-        if signal == *stop_signal || signal == SIGKILL {
+        // After a SIGKILL the end itself follows within milliseconds.
+        if signal == *stop_signal && signal != SIGKILL {
             // The engine kills after the timeout; a little longer and the signal was meant otherwise.
             self.stopping.insert(Arc::clone(id), Instant::now() + *timeout + Duration::from_secs(5));
             self.mark(id, true);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{CallError, Plugin};
-use crate::model::{Change, Fragment, LivePlan, Node, Rendering, Service};
+use super::{CallError, Planned, Plugin};
+use crate::model::{Change, Fragment, Node, Rendering, Service};
 
 /// The plugin of an output: a component, or in tests the same code natively.
 #[async_trait]
@@ -19,12 +19,7 @@ pub trait Renderer: Send + Sync {
     /// As [`Plugin::process`].
     async fn process(&self, answers: &Arc<[String]>) -> Result<Option<String>, CallError>;
     /// As [`Plugin::plan`].
-    async fn plan(
-        &self,
-        node: &Arc<Node>,
-        changes: &Arc<[Change]>,
-        answers: &Arc<[String]>,
-    ) -> Result<LivePlan, CallError>;
+    async fn plan(&self, node: &Arc<Node>, changes: &Arc<[Change]>, answers: &Arc<[String]>) -> Planned;
     /// As [`Plugin::trim`].
     fn trim(&self) {}
 }
@@ -47,12 +42,7 @@ impl Renderer for Plugin {
         Plugin::process(self, answers).await
     }
 
-    async fn plan(
-        &self,
-        node: &Arc<Node>,
-        changes: &Arc<[Change]>,
-        answers: &Arc<[String]>,
-    ) -> Result<LivePlan, CallError> {
+    async fn plan(&self, node: &Arc<Node>, changes: &Arc<[Change]>, answers: &Arc<[String]>) -> Planned {
         Plugin::plan(self, node, changes, answers).await
     }
 

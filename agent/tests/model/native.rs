@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use waypost::model::{self, Change, Fragment, LivePlan, Node, Rendering, Service};
-use waypost::plugin::{CallError, Renderer};
+use waypost::plugin::{CallError, Planned, Renderer};
 use waypost_plugin_haproxy::{self as haproxy, Settings};
 use waypost_plugin_sdk as sdk;
 
@@ -34,21 +34,17 @@ impl Renderer for Native {
         Ok(haproxy::process(answers))
     }
 
-    async fn plan(
-        &self,
-        of: &Arc<Node>,
-        changes: &Arc<[Change]>,
-        answers: &Arc<[String]>,
-    ) -> Result<LivePlan, CallError> {
+    async fn plan(&self, of: &Arc<Node>, changes: &Arc<[Change]>, answers: &Arc<[String]>) -> Planned {
         let changes: Vec<_> = changes.iter().map(change).collect();
-        Ok(match haproxy::plan(&self.0, &node(of), &changes, answers).map_err(refused)? {
+        let plan = haproxy::plan(&self.0, &node(of), &changes, answers).map_err(refused).map(|plan| match plan {
             sdk::LivePlan::Commands(commands) => LivePlan::Commands { commands, reload_soon: false },
             sdk::LivePlan::CommandsAndReload(commands) => {
                 self.1.world().is_excused = true;
                 LivePlan::Commands { commands, reload_soon: true }
             }
             sdk::LivePlan::Reload => LivePlan::Reload,
-        })
+        });
+        Planned { process: haproxy::process(answers), plan }
     }
 }
 
