@@ -231,7 +231,7 @@ impl Agent {
         if config.agent.on_stop == OnStop::Leave {
             ending.leave.store(true, Ordering::Release);
         }
-        info!(node = node.name, address = node.address, registry = registry.status().description, "waypost runs");
+        info!(node = node.name, address = node.address, registry = registry.status().description, "agent started");
         status.registry(registry.status().description);
         let mut loops = JoinSet::new();
         let (consumed_out, consumed) = watch::channel(Consumed::new());

@@ -2,6 +2,7 @@
 
 pub(crate) mod catalog;
 pub(crate) mod check;
+pub(crate) mod log;
 pub(crate) mod plugin;
 pub(crate) mod render;
 mod table;

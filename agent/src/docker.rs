@@ -106,7 +106,7 @@ pub async fn snapshot(endpoint: &str) -> Result<Containers> {
     let (sender, receiver) = watch::channel(None);
     Session::new(sender).list_once(&docker).await.with_context(|| format!("container engine at {endpoint}"))?;
     let found = receiver.borrow().clone();
-    info!(containers = found.as_ref().map_or(0, Containers::len), "listed");
+    info!(containers = found.as_ref().map_or(0, Containers::len), "containers listed");
     Ok(found.unwrap_or_default())
 }
 

@@ -1,6 +1,5 @@
 //! The `waypost` command: arguments, signals, exit codes.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -11,7 +10,6 @@ use clap::{Args, Parser, Subcommand};
 use futures::FutureExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
 use waypost::agent::{self, Agent, BuildError, Ending};
 use waypost::config::{Config, ConfigError};
 
@@ -128,8 +126,8 @@ impl ConfigArgument {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Err(error) = start_log(&arguments) {
-        eprintln!("waypost: --log {}: {error}", arguments.log);
+    if let Err(error) = cli::log::start(&arguments.log, arguments.log_json) {
+        eprintln!("waypost: --log: {error:#}");
         return ExitCode::from(2);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -152,20 +150,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn start_log(arguments: &Arguments) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(&arguments.log)?)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal());
-    if arguments.log_json {
-        log.json().init();
-    } else {
-        log.init();
-    }
-    Ok(())
 }
 
 async fn dispatch(command: Command) -> Result<(), Failure> {
@@ -197,7 +181,7 @@ async fn run(RunArguments { config: argument, again }: RunArguments) -> Result<(
             tokio::select! {
                 ended = &mut running => return Ok(ended.context("the agent panicked")??),
                 () = stop.asked() => {
-                    info!("asked to stop");
+                    info!("stopping");
                     ending.stop.cancel();
                     tokio::select! {
                         ended = &mut running => return Ok(ended.context("the agent panicked")??),
@@ -206,9 +190,9 @@ async fn run(RunArguments { config: argument, again }: RunArguments) -> Result<(
                 }
                 _ = hangup.recv() => match reread(&argument, &config).await {
                     Ok(built) => break built,
-                    Err(Failure::Config(error)) => error!(%error, "the new configuration is refused, the old one stays"),
+                    Err(Failure::Config(error)) => error!(%error, "new configuration refused; keeping the old one"),
                     Err(Failure::Other(error)) => {
-                        error!(error = %format_args!("{error:#}"), "the new configuration cannot be run, the old one stays");
+                        error!(error = %format_args!("{error:#}"), "cannot start the new configuration; keeping the old one");
                     }
                 },
             }
@@ -216,15 +200,15 @@ async fn run(RunArguments { config: argument, again }: RunArguments) -> Result<(
         let (adopted, anew) = agent::adopted(&config, &built);
         (config, next) = (built, agent);
         info!(
-            ?adopted,
-            ?anew,
-            "taking the new configuration up; registrations stay meanwhile, and proxies that are adopted"
+            kept_proxies = ?adopted,
+            restarted_proxies = ?anew,
+            "reloading the configuration"
         );
         ending.leave.store(true, Ordering::Release);
         ending.leave_proxies(&adopted);
         ending.stop.cancel();
         if let Err(error) = running.await.context("the agent panicked")? {
-            error!(error = %format_args!("{error:#}"), "the agent of the old configuration did not end in order");
+            error!(error = %format_args!("{error:#}"), "the old configuration did not shut down cleanly");
         }
     }
 }
@@ -236,7 +220,7 @@ fn start_again() {
     let Ok(program) = std::env::current_exe() else { return };
     let arguments = std::env::args_os().skip(1);
     let error = std::process::Command::new(program).args(arguments).arg("--again").exec();
-    tracing::debug!(%error, "not started again, so the memory that compiling took stays taken");
+    tracing::debug!(%error, "cannot execute the agent again; the compiler's memory stays in use");
 }
 
 /// Builds the agent of the configuration as it is now, beside the one that runs.

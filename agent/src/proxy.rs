@@ -220,6 +220,11 @@ impl Proxy {
         self.wanted.send_modify(|wanted| *wanted += 1);
     }
 
+    /// Whether somebody reloads the files that are written.
+    pub fn is_reloaded(&self) -> bool {
+        self.options.reload.is_some()
+    }
+
     /// Follows how reloading stands.
     pub fn status(&self) -> watch::Receiver<ReloadStatus> {
         self.status.subscribe()
@@ -241,7 +246,7 @@ impl Proxy {
         let task = self.task.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let Some(task) = task else { return };
         if let Err(error) = task.await {
-            tracing::error!(proxy = self.options.name, %error, "the task that reloads ended by itself");
+            tracing::error!(proxy = self.options.name, %error, "the reload task ended unexpectedly");
         }
     }
 }

@@ -90,7 +90,7 @@ impl Register {
                 biased;
                 () = stop.cancelled() => break,
                 changed = containers.changed() => changed.context("the container engine is no longer followed")?,
-                () = registry.lease_lost() => warn!("the lease is lost, registering again"),
+                () = registry.lease_lost() => warn!("lease lost; registering again"),
                 () = tokio::time::sleep_until(wake_at) => {}
             }
         }
@@ -110,11 +110,17 @@ impl Register {
         let ended = ended.await;
         let ended = ended.context("the registry did not answer in time").and_then(|ended| Ok(ended?));
         match ended {
-            Err(error) if leave => warn!(error = %format_args!("{error:#}"), "registrations are left as they are"),
-            Err(error) => return Err(error.context("registrations could not be taken back; they end with the lease")),
+            Err(error) if leave => {
+                warn!(error = %format_args!("{error:#}"), "cannot hand registrations over; they stay as they are");
+            }
+            Err(error) => return Err(error.context("cannot withdraw registrations; they expire with the lease")),
             Ok(()) => {}
         }
-        info!("registrations are {}", if leave { "left" } else { "taken back" });
+        if leave {
+            info!("registrations stay for the next agent");
+        } else {
+            info!("registrations withdrawn");
+        }
         Ok(())
     }
 
@@ -157,7 +163,7 @@ impl Register {
         if !steps.is_empty() {
             let gone = |step: &&Step| matches!(step, Step::Delete { .. } | Step::Release { .. });
             let (gone, put): (Vec<_>, Vec<_>) = steps.iter().partition(gone);
-            info!(put = named(&put), gone = named(&gone), held = desired.len(), "registrations are up to date");
+            info!(put = named(&put), deleted = named(&gone), owned = desired.len(), "registrations updated");
         }
         Ok(())
     }

@@ -126,7 +126,7 @@ impl Status {
             None if board.problems.range(of_component).count() >= PROBLEMS_LIMIT => return,
             None => SystemTime::now(),
         };
-        warn!(subject = printable(subject), "{component}: {}", printable(&text));
+        warn!(component, subject = printable(subject), text = %printable(&text), "problem");
         board.problems.insert(key, (text, since));
         drop(board);
         self.bump();
@@ -144,7 +144,7 @@ impl Status {
     pub fn resolved(&self, component: &str, subject: &str) {
         let removed = self.board().problems.remove(&(component.to_owned(), subject.to_owned()));
         if removed.is_some() {
-            info!(subject = printable(subject), "{component}: in order again");
+            info!(component, subject = printable(subject), "problem resolved");
             self.bump();
         }
     }

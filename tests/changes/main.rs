@@ -73,7 +73,7 @@ fn measure(size: usize, changes: usize, live: bool) -> Result<()> {
     let etcd = lab.etcd();
     drive(host, &etcd, &["--fill", &size.to_string()])?;
     let mut agent = Agent::start(host, "agent", &configuration(host, &etcd, live));
-    agent.logs(&["taken up its files"]);
+    agent.logs(&["proxy reloaded"]);
     let (all, changed) = (size.to_string(), changes.to_string());
     drive(host, &etcd, &["--size", &all])?;
     let before = rested(agent.id())?;

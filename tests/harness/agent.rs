@@ -15,7 +15,7 @@ use crate::wait::eventually;
 use crate::{CHANGE_TIMEOUT, START_TIMEOUT};
 
 /// What an agent says when it has loaded its plugins and starts its loops.
-const RUNS: &str = "waypost runs";
+const RUNS: &str = "agent started";
 
 /// An agent that runs on a host, from a configuration file in the host's directory.
 pub struct Agent<'a> {
@@ -139,7 +139,7 @@ pub fn waypost_here(dir: &Path, arguments: &[&str]) -> Output {
 
 #[track_caller]
 fn finish(command: &mut Command) -> Output {
-    clean(command).stdin(Stdio::null()).output().expect("waypost runs")
+    clean(command).stdin(Stdio::null()).output().expect("agent started")
 }
 
 fn launch(host: &Host, name: &str, configuration: &Path, environment: &[(String, String)]) -> Process {

@@ -51,7 +51,7 @@ pub(crate) fn starts(engine: &Engine<'_>, etcd: &Etcd<'_>, count: usize) -> Resu
         let written = humantime::parse_rfc3339(written).with_context(|| line.clone())?;
         times.push(written.duration_since(begun)?);
         eventually(CHANGE_TIMEOUT, "HAProxy runs", || {
-            ensure!(!agent.log_lines(&["taken up its files"]).is_empty());
+            ensure!(!agent.log_lines(&["proxy reloaded"]).is_empty());
             Ok(())
         });
         agent.stop();

@@ -116,7 +116,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let (ours, theirs) = (lab.host("waypost"), lab.host("floor"));
     let (our_engine, their_engine) = (Engine::start(&ours), Engine::start(&theirs));
     let mut agent = Agent::start(&ours, "agent", &configuration(&our_engine, &etcd, arguments));
-    agent.logs(&["is ready"]);
+    agent.logs(&["proxy ready"]);
     let _floor = start_floor(&their_engine, &etcd, arguments.way)?;
     eventually(START_TIMEOUT, "the floor's HAProxy listens", || theirs.connect(80));
     let fresh = footprint::memory(&agent)?;

@@ -88,7 +88,7 @@ fn ours(lab: &Network, etcd: &Etcd<'_>, arguments: &Arguments) -> Result<(Course
     let engine = Engine::start(&host);
     foreign(&engine, arguments.foreign)?;
     let mut agent = Agent::start(&host, "agent", &configuration(&engine, etcd, arguments));
-    agent.logs(&["is ready"]);
+    agent.logs(&["proxy ready"]);
     let count = |words: &[&str]| agent.log_lines(words).len();
     anchor(&engine, Way::First);
     let before = (count(&["written"]), reloads(&agent)?);

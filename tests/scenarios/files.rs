@@ -58,7 +58,7 @@ fn a_full_disk_keeps_the_old_files_whole_until_there_is_room() {
     host.run("rm", &[&format!("{directory}/filler")]);
     routed(&host, "api", &api);
     routed(&host, "web", &web);
-    agent.logs(&["INFO", "in order again", "files"]);
+    agent.logs(&["INFO", "problem resolved", "files"]);
     let listed = host.run("ls", &["-A", directory]);
     assert!(!listed.contains(".waypost-staged"), "{listed}");
     agent.assert_running();

@@ -91,7 +91,7 @@ fn a_reload_that_fails_five_times_is_done_by_the_sixth_although_nothing_changes_
     let web = labelled(&engine, "web");
     routed(&host, "web", &web);
     assert_eq!(std::fs::read_to_string(&calls).unwrap().lines().count(), 6, "{}", proxy.log());
-    assert_eq!(agent.log_lines(&["WARN", "the reload failed", "not yet"]).len(), 5, "{}", agent.log());
+    assert_eq!(agent.log_lines(&["WARN", "reload failed", "not yet"]).len(), 5, "{}", agent.log());
     agent.assert_running();
 }
 
@@ -104,7 +104,7 @@ fn reloads_in_a_container(how: &str) {
     let reload = format!("{{ container = \"edge\", {how} }}");
     let mut agent = Agent::start(&host, "agent", &configuration(&engine, &reload));
     let web = labelled(&engine, "web");
-    let line = agent.logs(&["WARN", "the reload failed", "there is no container named edge"]);
+    let line = agent.logs(&["WARN", "reload failed", "there is no container named edge"]);
     assert!(line.contains("reload.container"), "{line}");
 
     let files = format!("{}:/files", host.dir().join("proxy").display());
@@ -113,14 +113,14 @@ fn reloads_in_a_container(how: &str) {
     routed(&host, "web", &web);
     let api = labelled(&engine, "api");
     routed(&host, "api", &api);
-    agent.logs(&["INFO", "the proxy has taken up its files"]);
+    agent.logs(&["INFO", "proxy reloaded"]);
 
     settled(&host);
     // A restart also starts one that was stopped; a signal needs one that runs.
     edge.act("kill");
     let late = labelled(&engine, "late");
     if how.contains("signal") {
-        agent.logs(&["WARN", "the reload failed", "container edge does not run", "exited"]);
+        agent.logs(&["WARN", "reload failed", "container edge does not run", "exited"]);
         edge.act("start");
     }
     routed(&host, "late", &late);
@@ -157,11 +157,11 @@ fn a_proxy_in_a_container_that_refuses_its_files_is_found_out() {
 
     let reload = "{ container = \"edge\", signal = \"USR2\" }\ntimeout = \"3s\"";
     let mut agent = Agent::start(&host, "agent", &configuration(&engine, reload));
-    agent.logs(&["INFO", "the proxy has taken up its files"]);
+    agent.logs(&["INFO", "proxy reloaded"]);
     settled(&host);
     std::fs::write(own.join("haproxy.cfg"), format!("{good} garbage\n")).unwrap();
     labelled(&engine, "web");
-    let line = agent.logs(&["WARN", "the reload failed", "container edge has no new worker process"]);
+    let line = agent.logs(&["WARN", "reload failed", "container edge has no new worker process"]);
     assert!(line.contains("docker logs edge"), "{line}");
     std::fs::write(own.join("haproxy.cfg"), good).unwrap();
     settled(&host);

@@ -103,9 +103,9 @@ fn routes_outlive_the_data_of_etcd() {
         ensure!(keys == (12, 2), "{keys:?} keys");
         Ok(())
     });
-    front.logs(&["self-preservation", "in order again"]);
+    front.logs(&["self-preservation", "problem resolved"]);
     assert_eq!(routed(&front).1, 12);
-    assert!(front.log_lines(&["did not return"]).is_empty(), "an instance left");
+    assert!(front.log_lines(&["did not come back"]).is_empty(), "an instance left");
     answered(&edge).unwrap();
     agents.iter_mut().for_each(Agent::assert_running);
     front.assert_running();
@@ -140,7 +140,7 @@ fn hosts_that_vanish_together_are_kept_and_hosts_that_leave_are_not() {
     let kept = expired.elapsed();
     let slack = Duration::from_secs(6);
     assert!(kept + slack / 3 > GRACE && kept < GRACE + slack, "kept for {kept:?}");
-    front.logs(&["instances=5", "did not return"]);
+    front.logs(&["instances=5", "did not come back"]);
 
     agents[1].start_again();
     routes(&front, CHANGE_TIMEOUT, "all are routed again", &[one, two, three], 5);
@@ -216,6 +216,6 @@ fn two_hosts_with_one_host_name_are_told_and_neither_writes_over_the_other() {
         ensure!(address()?.contains("10.77.0.3"), "{:?}", address()?);
         Ok(())
     });
-    second.logs(&[key, "in order again"]);
+    second.logs(&[key, "problem resolved"]);
     second.assert_running();
 }

@@ -45,14 +45,14 @@ fn a_new_configuration_is_taken_up_under_load_and_a_bad_one_is_not() {
     let load = Load::from(&host, LoadOptions::new(SocketAddr::new(host.address().into(), 80), vec![NAME.to_owned()]));
 
     tell(&host, &agent, &first.replace("plugin = \"haproxy\"", "plugin = \"haproxi\""));
-    agent.logs(&["the new configuration is refused, the old one stays", "output[0]", "haproxi"]);
+    agent.logs(&["new configuration refused; keeping the old one", "output[0]", "haproxi"]);
     let absent = first.replace("supervise = [\"haproxy\"", "supervise = [\"no-such-proxy\"");
     tell(&host, &agent, &absent);
-    agent.logs(&["the new configuration is refused, the old one stays", "output[0]", "no-such-proxy is not there"]);
+    agent.logs(&["new configuration refused; keeping the old one", "output[0]", "no-such-proxy is not there"]);
 
     let settings = "settings = { defaults-lines = [\"option http-server-close\"] }\n";
     tell(&host, &agent, &configuration(&engine, &etcd, &(output.clone() + settings)));
-    agent.logs(&["taking the new configuration up"]);
+    agent.logs(&["reloading the configuration"]);
     eventually(CHANGE_TIMEOUT, "the files follow the new configuration", || {
         ensure!(agent.proxy_file("haproxy.cfg").contains("option http-server-close"));
         ensure!(agent.report()?["outputs"]["haproxy"]["settled"] == true);

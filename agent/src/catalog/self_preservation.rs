@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use imbl::ordmap::DiffItem;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Directories;
 use super::agents::{Agent, Agents};
@@ -213,15 +213,21 @@ impl SelfPreservation {
 
     /// Lets go of what was retained long enough.
     fn expire(&mut self, now: Instant, touched: &mut BTreeSet<Arc<str>>) {
-        let mut preserved = 0;
+        let (mut preserved, mut lost) = (0, BTreeMap::new());
         while let Some(key) = self.retained.overdue(now) {
             touched.insert(Arc::clone(&key.0));
             let Some((instance, reason)) = self.retained.release(&key) else { continue };
             preserved += usize::from(reason == Reason::Preserved);
+            if reason.is_loss() {
+                *lost.entry(node(&instance).to_owned()).or_insert(0_usize) += 1;
+            }
             self.forget(node(&instance));
         }
+        for (host, instances) in lost {
+            warn!(host, instances, "the lease of a host expired; its instances are removed");
+        }
         if preserved > 0 {
-            info!(instances = preserved, "instances that vanished at once did not return: they leave");
+            info!(instances = preserved, "preserved instances did not come back and are removed");
         }
     }
 

@@ -70,7 +70,7 @@ impl Disk for RealDisk {
         let committed = tokio::task::spawn_blocking(move || staged.commit()).await?;
         // Where it failed, some files may be in place all the same.
         *number += u64::from(committed.as_ref().map_or(true, |changed| !changed.is_empty()));
-        info!(output = self.name, files = ?committed?, "written");
+        info!(output = self.name, files = ?committed?, "files written");
         Ok(*number)
     }
 }

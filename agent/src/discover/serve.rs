@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::debug;
 
 use super::clock::Clock;
 use super::disk::RealDisk;
@@ -24,7 +24,10 @@ use crate::output::{Linger, Memory, Output};
 use crate::proxy::{Bind, ReloadStatus, asked};
 use crate::status::{OutputState, Status};
 
+mod change_log;
 mod show;
+
+use change_log::ChangeLog;
 
 /// What the loop of one output works with.
 pub struct Engine<D> {
@@ -44,6 +47,8 @@ pub struct Engine<D> {
     pub speaker: Option<(Speaker, Duration)>,
     /// Asks for a reload; never blocks.
     pub request_reload: Box<dyn Fn() + Send>,
+    /// Whether there is a proxy that is reloaded; without one the files are all there is.
+    pub is_reloaded: bool,
     /// How reloading stands.
     pub reloads: watch::Receiver<ReloadStatus>,
     /// Addresses that the files bind which are there.
@@ -86,6 +91,7 @@ pub async fn serve(
         disk: RealDisk::new(&name, directory, Arc::clone(&proxy)),
         speaker,
         request_reload: Box::new(move || requested.request_reload()),
+        is_reloaded: proxy.is_reloaded(),
         reloads: proxy.status(),
         found: asked(&found).into_iter().map(|one| one.bind).collect(),
         pace,
@@ -148,6 +154,7 @@ struct Serving<D> {
     place: String,
     name: String,
     shown: OutputState,
+    changes: ChangeLog,
     clock: Clock,
     /// Pauses between tries of what the plugin crashed on, and of what was refused and may pass.
     again: Backoff,
@@ -175,6 +182,7 @@ impl<D: Disk + 'static> Serving<D> {
             reloads,
             status,
             place: format!("output {name}"),
+            changes: ChangeLog::new(&name, engine.is_reloaded),
             name,
             shown: OutputState { directory: engine.directory, ..OutputState::default() },
             clock,
@@ -240,6 +248,7 @@ impl<D: Disk + 'static> Serving<D> {
         if let Some(written) = &self.state.written {
             self.output.written(&written.services);
         }
+        self.changes.accepted(self.output.accepted(), now);
         self.state.accept(
             self.output.accepted(),
             self.output.base(),
@@ -291,8 +300,11 @@ impl<D: Disk + 'static> Serving<D> {
         match event {
             Event::Wanted => self.want(),
             Event::Reloads => {
-                let status = self.reloads.borrow_and_update().clone();
-                self.state.reloading(&status, Instant::now());
+                let (status, now) = (self.reloads.borrow_and_update().clone(), Instant::now());
+                self.state.reloading(&status, now);
+                if let Some(loaded) = &self.state.loaded {
+                    self.changes.loaded(&loaded.services, now);
+                }
             }
             Event::Talked(ended) => self.talked(ended.as_ref()),
             Event::Wrote(outcome) => {
@@ -322,20 +334,21 @@ impl<D: Disk + 'static> Serving<D> {
 
     fn talked(&mut self, ended: Option<&Ended>) {
         let Some((talk, _)) = self.talking.take() else { return };
+        let now = Instant::now();
         for (name, change) in &talk.changes {
             let is_change = change.before != change.after;
             match ended.and_then(|ended| ended.services.get(name)) {
                 Some(End::Settled { .. }) if is_change => {
-                    info!(service = &**name, "{}: the proxy has taken the change up without a reload", self.place);
+                    self.changes.live(name, change.after.as_ref(), now);
                     *self.shown.live.get_or_insert_default() += 1;
                 }
                 Some(End::Reload) => {
-                    info!(service = &**name, "{}: this change takes a reload", self.place);
+                    debug!(output = self.name, service = &**name, "this change needs a reload");
                 }
                 _ => {}
             }
         }
-        self.state.talked(&talk, ended, Instant::now());
+        self.state.talked(&talk, ended, now);
     }
 
     fn wrote(&mut self, outcome: Outcome) {

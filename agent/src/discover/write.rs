@@ -103,7 +103,7 @@ impl<D: Disk> Writer<D> {
         let written = self.settle(&mut turn).await;
         if turn.checks > 1 {
             let (services, checks) = (turn.refusals.len(), turn.checks);
-            info!(output = self.name, services, checks, "the check refused some services; the others are written");
+            info!(output = self.name, services, checks, "check refused some services; wrote the others");
         }
         let conflicts = self.composer.files().conflicts();
         Outcome { written, refusals: turn.refusals, left_out: turn.left_out, conflicts }

@@ -159,7 +159,7 @@ impl Control {
     async fn same(&self, docker: &Docker, before: &Found, signal: &str) -> Result<()> {
         let after = self.running(docker).await.with_context(|| format!("it was sent {signal}"))?;
         if after.started != before.started {
-            warn!(container = self.container, signal, "the container ended by its signal and was started again");
+            warn!(container = self.container, signal, "container stopped at the signal; started it again");
         }
         Ok(())
     }

@@ -120,7 +120,7 @@ impl Session {
                 complete = true;
                 backoff.reset();
                 followed();
-                info!(containers = self.containers.len(), "container engine is followed");
+                info!(containers = self.containers.len(), "connected to the container engine");
             }
             // One publication for everything that was at hand: a storm is one snapshot.
             if complete {
@@ -179,7 +179,7 @@ impl Session {
         let over: Vec<_> =
             self.stopping.iter().filter(|(_, until)| **until < now).map(|(id, _)| Arc::clone(id)).collect();
         for id in over {
-            debug!(container = %id, "it outlived its stop signal and counts as running again");
+            debug!(container = %id, "container outlived its stop signal; treating it as running");
             self.stopping.remove(&id);
             self.mark(&id, false);
         }
@@ -209,7 +209,7 @@ impl Session {
             Ok(None) => self.remove(id),
             Err(error) if is_of_container(&error) => {
                 let error = words(error);
-                warn!(container = %id, error = %format_args!("{error:#}"), "inspection failed, the next resync tries again");
+                warn!(container = %id, error = %format_args!("{error:#}"), "cannot inspect container; the next resync retries");
                 self.listed.insert(Arc::clone(id), String::new());
             }
             Err(error) => return Err(words(error)).with_context(|| format!("container {id} cannot be inspected")),

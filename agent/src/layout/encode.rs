@@ -66,7 +66,7 @@ impl Encoder {
                     entries.retain(|entry| match check_entry(entry, &layout.prefixes) {
                         Ok(()) => true,
                         Err(error) => {
-                            refused = Some(format!("an entry is left out: {error}"));
+                            refused = Some(format!("entry ignored: {error}"));
                             false
                         }
                     });

@@ -58,7 +58,7 @@ impl Memory {
     /// Gives the output what an earlier agent served; without it, the age of entries decides who has what.
     pub fn recall(&mut self, output: &mut Output, linger: &mut Linger, now: u64) {
         let record = self.read().unwrap_or_else(|error| {
-            warn!(path = %self.path.display(), error = %format_args!("{error:#}"), "what was served before the restart cannot be read");
+            warn!(path = %self.path.display(), error = %format_args!("{error:#}"), "cannot read the saved state");
             Record::default()
         });
         for known in record.services.values() {
@@ -95,7 +95,7 @@ impl Memory {
         match self.write() {
             Ok(()) => self.is_kept = true,
             Err(error) => {
-                warn!(path = %self.path.display(), %error, "what is served cannot be saved; a restart would forget who has what");
+                warn!(path = %self.path.display(), %error, "cannot save the state; a restart would forget claims");
             }
         }
     }

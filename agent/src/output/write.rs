@@ -212,7 +212,7 @@ impl Staged {
         }
         // The files are in place, and the proxy has to hear of them whatever happens to the rest.
         if let Err(error) = self.tidy(&mut changed) {
-            tracing::warn!(%error, "files are in place, but what is obsolete is not all gone");
+            tracing::warn!(%error, "files written, but some obsolete files remain");
         }
         Ok(changed)
     }
@@ -236,7 +236,7 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if let Err(error) = place::remove_tree(&self.stage) {
-            tracing::warn!(path = %self.stage.display(), %error, "the stage stays behind; the next run removes it");
+            tracing::warn!(path = %self.stage.display(), %error, "cannot remove the staging directory; the next run removes it");
         }
     }
 }

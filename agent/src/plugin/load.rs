@@ -70,7 +70,7 @@ impl Loader {
         let cache = cache.filter(|path| match private_directory(path) {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(error = %format_args!("{error:#}"), "compiled plugins are not kept; starts are slower");
+                tracing::warn!(error = %format_args!("{error:#}"), "cannot cache compiled plugins; starts are slower");
                 false
             }
         });
@@ -131,7 +131,7 @@ impl Loader {
             match component.serialize().map_err(words).and_then(|code| keep(&path, &code)) {
                 Ok(()) => _ = self.compiled.fetch_add(1, Ordering::Relaxed),
                 Err(error) => {
-                    tracing::warn!(error = %format_args!("{error:#}"), "compiled plugin not kept; the next start is slower");
+                    tracing::warn!(error = %format_args!("{error:#}"), "cannot cache compiled plugin; the next start is slower");
                 }
             }
         }
@@ -148,7 +148,7 @@ impl Loader {
         match unsafe { Component::deserialize_file(&self.engine, path) } {
             Ok(component) => Some(component),
             Err(error) => {
-                tracing::warn!(path = %path.display(), error = %format_args!("{error:#}"), "compiled plugin is unusable, compiling anew");
+                tracing::warn!(path = %path.display(), error = %format_args!("{error:#}"), "cached plugin is unusable; compiling it again");
                 None
             }
         }

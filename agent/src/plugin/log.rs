@@ -82,7 +82,7 @@ impl GuestLog {
         self.remember(line);
         let plugin = &*self.plugin;
         if dropped > 0 {
-            warn!(plugin, dropped, "it writes too much; lines were dropped");
+            warn!(plugin, dropped, "plugin exceeded its log rate; lines dropped");
         }
         let line = clean(line);
         match level {

@@ -15,7 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 /// Lines that are remembered, to be told when the process ends or refuses.
 const REMEMBERED: usize = 30;
@@ -79,7 +79,7 @@ impl Lines {
     /// Removes the pipe from the file system.
     pub(super) fn remove(self) {
         if let Err(error) = fs::remove_file(&self.path) {
-            debug!(path = %self.path.display(), %error, "the output pipe stays behind");
+            debug!(path = %self.path.display(), %error, "cannot remove the output pipe");
         }
     }
 }
@@ -108,7 +108,7 @@ async fn read(
         let request = tokio::select! {
             readable = pipe.readable() => match readable {
                 Ok(()) => None,
-                Err(error) => return warn!(proxy = reader.name, %error, "the proxy's output cannot be read any more"),
+                Err(error) => return warn!(proxy = reader.name, %error, "cannot read the proxy's output"),
             },
             request = requests.recv() => match request {
                 Some(request) => Some(request),
@@ -154,14 +154,15 @@ impl Reader {
         if line.is_empty() {
             return;
         }
-        // One for each section at every reload: neither the log nor what was said last is to be full of them.
-        if is_routine(line) {
-            return debug!(proxy = self.name, "{line}");
-        }
-        if line.contains("[ALERT]") || line.contains("[emerg]") {
-            warn!(proxy = self.name, "{line}");
+        let is_alert = line.contains("[ALERT]") || line.contains("[emerg]");
+        if is_alert && !is_expected(line) {
+            warn!(proxy = self.name, line, "the proxy reports an error");
         } else {
-            info!(proxy = self.name, "{line}");
+            debug!(proxy = self.name, line, "the proxy writes");
+        }
+        // One for each section at every reload: what is remembered must not be full of them.
+        if is_routine(line) {
+            return;
         }
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         tail.count += 1;
@@ -170,6 +171,11 @@ impl Reader {
             tail.lines.pop_front();
         }
     }
+}
+
+/// Whether an alert only follows from what Waypost did: HAProxy raises one when the last server of a section leaves.
+fn is_expected(line: &str) -> bool {
+    line.contains(" has no server available!")
 }
 
 /// What HAProxy says of every section that an old worker ends, and of itself.

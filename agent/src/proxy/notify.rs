@@ -80,7 +80,7 @@ impl NotifySocket {
             match self.socket.recv(&mut buffer).await {
                 Ok(count) => return Message::parse(&buffer[..count]),
                 Err(error) => {
-                    tracing::warn!(%error, "a message of the proxy could not be read");
+                    tracing::warn!(%error, "cannot read a notification of the proxy");
                     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
                 }
             }

@@ -222,12 +222,12 @@ impl Line {
                     status.reloads += 1;
                     status.last_error = None;
                 });
-                info!(proxy = self.name, request = turns.done, "the proxy has taken up its files");
+                info!(proxy = self.name, request = turns.done, "proxy reloaded");
             }
             Err(Failure { refused, error }) => {
                 let pause = turns.failed(refused, Instant::now());
                 let error = format!("{error:#}");
-                warn!(proxy = self.name, %error, retry_in = ?pause, "the reload failed, the proxy goes on with what it has");
+                warn!(proxy = self.name, %error, retry_in = ?pause, "reload failed; the proxy keeps its configuration");
                 self.status.send_modify(|status| status.last_error = Some(error));
             }
         }
@@ -235,7 +235,7 @@ impl Line {
 
     fn restart(&self, turns: &mut Turns, ended: &Ended) {
         let pause = turns.ended(ended.ran, Instant::now());
-        warn!(proxy = self.name, error = ended.text, restart_in = ?pause, "the proxy ended by itself and is started again");
+        warn!(proxy = self.name, error = ended.text, restart_in = ?pause, "proxy exited; restarting it");
         self.status.send_modify(|status| status.last_error = Some(ended.text.clone()));
     }
 }

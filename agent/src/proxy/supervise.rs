@@ -77,7 +77,7 @@ impl Supervisor {
             match Lines::open(&self.pipe, &self.name) {
                 Ok(lines) => self.lines = Some(lines),
                 Err(error) => {
-                    warn!(proxy = self.name, path = %self.pipe.display(), %error, "without a pipe the proxy writes where the agent does");
+                    warn!(proxy = self.name, path = %self.pipe.display(), %error, "cannot create the output pipe; the proxy writes to the agent's output");
                 }
             }
         }
@@ -97,13 +97,9 @@ impl Supervisor {
         self.running = Some(Running::new(process, None));
         self.adopted = true;
         if record.command == self.command {
-            info!(proxy = self.name, pid = process.pid, "adopted the proxy that an earlier agent started");
+            info!(proxy = self.name, pid = process.pid, "adopted the running proxy");
         } else {
-            info!(
-                proxy = self.name,
-                pid = process.pid,
-                "stopping a proxy that an earlier agent started with another command"
-            );
+            info!(proxy = self.name, pid = process.pid, "stopping a proxy that was started with another command");
             self.stop().await;
         }
     }
@@ -123,7 +119,7 @@ impl Supervisor {
         let process =
             child.id().and_then(Process::spawned).context("the process that was started is not to be seen in /proc")?;
         if let Err(error) = Record::of(process, &self.command).write(&self.record) {
-            warn!(proxy = self.name, path = %self.record.display(), %error, "an agent after this one will not find the proxy");
+            warn!(proxy = self.name, path = %self.record.display(), %error, "cannot write the pid file; the next agent will not find the proxy");
         }
         self.running = Some(Running::new(process, Some(child)));
         match self.ready(None, mark).await? {
@@ -133,9 +129,9 @@ impl Supervisor {
                 let how = timeout(STOP, running.ended()).await.unwrap_or_else(|_| "it failed and went on".to_owned());
                 return Err(self.lost(how, mark).await.into());
             }
-            Ready::Said { .. } => info!(proxy = self.name, pid = process.pid, "the proxy is ready"),
+            Ready::Said { .. } => info!(proxy = self.name, pid = process.pid, "proxy ready"),
             Ready::Seen => {
-                info!(proxy = self.name, pid = process.pid, "the proxy runs; it does not say when it is ready");
+                info!(proxy = self.name, pid = process.pid, "proxy started; it does not report readiness");
             }
         }
         Ok(())
@@ -225,7 +221,7 @@ impl Supervisor {
 
     fn forget(&self) {
         if let Err(error) = record::remove(&self.record) {
-            warn!(proxy = self.name, path = %self.record.display(), %error, "the pid file stays behind");
+            warn!(proxy = self.name, path = %self.record.display(), %error, "cannot remove the pid file");
         }
     }
 
@@ -233,17 +229,17 @@ impl Supervisor {
         let Some(mut running) = self.running.take() else { return };
         let process = running.process;
         if let Err(error) = process.signal(Signal::Term) {
-            warn!(proxy = self.name, error = %format_args!("{error:#}"), "the proxy could not be asked to end");
+            warn!(proxy = self.name, error = %format_args!("{error:#}"), "cannot signal the proxy to stop");
         }
         match timeout(STOP, running.ended()).await {
-            Ok(how) => info!(proxy = self.name, pid = process.pid, how, "the proxy has ended"),
+            Ok(how) => info!(proxy = self.name, pid = process.pid, how, "proxy stopped"),
             Err(_) => {
-                warn!(proxy = self.name, pid = process.pid, "the proxy did not end within {STOP:?} and is killed");
+                warn!(proxy = self.name, pid = process.pid, "proxy did not stop in time; killing it");
             }
         }
         process::kill_group(process.pid);
         if timeout(STOP, running.ended()).await.is_err() {
-            warn!(proxy = self.name, pid = process.pid, "the proxy cannot be killed");
+            warn!(proxy = self.name, pid = process.pid, "cannot kill the proxy");
         }
         self.forget();
     }
@@ -258,7 +254,7 @@ fn is_fault(line: &str) -> bool {
 impl Reloader for Supervisor {
     async fn open(&mut self) {
         if let Err(error) = self.bind() {
-            warn!(proxy = self.name, error = %format_args!("{error:#}"), "trying again with the first reload");
+            warn!(proxy = self.name, error = %format_args!("{error:#}"), "cannot start the proxy; the first reload retries");
         }
         self.adopt().await;
     }

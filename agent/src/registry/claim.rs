@@ -118,7 +118,7 @@ impl Inner {
         let steps: Vec<Step> = moved.map(|((key, contested), _)| put(key, contested)).collect();
         self.carry_out(state, own, &steps).await?;
         for step in steps.iter().filter(|step| state.own.contains_key(step.key())) {
-            info!(key = step.key(), "its holder has left it: it is ours now");
+            info!(key = step.key(), "took over an entry that its host has left");
         }
         Ok(())
     }

@@ -54,7 +54,7 @@ impl Inner {
         for step in steps {
             match self.commit(state, lease, std::slice::from_ref(step)).await {
                 Err(error @ Error::Refused { .. }) => {
-                    warn!(key = step.key(), %error, "an entry is refused");
+                    warn!(key = step.key(), %error, "the registry refused an entry");
                     refused = refused.and(Err(error));
                 }
                 other => other?,

@@ -45,12 +45,12 @@ impl Inner {
         *state = State::default();
         self.show_contested(state);
         let id = if let Some((id, own)) = self.resume().await? {
-            info!(lease = format_args!("{id:x}"), entries = own.len(), "resumed the lease of the last process");
+            info!(lease = format_args!("{id:x}"), entries = own.len(), "lease resumed");
             state.own = own;
             id
         } else {
             let (lease, cluster) = self.client.grant(self.ttl).await?;
-            info!(lease = format_args!("{lease:x}"), "granted a lease");
+            info!(lease = format_args!("{lease:x}"), "lease granted");
             self.save(Saved { cluster, lease, ttl: self.ttl.as_secs() }).await;
             lease
         };
@@ -80,7 +80,7 @@ impl Inner {
         let text = tokio::fs::read_to_string(&path).await.ok()?;
         let saved = parse(&text);
         if saved.is_none() {
-            warn!(path = %path.display(), "the saved lease cannot be read; a new one is granted");
+            warn!(path = %path.display(), "cannot read the saved lease; requesting a new one");
         }
         saved
     }
@@ -91,7 +91,7 @@ impl Inner {
         let written = tokio::task::spawn_blocking(move || write(&directory, saved)).await;
         let written = written.unwrap_or_else(|error| Err(error.into()));
         if let Err(error) = written {
-            warn!(%error, "the lease cannot be saved; a restarted agent will put its entries again");
+            warn!(%error, "cannot save the lease; a restart will register again");
         }
     }
 
@@ -101,7 +101,7 @@ impl Inner {
         if let Err(error) = tokio::fs::remove_file(&path).await
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            warn!(path = %path.display(), %error, "the saved lease cannot be removed");
+            warn!(path = %path.display(), %error, "cannot remove the saved lease");
         }
     }
 
@@ -160,14 +160,14 @@ async fn keep(inner: Arc<Inner>, id: i64) {
         match timeout(inner.patience(), pulse(&inner, id, sent > alive_until)).await {
             Ok(Ok(Pulse::Alive)) => {
                 if std::mem::take(&mut away) {
-                    info!(lease = format_args!("{id:x}"), "the lease is kept alive again");
+                    info!(lease = format_args!("{id:x}"), "lease keep-alive recovered");
                 }
                 backoff.reset();
                 next = sent + interval;
                 alive_until = sent + inner.ttl;
             }
             Ok(Ok(Pulse::Lost)) => {
-                warn!(lease = format_args!("{id:x}"), "the lease is lost");
+                warn!(lease = format_args!("{id:x}"), "lease lost");
                 inner.lost(id);
                 return;
             }
@@ -177,7 +177,7 @@ async fn keep(inner: Arc<Inner>, id: i64) {
                     |result| result.err().map(|error| error.to_string()).unwrap_or_default(),
                 );
                 if !std::mem::replace(&mut away, true) {
-                    warn!(lease = format_args!("{id:x}"), error, "the lease cannot be kept alive, trying on");
+                    warn!(lease = format_args!("{id:x}"), error, "lease keep-alive failed; retrying");
                 }
                 next = Instant::now() + backoff.next_delay();
             }

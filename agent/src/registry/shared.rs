@@ -80,7 +80,7 @@ impl Shared {
         };
         let said = before.as_ref().is_some_and(|before| before.hold == hold && before.value == *value);
         if let (Hold::Contested(other), false) = (&hold, said) {
-            warn!(key, ours = &**value, other, "another host gives this shared entry another value, which stays");
+            warn!(key, ours = &**value, other, "another host wrote a different value for a shared entry; keeping it");
         }
         Shared { value: value.clone(), hold, beside_own: before.is_some_and(|before| before.beside_own) }
     }

@@ -24,7 +24,7 @@ pub(super) fn readable(kv: &KeyValue) -> Option<(Arc<str>, Stored)> {
         }
         _ => "not UTF-8".into(),
     };
-    warn!(key = %String::from_utf8_lossy(kv.key()), reason, "an entry is left out");
+    warn!(key = %String::from_utf8_lossy(kv.key()), reason, "entry ignored");
     None
 }
 

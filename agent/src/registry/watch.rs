@@ -72,14 +72,14 @@ impl Trouble {
     fn met(&mut self, prefixes: &[String], error: &Error) {
         match (std::mem::replace(&mut self.away, true), error.is_permanent()) {
             (true, _) => debug!(?prefixes, %error, "still cannot follow"),
-            (false, true) => error!(?prefixes, %error, "cannot follow"),
-            (false, false) => warn!(?prefixes, %error, "cannot follow, keeping what is known and trying on"),
+            (false, true) => error!(?prefixes, %error, "watch failed"),
+            (false, false) => warn!(?prefixes, %error, "watch failed; keeping known entries and retrying"),
         }
     }
 
     fn over(&mut self, prefixes: &[String]) {
         if std::mem::take(&mut self.away) {
-            info!(?prefixes, "following again");
+            info!(?prefixes, "watch recovered");
         }
     }
 }
@@ -119,7 +119,7 @@ impl Follower {
                 Ended::Due => position = None,
                 Ended::Behind => sleep(trouble.backoff.next_delay()).await,
                 Ended::Gap(reason) => {
-                    warn!(prefixes = ?self.prefixes, reason, "changes may have been missed, listing again");
+                    warn!(prefixes = ?self.prefixes, reason, "the watch may have missed changes; listing again");
                     position = None;
                     sleep(trouble.backoff.next_delay()).await;
                 }

@@ -120,6 +120,7 @@ impl<'a> Player<'a> {
                 shown.send_modify(|status| status.wanted += 1);
                 request.send_modify(|wanted| *wanted += 1);
             }),
+            is_reloaded: true,
             reloads: reloading.subscribe(),
             found,
             pace: Pace { min: Duration::from_millis(100), max: Duration::from_secs(1) },

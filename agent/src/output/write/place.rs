@@ -149,7 +149,7 @@ fn write_in_place(target: &Path, candidate: &Path, access: &Access) -> Result<()
     };
     let written = write(&new).inspect_err(|_| {
         if let Err(error) = write(&old) {
-            tracing::error!(path = %target.display(), %error, "the old text could not be put back; restore this file");
+            tracing::error!(path = %target.display(), %error, "cannot put the old file back; restore it by hand");
         }
     });
     written.map_err(wrong)

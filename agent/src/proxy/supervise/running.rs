@@ -147,7 +147,7 @@ impl Running {
                     }
                 }
                 Next::Look if !reloading && asked.elapsed() >= LOST => {
-                    warn!(pid = self.process.pid, %signal, "nothing answered the signal, it is sent again");
+                    warn!(pid = self.process.pid, %signal, "no answer to the signal; sending it again");
                     self.process.signal(signal).map_err(Unready::NotSent)?;
                     (asked, resent) = (Instant::now(), true);
                 }
