@@ -4,7 +4,7 @@
 wit_bindgen::generate!({ world: "output-plugin", path: "../../../wit" });
 
 use exports::waypost::plugin::lifecycle::{Description, Guest as Lifecycle};
-use exports::waypost::plugin::output::{Guest as Output, Node, Fragment, PluginError, Rendering, Service};
+use exports::waypost::plugin::output::{Fragment, Guest as Output, Node, PluginError, Rendering, Service};
 
 struct Escape;
 
