@@ -9,7 +9,7 @@ mod decode;
 mod encode;
 
 pub use decode::{Decoder, Directories};
-pub use encode::{Desired, Encoder};
+pub use encode::Encoder;
 
 /// A layout plugin and the key prefixes it owns.
 #[derive(Clone)]

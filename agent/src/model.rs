@@ -13,7 +13,9 @@ mod presence;
 #[cfg(test)]
 mod tests;
 
-pub use check::{CheckError, check_claims, check_consumed, check_entry, check_fragment, check_instance, printable};
+pub use check::{
+    CheckError, VALUE_LIMIT, check_claims, check_consumed, check_entry, check_fragment, check_instance, printable,
+};
 pub use presence::{AGENTS, Presence, PresenceState};
 
 /// Names and values, unique and sorted by name.
@@ -196,6 +198,23 @@ pub enum LeaseKind {
     Host,
     /// A lease of its own, which every host that writes the same value keeps alive: the entry goes with the last of them.
     Shared,
+}
+
+/// A registry value and the lease that keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeasedValue {
+    /// The value.
+    pub value: Arc<str>,
+    /// The lease that keeps it.
+    pub lease: LeaseKind,
+}
+
+/// Registry entries of one agent, by key: those it wants, or those it owns.
+pub type LeasedEntries = BTreeMap<String, LeasedValue>;
+
+/// The directory of a key: the key up to and including its last `/`.
+pub(crate) fn directory(key: &str) -> &str {
+    key.rfind('/').map_or("", |slash| &key[..=slash])
 }
 
 /// A key and a value in the registry, and who keeps it there.

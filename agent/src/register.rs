@@ -1,6 +1,5 @@
 //! The left loop: what the containers of this host offer is held in the registry.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,15 +15,15 @@ use crate::docker::Watched;
 use crate::grouping::Grouping;
 use crate::health;
 use crate::layout::Encoder;
-use crate::model::{Containers, LeaseKind, Node, Presence, PresenceState};
+use crate::model::{Containers, LeaseKind, LeasedValue, Node, Presence, PresenceState};
 use crate::output::Consumed;
-use crate::registry::{Desired, Farewell, Look, Registry, Step, plan};
+use crate::registry::{Registry, ShutdownMode, Source, Step, plan};
 use crate::status::Status;
 
 /// Time for taking registrations back before the process ends all the same.
-const FAREWELL: Duration = Duration::from_secs(8);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 /// Time of it for telling the others.
-const LEAVE: Duration = Duration::from_secs(3);
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most keys that one line of the log names.
 const NAMED: usize = 4;
 
@@ -63,14 +62,14 @@ impl Register {
         let mut verify_at = Instant::now() + self.resync;
         loop {
             let snapshot = containers.borrow_and_update().clone();
-            let look = if Instant::now() >= verify_at { Look::Verify } else { Look::Recall };
-            if look == Look::Verify {
+            let source = if Instant::now() >= verify_at { Source::Fresh } else { Source::Cached };
+            if source == Source::Fresh {
                 verify_at = Instant::now() + self.resync;
             }
             let done = match &snapshot {
-                Some(containers) => self.turn(containers, &*registry, look).await,
+                Some(containers) => self.reconcile(containers, &*registry, source).await,
                 // The lease of the agent before this one is kept alive until the containers are known.
-                None => registry.held(Look::Recall).await.map(drop).map_err(anyhow::Error::from),
+                None => registry.owned_entries(Source::Cached).await.map(drop).map_err(anyhow::Error::from),
             };
             let mut retry = self.grouping.wants_retry() || self.encoder.wants_retry();
             match done {
@@ -89,7 +88,7 @@ impl Register {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                changed = containers.changed() => changed.context("the container engine is no longer followed")?,
+                changed = containers.changed() => changed.context("the container engine is no longer watched")?,
                 () = registry.lease_lost() => warn!("lease lost; registering again"),
                 () = tokio::time::sleep_until(wake_at) => {}
             }
@@ -100,12 +99,12 @@ impl Register {
     /// Takes what is registered back, or leaves it to the next agent.
     async fn end(&self, registry: &dyn Registry) -> Result<()> {
         let leave = self.leave.load(Ordering::Acquire);
-        let farewell = if leave { Farewell::Leave } else { Farewell::Withdraw };
-        let ended = tokio::time::timeout(FAREWELL, async {
+        let mode = if leave { ShutdownMode::KeepLease } else { ShutdownMode::Revoke };
+        let ended = tokio::time::timeout(SHUTDOWN_TIMEOUT, async {
             if !leave {
-                self.take_leave(registry).await;
+                self.announce_leaving(registry).await;
             }
-            registry.withdraw(farewell).await
+            registry.withdraw(mode).await
         });
         let ended = ended.await;
         let ended = ended.context("the registry did not answer in time").and_then(|ended| Ok(ended?));
@@ -125,23 +124,23 @@ impl Register {
     }
 
     /// What the agent says of itself: key and value.
-    fn says(&self, state: PresenceState) -> Option<(String, Arc<str>)> {
+    fn presence_entry(&self, state: PresenceState) -> Option<(String, Arc<str>)> {
         let node = self.presence.as_ref()?;
         Some((Presence::key(&node.name), Presence::new(node, state).to_text().into()))
     }
 
     /// Says that it leaves, so that nobody takes what it takes back for a loss.
-    async fn take_leave(&self, registry: &dyn Registry) {
-        let Some((key, value)) = self.says(PresenceState::Leaving) else { return };
-        let steps = [Step::Note { key, value }];
-        match tokio::time::timeout(LEAVE, registry.apply(&steps)).await {
+    async fn announce_leaving(&self, registry: &dyn Registry) {
+        let Some((key, value)) = self.presence_entry(PresenceState::Leaving) else { return };
+        let steps = [Step::PutDetached { key, value }];
+        match tokio::time::timeout(ANNOUNCE_TIMEOUT, registry.apply(&steps)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(%error, "others are not told that this host leaves"),
             Err(_) => debug!("others are not told that this host leaves: no answer in time"),
         }
     }
 
-    async fn turn(&mut self, containers: &Containers, registry: &dyn Registry, look: Look) -> Result<()> {
+    async fn reconcile(&mut self, containers: &Containers, registry: &dyn Registry, source: Source) -> Result<()> {
         let admitted = health::admitted(containers);
         self.grouping.update(&admitted).await;
         self.consumed.send_if_modified(|shown| {
@@ -150,13 +149,11 @@ impl Register {
             *shown = consumed;
             changed
         });
-        let entries = self.encoder.update(&self.grouping.provided()).await;
-        let mut desired: BTreeMap<_, _> =
-            entries.into_iter().map(|(key, (value, lease))| (key, Desired { value, lease })).collect();
-        let here = self.says(PresenceState::Here);
-        desired.extend(here.clone().map(|(key, value)| (key, Desired { value, lease: LeaseKind::Host })));
-        let held = registry.held(look).await.context("what is held cannot be read")?;
-        let mut steps = plan(&held, &desired);
+        let mut desired = self.encoder.update(&self.grouping.provided()).await;
+        let here = self.presence_entry(PresenceState::Here);
+        desired.extend(here.clone().map(|(key, value)| (key, LeasedValue { value, lease: LeaseKind::Host })));
+        let owned = registry.owned_entries(source).await.context("what is held cannot be read")?;
+        let mut steps = plan(&owned, &desired);
         // Who sees it knows that all the rest is there.
         steps.sort_by_key(|step| here.as_ref().is_some_and(|(key, _)| step.key() == key));
         registry.apply(&steps).await.context("registrations cannot be written")?;

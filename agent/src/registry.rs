@@ -8,7 +8,7 @@
 //! one process is both ends. Nothing outside this module knows an etcd type.
 //!
 //! What both promise:
-//! - a follower gets a complete listing first and every change after it, and is never shown less because a
+//! - a watcher gets a complete listing first and every change after it, and is never shown less because a
 //!   connection broke;
 //! - an entry that is held and unchanged is not written again;
 //! - an entry that another host holds is left to it, reported, and taken over when that host leaves it;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch::Receiver;
 
-use crate::model::{Entries, LeaseKind};
+use crate::model::{Entries, LeasedEntries};
 
 mod claim;
 mod client;
@@ -36,68 +36,42 @@ mod watch;
 
 pub use plan::plan;
 
-/// Everything under the followed prefixes at one moment; `None` until the first complete listing.
-pub type Followed = Receiver<Option<Entries>>;
+/// Everything under the watched prefixes at one moment; `None` until the first complete listing.
+pub type WatchReceiver = Receiver<Option<Entries>>;
 
-/// Longest value that is written or taken, in bytes. etcd takes requests up to 1.5 MiB; what a container provides
-/// needs a few hundred bytes.
-pub const MAX_VALUE: usize = 512 * 1024;
-
-/// Where entries are written and followed.
+/// Where entries are written and watched.
 #[async_trait::async_trait]
 pub trait Registry: Send + Sync + 'static {
     /// Follows `prefixes` (each ends in `/`) without a gap until every receiver is dropped; what has been seen is
     /// kept while the registry is away.
-    fn follow(&self, prefixes: Vec<String>) -> Followed;
+    fn watch(&self, prefixes: Vec<String>) -> WatchReceiver;
 
     /// What this agent holds. Grants or resumes the lease first when there is none.
-    async fn held(&self, how: Look) -> Result<Held, Error>;
+    async fn owned_entries(&self, source: Source) -> Result<LeasedEntries, Error>;
 
     /// Carries the steps out, in order but releases, which come last; what succeeded is remembered even when a later
     /// one fails. A refused step does not keep the others from being carried out.
     async fn apply(&self, steps: &[Step]) -> Result<(), Error>;
 
-    /// Pends until the lease is lost; then [`Registry::held`] grants a new one, and nothing is held. Pends while
+    /// Pends until the lease is lost; then [`Registry::owned_entries`] grants a new one, and nothing is held. Pends while
     /// there is no lease.
     async fn lease_lost(&self);
 
     /// Takes everything back at once, or leaves it to be resumed by the next process; ends within
-    /// [`etcd::FAREWELL`] also when the registry is away.
-    async fn withdraw(&self, farewell: Farewell) -> Result<(), Error>;
+    /// [`etcd::SHUTDOWN_TIMEOUT`] also when the registry is away.
+    async fn withdraw(&self, mode: ShutdownMode) -> Result<(), Error>;
 
     /// What to tell people about the registry.
     fn status(&self) -> RegistryStatus;
 }
 
-/// How [`Registry::held`] finds out.
+/// How [`Registry::owned_entries`] finds out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum Source {
     /// From memory.
-    Recall,
+    Cached,
     /// From the registry, so that what was deleted or overwritten by others shows.
-    Verify,
-}
-
-/// What an agent holds, by key.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Held(pub BTreeMap<String, HeldEntry>);
-
-/// An entry that an agent holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldEntry {
-    /// The value this agent gives it.
-    pub value: Arc<str>,
-    /// Who keeps it there.
-    pub lease: LeaseKind,
-}
-
-/// An entry that an agent wants to hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Desired {
-    /// The value.
-    pub value: Arc<str>,
-    /// Who keeps it there.
-    pub lease: LeaseKind,
+    Fresh,
 }
 
 /// One change to what an agent holds.
@@ -119,7 +93,7 @@ pub enum Step {
     },
     /// Write over an entry of this host's own what others read for one time to live after the host has withdrawn; it is
     /// held no longer. Nothing is written where the entry is not this host's.
-    Note {
+    PutDetached {
         /// The key.
         key: String,
         /// The value.
@@ -143,7 +117,7 @@ impl Step {
         match self {
             Step::Put { key, .. }
             | Step::Share { key, .. }
-            | Step::Note { key, .. }
+            | Step::PutDetached { key, .. }
             | Step::Delete { key }
             | Step::Release { key } => key,
         }
@@ -152,11 +126,11 @@ impl Step {
 
 /// What becomes of the entries when the agent ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
+pub enum ShutdownMode {
     /// They go at once.
-    Withdraw,
+    Revoke,
     /// They stay until the lease ends, so that the next process resumes them.
-    Leave,
+    KeepLease,
 }
 
 /// What to tell people about a registry.
@@ -183,7 +157,7 @@ pub enum Error {
         /// What the last attempt met.
         reason: String,
     },
-    /// The lease is gone, and what it held with it; [`Registry::held`] grants a new one.
+    /// The lease is gone, and what it held with it; [`Registry::owned_entries`] grants a new one.
     #[error("{registry} has ended this agent's lease; its entries have to be put again")]
     LeaseLost {
         /// Kind and endpoints.
@@ -208,9 +182,4 @@ impl Error {
     pub fn is_permanent(&self) -> bool {
         matches!(self, Error::Refused { .. })
     }
-}
-
-/// The part of a key up to and including its last `/`; keys that share it are one directory.
-pub(crate) fn directory(key: &str) -> &str {
-    key.rfind('/').map_or("", |slash| key.get(..=slash).unwrap_or(""))
 }

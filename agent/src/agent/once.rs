@@ -119,7 +119,7 @@ async fn catalog(
         let of = |prefixes: &[String]| -> Entries {
             let ours = own.iter().filter(|(key, _)| prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())));
             let stored = |value: &Arc<str>| Stored { value: value.clone(), created: 0 };
-            ours.map(|(key, (value, _))| (Arc::from(key.as_str()), stored(value))).collect()
+            ours.map(|(key, entry)| (Arc::from(key.as_str()), stored(&entry.value))).collect()
         };
         plugins.decoders(status).into_iter().map(|(prefixes, decoder)| (of(&prefixes), decoder)).collect()
     } else {
@@ -137,7 +137,7 @@ async fn registered(
 ) -> Result<Vec<(Entries, Decoder)>, BuildError> {
     let registry = registry(config, None, None)?;
     let followed: Vec<_> =
-        decoders.into_iter().map(|(prefixes, decoder)| (registry.follow(prefixes), decoder)).collect();
+        decoders.into_iter().map(|(prefixes, decoder)| (registry.watch(prefixes), decoder)).collect();
     let mut readings = Vec::new();
     for (mut entries, decoder) in followed {
         let listed = timeout_at(deadline, entries.wait_for(Option::is_some)).await;

@@ -21,7 +21,7 @@ pub(super) fn sources(
         // Followed together, so that what agents say is never older than what is missing.
         prefixes.extend(self_preservation.map(|_| AGENTS.to_owned()));
         LayoutSource {
-            entries: registry.follow(prefixes),
+            entries: registry.watch(prefixes),
             decoder,
             self_preservation: self_preservation.map(SelfPreservation::new),
         }

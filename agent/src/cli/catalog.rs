@@ -68,7 +68,7 @@ async fn from_registry(config: &Config, plugins: &Plugins, arguments: &CatalogAr
     let status = Status::new("");
     status.registry(registry.status().description);
     let mut followed: Vec<_> =
-        plugins.decoders(&status).into_iter().map(|(prefixes, _)| registry.follow(prefixes)).collect();
+        plugins.decoders(&status).into_iter().map(|(prefixes, _)| registry.watch(prefixes)).collect();
     loop {
         let mut readings = Vec::new();
         for (entries, (_, decoder)) in followed.iter_mut().zip(plugins.decoders(&status)) {

@@ -63,7 +63,7 @@ async fn listed(registry: &dyn Registry, config: &Config, plugins: &Plugins) -> 
         return Ok("memory: this host alone".to_owned());
     }
     let prefixes = plugins.layouts.iter().flat_map(|(layout, ..)| layout.prefixes.clone()).collect();
-    let mut followed = registry.follow(prefixes);
+    let mut followed = registry.watch(prefixes);
     let listed = tokio::time::timeout(PATIENCE, followed.wait_for(Option::is_some)).await;
     let status = registry.status();
     match listed {

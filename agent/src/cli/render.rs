@@ -62,11 +62,11 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
             Some(_) => Entries::new(),
             None => others(&config, prefixes.clone()).await?,
         };
-        for (key, (value, _)) in &own {
+        for (key, entry) in &own {
             if prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())) {
                 // What is not registered yet will be younger than what is.
                 let created = entries.get(key.as_str()).map_or(u64::MAX, |known| known.created);
-                entries.insert(key.as_str().into(), Stored { value: value.clone(), created });
+                entries.insert(key.as_str().into(), Stored { value: entry.value.clone(), created });
             }
         }
         readings.push((entries, decoder));
@@ -119,7 +119,7 @@ async fn others(config: &Config, prefixes: Vec<String>) -> anyhow::Result<Entrie
         return Ok(Entries::new());
     }
     let registry = agent::registry(config, None, None).map_err(|error| anyhow!("{error:#}"))?;
-    let mut followed = registry.follow(prefixes);
+    let mut followed = registry.watch(prefixes);
     let listed = tokio::time::timeout(PATIENCE, followed.wait_for(Option::is_some)).await;
     let failed = || format!("{} does not answer; use --containers to do without", registry.status().description);
     let entries = listed.with_context(failed)?.with_context(failed)?.clone();

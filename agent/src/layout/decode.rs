@@ -8,7 +8,7 @@ use futures::StreamExt;
 use imbl::ordmap::DiffItem;
 
 use super::Layout;
-use crate::model::{AGENTS, Ages, Entries, Instance, check_instance};
+use crate::model::{AGENTS, Ages, Entries, Instance, check_instance, directory};
 use crate::plugin::{CallError, batches};
 use crate::status::Status;
 
@@ -186,11 +186,6 @@ fn entries_of(seen: &Entries, directory: &str) -> (Pairs, Option<u64>) {
             None => return (direct, oldest),
         }
     }
-}
-
-/// A key up to its last `/`.
-fn directory(key: &str) -> &str {
-    key.rfind('/').map_or(key, |slash| &key[..=slash])
 }
 
 #[cfg(test)]

@@ -4,14 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Layout;
-use crate::model::{Entry, Instance, LeaseKind, Node, check_entry};
+use crate::model::{Entry, Instance, LeasedEntries, LeasedValue, Node, check_entry};
 use crate::plugin::CallError;
 use crate::status::Status;
 
 type Key = (Arc<str>, Arc<str>);
-
-/// What the registry should hold for this host: value and lease by key.
-pub type Desired = BTreeMap<String, (Arc<str>, LeaseKind)>;
 
 /// The encoding stage and what it wrote for each instance.
 pub struct Encoder {
@@ -29,7 +26,7 @@ impl Encoder {
     }
 
     /// Encodes the instances that differ from the last turn, and returns all entries of this host.
-    pub async fn update(&mut self, provided: &BTreeMap<Key, Arc<Instance>>) -> Desired {
+    pub async fn update(&mut self, provided: &BTreeMap<Key, Arc<Instance>>) -> LeasedEntries {
         let retry = std::mem::take(&mut self.retry);
         for (service, id) in self.done.keys().filter(|key| !provided.contains_key(*key)) {
             for layout in &self.layouts {
@@ -92,19 +89,22 @@ impl Encoder {
         all
     }
 
-    fn desired(&self) -> Desired {
-        let mut desired = Desired::new();
+    fn desired(&self) -> LeasedEntries {
+        let mut desired = LeasedEntries::new();
         let mut clashes = BTreeMap::new();
         for ((service, id), (_, entries)) in &self.done {
             for entry in entries {
                 let value: Arc<str> = entry.value.as_str().into();
                 match desired.get(&entry.key) {
-                    Some((known, _)) if *known != value => {
+                    Some(known) if known.value != value => {
+                        let known = &known.value;
                         let text = format!("it wants {value:?} at {}, where another instance has {known:?}", entry.key);
                         clashes.insert(format!("{id} in {service}"), text);
                     }
                     Some(_) => {}
-                    None => _ = desired.insert(entry.key.clone(), (value, entry.lease)),
+                    None => {
+                        desired.insert(entry.key.clone(), LeasedValue { value, lease: entry.lease });
+                    }
                 }
             }
         }

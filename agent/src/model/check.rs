@@ -16,8 +16,8 @@ const KEY_LIMIT: usize = 1024;
 const SEGMENT_LIMIT: usize = 255;
 /// Most claims of one service.
 const CLAIMS_LIMIT: usize = 16 << 10;
-/// Longest registry value, in bytes; etcd takes requests of 1.5 MiB.
-const VALUE_LIMIT: usize = 512 << 10;
+/// Longest registry value, in bytes; etcd accepts requests up to 1.5 MiB.
+pub const VALUE_LIMIT: usize = 512 << 10;
 
 /// Why a value was refused; says what was found and what is expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -38,13 +38,13 @@ pub(super) struct Claims {
 type Holders = BTreeMap<i64, (String, Presence)>;
 
 /// What can be claimed without a look: what is held by the agent itself, by nobody, or without a lease.
-pub(super) fn believed(state: &State, lease: i64, steps: &[Step]) -> Claims {
-    let guard = |key: &String| Compare::lease(key.as_str(), CompareOp::Equal, believed_lease(state, lease, key));
+pub(super) fn assume_owned(state: &State, lease: i64, steps: &[Step]) -> Claims {
+    let guard = |key: &String| Compare::lease(key.as_str(), CompareOp::Equal, assumed_lease(state, lease, key));
     Claims { guards: puts(steps).map(|(key, _)| guard(key)).collect(), contested: BTreeMap::new() }
 }
 
 /// The lease that a key hangs on as far as is known; 0 is none, also for a key that is not there.
-fn believed_lease(state: &State, own: i64, key: &str) -> i64 {
+fn assumed_lease(state: &State, own: i64, key: &str) -> i64 {
     match state.shared.get(key).and_then(Shared::lease) {
         _ if state.own.contains_key(key) => own,
         shared => shared.unwrap_or(0),
@@ -62,7 +62,7 @@ impl Inner {
     /// Looks who holds the keys that are to be put.
     pub(super) async fn claims(&self, state: &State, own: i64, steps: &[Step]) -> Result<Claims, Error> {
         let found = self.client.read(puts(steps).map(|(key, _)| key.as_str())).await?;
-        let is_foreign = |key: &str, kv: &KeyValue| ![0, own, believed_lease(state, own, key)].contains(&kv.lease());
+        let is_foreign = |key: &str, kv: &KeyValue| ![0, own, assumed_lease(state, own, key)].contains(&kv.lease());
         let any_foreign =
             puts(steps).zip(&found).any(|((key, _), kv)| kv.as_ref().is_some_and(|kv| is_foreign(key, kv)));
         let holders = if any_foreign { self.holders().await? } else { Holders::new() };

@@ -52,7 +52,7 @@ pub(super) struct Client {
 
 /// What a keep-alive found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pulse {
+pub(super) enum KeepAlive {
     /// The lease has its full time to live again.
     Alive,
     /// There is no such lease.
@@ -205,13 +205,15 @@ impl Client {
     }
 
     /// Keeps a lease alive once. An error says nothing about the lease.
-    pub(super) async fn keep_alive(&self, id: i64) -> Result<Pulse, Error> {
+    pub(super) async fn keep_alive(&self, id: i64) -> Result<KeepAlive, Error> {
         self.call("keep a lease alive", || {
             let mut lease = self.lease.clone();
             async move {
                 match lease.keep_alive(id).await {
-                    Ok(_) => Ok(Pulse::Alive),
-                    Err(etcd_client::Error::LeaseKeepAliveError(text)) if text.contains("not found") => Ok(Pulse::Lost),
+                    Ok(_) => Ok(KeepAlive::Alive),
+                    Err(etcd_client::Error::LeaseKeepAliveError(text)) if text.contains("not found") => {
+                        Ok(KeepAlive::Lost)
+                    }
                     Err(error) => Err(error),
                 }
             }

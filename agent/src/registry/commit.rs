@@ -7,12 +7,13 @@ use std::sync::Arc;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use tracing::warn;
 
-use super::claim::{Contested, believed};
+use super::claim::{Contested, assume_owned};
 use super::client::MAX_OPERATIONS;
 use super::etcd::{Inner, State};
 use super::reason::naming;
 use super::shared::{Share, Shared};
-use super::{Error, MAX_VALUE, Step, directory};
+use super::{Error, Step};
+use crate::model::{VALUE_LIMIT, directory};
 
 /// Most bytes of keys and values in one request; etcd takes 1.5 MiB.
 const MAX_REQUEST: usize = 1024 * 1024;
@@ -24,15 +25,15 @@ impl Inner {
     pub(super) async fn carry_out(&self, state: &mut State, lease: i64, steps: &[Step]) -> Result<(), Error> {
         let mut refused = Ok(());
         let (notes, steps): (Vec<_>, Vec<_>) =
-            steps.iter().cloned().partition(|step| matches!(step, Step::Note { .. }));
+            steps.iter().cloned().partition(|step| matches!(step, Step::PutDetached { .. }));
         for step in &notes {
             self.leave(state, lease, step).await?;
         }
         let (releases, changes): (Vec<_>, Vec<_>) =
             steps.into_iter().partition(|step| matches!(step, Step::Release { .. }));
-        let (changes, too_long): (Vec<_>, Vec<_>) = changes.into_iter().partition(|step| size(step) <= MAX_VALUE);
+        let (changes, too_long): (Vec<_>, Vec<_>) = changes.into_iter().partition(|step| size(step) <= VALUE_LIMIT);
         if let Some(step) = too_long.first() {
-            let reason = format!("the value has {} bytes, at most {MAX_VALUE} are taken", size(step));
+            let reason = format!("the value has {} bytes, at most {VALUE_LIMIT} are taken", size(step));
             refused = Err(self.client.refused(&format!("put {}", step.key()), reason, "make it shorter"));
         }
         for batch in batches(&changes) {
@@ -71,7 +72,7 @@ impl Inner {
         for attempt in 0..=ATTEMPTS {
             let Some(shares) = self.look(state, lease, steps).await? else { continue };
             let claims =
-                if attempt == 0 { believed(state, lease, steps) } else { self.claims(state, lease, steps).await? };
+                if attempt == 0 { assume_owned(state, lease, steps) } else { self.claims(state, lease, steps).await? };
             let (mut guards, mut operations) = (claims.guards, Vec::new());
             for (key, share) in &shares {
                 share.draft(key, &mut guards, &mut operations);
@@ -103,7 +104,7 @@ impl Inner {
 
     /// Moves an entry to a lease of its own, which nobody keeps alive.
     async fn leave(&self, state: &mut State, lease: i64, step: &Step) -> Result<(), Error> {
-        let Step::Note { key, value } = step else { return Ok(()) };
+        let Step::PutDetached { key, value } = step else { return Ok(()) };
         let (last, _) = self.client.grant(self.ttl).await?;
         let put = TxnOp::put(key.as_str(), &**value, Some(PutOptions::new().with_lease(last)));
         let mine = Compare::lease(key.as_str(), CompareOp::Equal, lease);
@@ -144,7 +145,7 @@ fn operation(step: &Step, lease: i64) -> Option<TxnOp> {
             let mine = Compare::lease(key.as_str(), CompareOp::Equal, lease);
             Some(TxnOp::txn(Txn::new().when([mine]).and_then([TxnOp::delete(key.as_str(), None)])))
         }
-        Step::Share { .. } | Step::Release { .. } | Step::Note { .. } => None,
+        Step::Share { .. } | Step::Release { .. } | Step::PutDetached { .. } => None,
     }
 }
 
@@ -161,7 +162,10 @@ impl State {
                     self.shared.remove(key);
                     self.own.insert(key.clone(), value.clone());
                 }
-                Step::Delete { key } | Step::Share { key, .. } | Step::Release { key } | Step::Note { key, .. } => {
+                Step::Delete { key }
+                | Step::Share { key, .. }
+                | Step::Release { key }
+                | Step::PutDetached { key, .. } => {
                     self.own.remove(key);
                 }
             }
@@ -172,7 +176,7 @@ impl State {
             self.shared.insert(key.clone(), Shared::new(key, share, before));
         }
         for (key, shared) in &mut self.shared {
-            shared.beside_own |= holds_in(&self.own, directory(key));
+            shared.has_own_sibling |= holds_in(&self.own, directory(key));
         }
     }
 }
@@ -186,7 +190,7 @@ pub(super) fn holds_in(own: &BTreeMap<String, Arc<str>>, path: &str) -> bool {
 
 fn size(step: &Step) -> usize {
     match step {
-        Step::Put { value, .. } | Step::Share { value, .. } | Step::Note { value, .. } => value.len(),
+        Step::Put { value, .. } | Step::Share { value, .. } | Step::PutDetached { value, .. } => value.len(),
         Step::Delete { .. } | Step::Release { .. } => 0,
     }
 }

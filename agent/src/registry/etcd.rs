@@ -17,12 +17,12 @@ use super::claim::Contested;
 use super::client::Client;
 use super::lease::{Lease, values};
 use super::shared::Shared;
-use super::watch::follow;
-use super::{Error, Farewell, Followed, Held, HeldEntry, Look, Registry, RegistryStatus, Step};
-use crate::model::{LeaseKind, Node};
+use super::watch::watch_prefixes;
+use super::{Error, Registry, RegistryStatus, ShutdownMode, Source, Step, WatchReceiver};
+use crate::model::{LeaseKind, LeasedEntries, LeasedValue, Node};
 
 /// Longest time that taking everything back may take; when etcd is away the entries end with the lease.
-pub const FAREWELL: Duration = Duration::from_secs(3);
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How to reach etcd, and as whom.
 #[derive(Clone, Debug, Default)]
@@ -97,23 +97,23 @@ pub(super) struct State {
 
 #[async_trait::async_trait]
 impl Registry for Etcd {
-    fn follow(&self, prefixes: Vec<String>) -> Followed {
-        follow(self.inner.clone(), prefixes)
+    fn watch(&self, prefixes: Vec<String>) -> WatchReceiver {
+        watch_prefixes(self.inner.clone(), prefixes)
     }
 
-    async fn held(&self, how: Look) -> Result<Held, Error> {
+    async fn owned_entries(&self, source: Source) -> Result<LeasedEntries, Error> {
         let mut state = self.inner.state.lock().await;
         let current = *self.inner.lease.borrow();
-        match (current, how) {
-            (Lease::Alive(_), Look::Recall) => {}
-            (Lease::Alive(id), Look::Verify) => self.inner.verify(&mut state, id).await?,
+        match (current, source) {
+            (Lease::Alive(_), Source::Cached) => {}
+            (Lease::Alive(id), Source::Fresh) => self.inner.verify(&mut state, id).await?,
             (Lease::None | Lease::Lost, _) => {
                 // From here on there is none, so that a caller who waits for the loss does not spin while etcd is away.
                 self.inner.lease.send_replace(Lease::None);
                 self.inner.open(&mut state).await?;
             }
         }
-        Ok(state.held())
+        Ok(state.owned_entries())
     }
 
     async fn apply(&self, steps: &[Step]) -> Result<(), Error> {
@@ -131,9 +131,9 @@ impl Registry for Etcd {
         drop(lease.wait_for(|lease| *lease == Lease::Lost).await);
     }
 
-    async fn withdraw(&self, farewell: Farewell) -> Result<(), Error> {
-        let done = timeout(FAREWELL, self.inner.farewell(farewell)).await;
-        done.unwrap_or_else(|_| Err(self.inner.client.unavailable(format!("no answer within {FAREWELL:?}"))))
+    async fn withdraw(&self, mode: ShutdownMode) -> Result<(), Error> {
+        let done = timeout(SHUTDOWN_TIMEOUT, self.inner.shut_down(mode)).await;
+        done.unwrap_or_else(|_| Err(self.inner.client.unavailable(format!("no answer within {SHUTDOWN_TIMEOUT:?}"))))
     }
 
     fn status(&self) -> RegistryStatus {
@@ -142,17 +142,16 @@ impl Registry for Etcd {
 }
 
 impl State {
-    fn held(&self) -> Held {
+    fn owned_entries(&self) -> LeasedEntries {
         let own = self.own.iter().map(|(key, value)| (key, value, LeaseKind::Host));
         let shared = self.shared.iter().map(|(key, shared)| (key, &shared.value, LeaseKind::Shared));
         // Contested entries are watched by the registry itself, so that they are not put again at every turn.
         let contested = self.contested.iter().map(|(key, contested)| (key, &contested.value, LeaseKind::Host));
-        Held(own.chain(shared).chain(contested).map(|(key, value, lease)| (key.clone(), entry(value, lease))).collect())
+        own.chain(shared)
+            .chain(contested)
+            .map(|(key, value, lease)| (key.clone(), LeasedValue { value: value.clone(), lease }))
+            .collect()
     }
-}
-
-fn entry(value: &Arc<str>, lease: LeaseKind) -> HeldEntry {
-    HeldEntry { value: value.clone(), lease }
 }
 
 impl Inner {
@@ -180,9 +179,9 @@ impl Inner {
     }
 
     /// Ends the tasks, and takes everything back or gives the next process all the time there is.
-    async fn farewell(&self, farewell: Farewell) -> Result<(), Error> {
+    async fn shut_down(&self, mode: ShutdownMode) -> Result<(), Error> {
         let Lease::Alive(id) = self.lease.send_replace(Lease::None) else { return Ok(()) };
-        if farewell == Farewell::Leave {
+        if mode == ShutdownMode::KeepLease {
             self.client.keep_alive(id).await?;
             let state = self.state.lock().await;
             return self.keep_shared_alive(&state).await;
@@ -294,9 +293,9 @@ mod tests {
     #[tokio::test]
     async fn connecting_needs_no_etcd() {
         let registry = connect(options("http://127.0.0.1:1")).unwrap();
-        let error = registry.held(Look::Recall).await.unwrap_err();
+        let error = registry.owned_entries(Source::Cached).await.unwrap_err();
         assert!(!error.is_permanent() && error.to_string().contains("http://127.0.0.1:1"), "{error}");
         assert!(!registry.status().connected);
-        registry.withdraw(Farewell::Withdraw).await.unwrap();
+        registry.withdraw(ShutdownMode::Revoke).await.unwrap();
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
-use super::client::{Client, Pulse};
+use super::client::{Client, KeepAlive};
 use super::etcd::{Inner, State};
 use super::{Error, shared};
 use crate::backoff::Backoff;
@@ -55,8 +55,8 @@ impl Inner {
             lease
         };
         self.lease.send_replace(Lease::Alive(id));
-        tokio::spawn(while_alive(self.clone(), id, keep(self.clone(), id)));
-        tokio::spawn(while_alive(self.clone(), id, shared::keep(self.clone(), id)));
+        tokio::spawn(run_while_alive(self.clone(), id, keep(self.clone(), id)));
+        tokio::spawn(run_while_alive(self.clone(), id, shared::keep(self.clone(), id)));
         Ok(id)
     }
 
@@ -64,7 +64,7 @@ impl Inner {
     async fn resume(&self) -> Result<Option<(i64, BTreeMap<String, Arc<str>>)>, Error> {
         let Some(saved) = self.saved().await else { return Ok(None) };
         // First of all it must not end while its keys are read.
-        if saved.ttl != self.ttl.as_secs() || self.client.keep_alive(saved.lease).await? == Pulse::Lost {
+        if saved.ttl != self.ttl.as_secs() || self.client.keep_alive(saved.lease).await? == KeepAlive::Lost {
             return Ok(None);
         }
         let found = self.client.time_to_live(saved.lease).await?;
@@ -123,7 +123,7 @@ impl Inner {
 
     /// How long one keep-alive is waited for: short enough for several tries before the lease ends, because one of
     /// several endpoints may hang.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn call_timeout(&self) -> Duration {
         (self.interval() / 3).max(Duration::from_secs(1))
     }
 }
@@ -137,7 +137,7 @@ pub(super) async fn values(client: &Client, keys: &[Vec<u8>], lease: i64) -> Res
 }
 
 /// Runs `task` until the lease is another's or the registry is dropped.
-async fn while_alive(inner: Arc<Inner>, id: i64, task: impl Future<Output = ()>) {
+async fn run_while_alive(inner: Arc<Inner>, id: i64, task: impl Future<Output = ()>) {
     let mut lease = inner.lease.subscribe();
     tokio::select! {
         biased;
@@ -157,8 +157,8 @@ async fn keep(inner: Arc<Inner>, id: i64) {
     loop {
         sleep_until(next).await;
         let sent = Instant::now();
-        match timeout(inner.patience(), pulse(&inner, id, sent > alive_until)).await {
-            Ok(Ok(Pulse::Alive)) => {
+        match timeout(inner.call_timeout(), pulse(&inner, id, sent > alive_until)).await {
+            Ok(Ok(KeepAlive::Alive)) => {
                 if std::mem::take(&mut away) {
                     info!(lease = format_args!("{id:x}"), "lease keep-alive recovered");
                 }
@@ -166,7 +166,7 @@ async fn keep(inner: Arc<Inner>, id: i64) {
                 next = sent + interval;
                 alive_until = sent + inner.ttl;
             }
-            Ok(Ok(Pulse::Lost)) => {
+            Ok(Ok(KeepAlive::Lost)) => {
                 warn!(lease = format_args!("{id:x}"), "lease lost");
                 inner.lost(id);
                 return;
@@ -186,10 +186,10 @@ async fn keep(inner: Arc<Inner>, id: i64) {
 }
 
 /// One keep-alive. After a long silence its word is not enough: etcd before 3.4.38 also renews a lease it has revoked.
-async fn pulse(inner: &Inner, id: i64, overdue: bool) -> Result<Pulse, Error> {
+async fn pulse(inner: &Inner, id: i64, overdue: bool) -> Result<KeepAlive, Error> {
     let pulse = inner.client.keep_alive(id).await?;
-    if pulse == Pulse::Alive && overdue && inner.client.time_to_live(id).await?.ttl() <= 0 {
-        return Ok(Pulse::Lost);
+    if pulse == KeepAlive::Alive && overdue && inner.client.time_to_live(id).await?.ttl() <= 0 {
+        return Ok(KeepAlive::Lost);
     }
     Ok(pulse)
 }

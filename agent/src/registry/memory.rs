@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::{Error, Farewell, Followed, Held, HeldEntry, Look, Registry, RegistryStatus, Step};
-use crate::model::{Entries, LeaseKind, Stored};
+use super::{Error, Registry, RegistryStatus, ShutdownMode, Source, Step, WatchReceiver};
+use crate::model::{Entries, LeaseKind, LeasedEntries, LeasedValue, Stored};
 
 /// An empty registry that only this process sees; its lease is never lost.
 ///
@@ -24,16 +24,16 @@ struct Memory {
 /// All entries, and who is shown which of them.
 #[derive(Default)]
 struct Content {
-    held: Held,
+    owned: LeasedEntries,
     /// How often something was applied, and at which of these times each key appeared.
     revision: u64,
     created: BTreeMap<String, u64>,
-    followers: Vec<Follower>,
+    watchers: Vec<Watcher>,
     /// Something was applied, be it nothing.
     known: bool,
 }
 
-struct Follower {
+struct Watcher {
     prefixes: Vec<String>,
     entries: watch::Sender<Option<Entries>>,
 }
@@ -46,19 +46,19 @@ impl Memory {
 
 #[async_trait::async_trait]
 impl Registry for Memory {
-    fn follow(&self, prefixes: Vec<String>) -> Followed {
+    fn watch(&self, prefixes: Vec<String>) -> WatchReceiver {
         self.change(|content| {
             let seen = |key: &str| prefixes.iter().any(|prefix| key.starts_with(prefix));
-            let keys = content.held.0.keys().filter(|key| seen(key));
+            let keys = content.owned.keys().filter(|key| seen(key));
             let entries = keys.filter_map(|key| Some((Arc::from(key.as_str()), content.stored(key)?))).collect();
-            let (entries, followed) = watch::channel(content.known.then_some(entries));
-            content.followers.push(Follower { prefixes, entries });
-            followed
+            let (entries, watched) = watch::channel(content.known.then_some(entries));
+            content.watchers.push(Watcher { prefixes, entries });
+            watched
         })
     }
 
-    async fn held(&self, _: Look) -> Result<Held, Error> {
-        Ok(self.change(|content| content.held.clone()))
+    async fn owned_entries(&self, _: Source) -> Result<LeasedEntries, Error> {
+        Ok(self.change(|content| content.owned.clone()))
     }
 
     async fn apply(&self, steps: &[Step]) -> Result<(), Error> {
@@ -70,11 +70,11 @@ impl Registry for Memory {
         std::future::pending::<()>().await;
     }
 
-    async fn withdraw(&self, farewell: Farewell) -> Result<(), Error> {
+    async fn withdraw(&self, mode: ShutdownMode) -> Result<(), Error> {
         // What is left ends with the process: there is nobody to resume it.
-        if farewell == Farewell::Withdraw {
+        if mode == ShutdownMode::Revoke {
             self.change(|content| {
-                let keys: Vec<String> = content.held.0.keys().cloned().collect();
+                let keys: Vec<String> = content.owned.keys().cloned().collect();
                 let steps: Vec<Step> = keys.into_iter().map(|key| Step::Delete { key }).collect();
                 content.apply(&steps);
             });
@@ -92,35 +92,35 @@ impl Content {
         self.revision += 1;
         for step in steps {
             let entry = match step {
-                Step::Put { value, .. } | Step::Note { value, .. } => {
-                    Some(HeldEntry { value: value.clone(), lease: LeaseKind::Host })
+                Step::Put { value, .. } | Step::PutDetached { value, .. } => {
+                    Some(LeasedValue { value: value.clone(), lease: LeaseKind::Host })
                 }
-                Step::Share { value, .. } => Some(HeldEntry { value: value.clone(), lease: LeaseKind::Shared }),
+                Step::Share { value, .. } => Some(LeasedValue { value: value.clone(), lease: LeaseKind::Shared }),
                 Step::Delete { .. } | Step::Release { .. } => None,
             };
             if let Some(entry) = entry {
-                self.held.0.insert(step.key().into(), entry);
+                self.owned.insert(step.key().into(), entry);
                 self.created.entry(step.key().into()).or_insert(self.revision);
             } else {
-                self.held.0.remove(step.key());
+                self.owned.remove(step.key());
                 self.created.remove(step.key());
             }
         }
         self.known = true;
         let changes = steps.iter().map(|step| (step.key(), self.stored(step.key()))).collect();
-        self.followers.retain(|follower| !follower.entries.is_closed());
-        for follower in &self.followers {
-            follower.show(&changes);
+        self.watchers.retain(|watcher| !watcher.entries.is_closed());
+        for watcher in &self.watchers {
+            watcher.show(&changes);
         }
     }
 
     fn stored(&self, key: &str) -> Option<Stored> {
-        let (entry, created) = self.held.0.get(key).zip(self.created.get(key))?;
+        let (entry, created) = self.owned.get(key).zip(self.created.get(key))?;
         Some(Stored { value: entry.value.clone(), created: *created })
     }
 }
 
-impl Follower {
+impl Watcher {
     /// Publishes the changes below its prefixes as one.
     fn show(&self, changes: &BTreeMap<&str, Option<Stored>>) {
         self.entries.send_if_modified(|entries| {
@@ -149,8 +149,8 @@ mod tests {
         Step::Put { key: key.into(), value: value.into() }
     }
 
-    fn shown(followed: &mut Followed) -> Vec<(String, String)> {
-        let entries = followed.borrow_and_update().clone().unwrap();
+    fn shown(watched: &mut WatchReceiver) -> Vec<(String, String)> {
+        let entries = watched.borrow_and_update().clone().unwrap();
         entries.iter().map(|(key, stored)| (key.to_string(), stored.value.to_string())).collect()
     }
 
@@ -158,33 +158,33 @@ mod tests {
     async fn a_follower_sees_its_prefixes_only() {
         let registry = new();
         registry.apply(&[put("/a/x", "1")]).await.unwrap();
-        let mut followed = registry.follow(vec!["/a/".into()]);
-        assert_eq!(shown(&mut followed), [("/a/x".into(), "1".into())]);
+        let mut watched = registry.watch(vec!["/a/".into()]);
+        assert_eq!(shown(&mut watched), [("/a/x".into(), "1".into())]);
 
         registry.apply(&[put("/b/x", "1")]).await.unwrap();
-        assert!(!followed.has_changed().unwrap());
+        assert!(!watched.has_changed().unwrap());
 
         registry.apply(&[put("/a/y", "2"), Step::Delete { key: "/a/x".into() }]).await.unwrap();
-        assert_eq!(shown(&mut followed), [("/a/y".into(), "2".into())]);
+        assert_eq!(shown(&mut watched), [("/a/y".into(), "2".into())]);
     }
 
     #[tokio::test]
     async fn the_same_again_is_not_published() {
         let registry = new();
         registry.apply(&[put("/a/x", "1")]).await.unwrap();
-        let followed = registry.follow(vec!["/a/".into()]);
+        let watched = registry.watch(vec!["/a/".into()]);
         registry.apply(&[put("/a/x", "1")]).await.unwrap();
-        assert!(!followed.has_changed().unwrap());
+        assert!(!watched.has_changed().unwrap());
     }
 
     #[tokio::test]
     async fn withdrawing_takes_everything_back() {
         let registry = new();
-        let mut followed = registry.follow(vec!["/".into()]);
+        let mut watched = registry.watch(vec!["/".into()]);
         registry.apply(&[put("/a/x", "1"), Step::Share { key: "/a/port".into(), value: "80".into() }]).await.unwrap();
-        assert_eq!(registry.held(Look::Verify).await.unwrap().0.len(), 2);
-        registry.withdraw(Farewell::Withdraw).await.unwrap();
-        assert!(shown(&mut followed).is_empty());
-        assert!(registry.held(Look::Recall).await.unwrap().0.is_empty());
+        assert_eq!(registry.owned_entries(Source::Fresh).await.unwrap().len(), 2);
+        registry.withdraw(ShutdownMode::Revoke).await.unwrap();
+        assert!(shown(&mut watched).is_empty());
+        assert!(registry.owned_entries(Source::Cached).await.unwrap().is_empty());
     }
 }

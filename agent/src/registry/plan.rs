@@ -1,17 +1,15 @@
 //! What to do so that the registry holds what is desired.
 
-use std::collections::BTreeMap;
+use super::Step;
+use crate::model::{LeaseKind, LeasedEntries, LeasedValue};
 
-use super::{Desired, Held, Step};
-use crate::model::LeaseKind;
-
-/// The steps from `held` to `desired`: at most one for each key, sorted by key, the releases last.
+/// The steps from `owned` to `desired`: at most one for each key, sorted by key, the releases last.
 ///
-/// An entry that changes its lease is written over in one step, so that it never vanishes between two.
-pub fn plan(held: &Held, desired: &BTreeMap<String, Desired>) -> Vec<Step> {
+/// An entry that changes its lease is written over in one step, so the entry never disappears in between.
+pub fn plan(owned: &LeasedEntries, desired: &LeasedEntries) -> Vec<Step> {
     let mut steps = Vec::new();
-    for (key, Desired { value, lease }) in desired {
-        if held.0.get(key).is_some_and(|have| have.value == *value && have.lease == *lease) {
+    for (key, LeasedValue { value, lease }) in desired {
+        if owned.get(key).is_some_and(|entry| entry.value == *value && entry.lease == *lease) {
             continue;
         }
         let (key, value) = (key.clone(), value.clone());
@@ -20,9 +18,9 @@ pub fn plan(held: &Held, desired: &BTreeMap<String, Desired>) -> Vec<Step> {
             LeaseKind::Shared => Step::Share { key, value },
         });
     }
-    for (key, have) in held.0.iter().filter(|(key, _)| !desired.contains_key(*key)) {
+    for (key, entry) in owned.iter().filter(|(key, _)| !desired.contains_key(*key)) {
         let key = key.clone();
-        steps.push(match have.lease {
+        steps.push(match entry.lease {
             LeaseKind::Host => Step::Delete { key },
             LeaseKind::Shared => Step::Release { key },
         });
@@ -36,18 +34,18 @@ pub fn plan(held: &Held, desired: &BTreeMap<String, Desired>) -> Vec<Step> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::HeldEntry;
     use super::*;
 
     type Row<'a> = (&'a str, &'a str, LeaseKind);
 
-    fn check(held: &[Row], desired: &[Row], expected: &[Step]) {
-        let held =
-            held.iter().map(|(key, value, lease)| ((*key).into(), HeldEntry { value: (*value).into(), lease: *lease }));
+    fn check(owned: &[Row], desired: &[Row], expected: &[Step]) {
+        let owned = owned
+            .iter()
+            .map(|(key, value, lease)| ((*key).into(), LeasedValue { value: (*value).into(), lease: *lease }));
         let desired = desired
             .iter()
-            .map(|(key, value, lease)| ((*key).into(), Desired { value: (*value).into(), lease: *lease }));
-        assert_eq!(plan(&Held(held.collect()), &desired.collect()), expected);
+            .map(|(key, value, lease)| ((*key).into(), LeasedValue { value: (*value).into(), lease: *lease }));
+        assert_eq!(plan(&owned.collect(), &desired.collect()), expected);
     }
 
     fn put(key: &str, value: &str) -> Step {

@@ -1,30 +1,25 @@
-//! etcd's errors in words: what happened, down to its first cause, and what to do about it.
+//! etcd's errors as text: what happened, down to the first cause, and what to do about it.
 
-// gRPC status codes, by number because the library does not hand out their type.
-const UNKNOWN: i32 = 2;
-const INVALID_ARGUMENT: i32 = 3;
-const PERMISSION_DENIED: i32 = 7;
-const FAILED_PRECONDITION: i32 = 9;
-const UNIMPLEMENTED: i32 = 12;
-const UNAVAILABLE: i32 = 14;
+use etcd_client::Error;
+use tonic::Code;
 
-pub(super) fn code(error: &etcd_client::Error) -> Option<i32> {
+pub(super) fn code(error: &Error) -> Option<Code> {
     match error {
-        etcd_client::Error::GRpcStatus(status) => Some(status.code() as i32),
+        Error::GRpcStatus(status) => Some(status.code()),
         _ => None,
     }
 }
 
-/// Whether a status says that asking again gets the same answer.
-pub(super) fn is_final(code: i32) -> bool {
-    matches!(code, INVALID_ARGUMENT | PERMISSION_DENIED | FAILED_PRECONDITION | UNIMPLEMENTED)
+/// Whether the same request would get the same answer again.
+pub(super) fn is_final(code: Code) -> bool {
+    matches!(code, Code::InvalidArgument | Code::PermissionDenied | Code::FailedPrecondition | Code::Unimplemented)
 }
 
-/// Whether the connection is at fault: another try goes over another one, perhaps to another endpoint.
-pub(super) fn is_connection(error: &etcd_client::Error) -> bool {
+/// Whether the connection failed: the next try uses another connection, perhaps to another endpoint.
+pub(super) fn is_connection(error: &Error) -> bool {
     match code(error) {
-        Some(UNAVAILABLE) => true,
-        Some(UNKNOWN) => ["transport error", "h2 protocol error"].iter().any(|text| reason(error).contains(text)),
+        Some(Code::Unavailable) => true,
+        Some(Code::Unknown) => ["transport error", "h2 protocol error"].iter().any(|text| reason(error).contains(text)),
         _ => false,
     }
 }
@@ -34,14 +29,14 @@ pub(super) fn is_token(text: &str) -> bool {
     ["invalid auth token", "revision of auth store is old", "Unauthenticated"].iter().any(|known| text.contains(known))
 }
 
-/// A verb and what it is done to, in short.
+/// A verb and its objects, shortened to the first one.
 pub(super) fn naming(verb: &str, first: &str, number: usize) -> String {
     if number > 1 { format!("{verb} {first} and {} more", number - 1) } else { format!("{verb} {first}") }
 }
 
-/// The error in words, down to its first cause.
-pub(super) fn reason(error: &etcd_client::Error) -> String {
-    let etcd_client::Error::GRpcStatus(status) = error else { return error.to_string() };
+/// The text of the error, down to its first cause.
+pub(super) fn reason(error: &Error) -> String {
+    let Error::GRpcStatus(status) = error else { return error.to_string() };
     let mut text = status.message().to_owned();
     let mut source = std::error::Error::source(status);
     while let Some(cause) = source {

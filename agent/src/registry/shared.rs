@@ -12,11 +12,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::client::Pulse;
+use super::client::KeepAlive;
 use super::commit::holds_in;
 use super::etcd::{Inner, State};
-use super::{Error, Step, directory};
+use super::{Error, Step};
 use crate::backoff::Backoff;
+use crate::model::directory;
 
 /// Keep-alives on the way at once.
 const PARALLEL: usize = 8;
@@ -30,7 +31,7 @@ pub(super) struct Shared {
     hold: Hold,
     /// This agent has, or had, an entry of its own in the same directory: so does every other holder, and where there
     /// is none of theirs nobody else holds it.
-    pub(super) beside_own: bool,
+    pub(super) has_own_sibling: bool,
 }
 
 /// What keeps a shared entry there.
@@ -82,7 +83,7 @@ impl Shared {
         if let (Hold::Contested(other), false) = (&hold, said) {
             warn!(key, ours = &**value, other, "another host wrote a different value for a shared entry; keeping it");
         }
-        Shared { value: value.clone(), hold, beside_own: before.is_some_and(|before| before.beside_own) }
+        Shared { value: value.clone(), hold, has_own_sibling: before.is_some_and(|before| before.has_own_sibling) }
     }
 
     /// Whether the key is as this agent left it.
@@ -138,7 +139,7 @@ impl Inner {
     pub(super) async fn keep_shared_alive(&self, state: &State) -> Result<(), Error> {
         let leases: BTreeSet<i64> = state.shared.values().filter_map(Shared::lease).collect();
         let keep = |lease| async move {
-            match timeout(self.patience(), self.client.keep_alive(lease)).await {
+            match timeout(self.call_timeout(), self.client.keep_alive(lease)).await {
                 Ok(Ok(pulse)) => Ok(pulse),
                 // Another endpoint may answer where one hangs.
                 _ => self.client.keep_alive(lease).await,
@@ -183,18 +184,18 @@ impl Inner {
                 // An entry of this host's own that is shared from now on.
                 Some(kv) if kv.lease() == own_lease => self.write(value, vec![unchanged(&kv)]).await?,
                 Some(kv) if kv.value() != value.as_bytes() => {
-                    let beside_own = state.shared.get(key).is_some_and(|shared| shared.beside_own)
+                    let has_own_sibling = state.shared.get(key).is_some_and(|shared| shared.has_own_sibling)
                         || holds_in(&state.own, directory(key))
                         || steps
                             .iter()
                             .any(|step| matches!(step, Step::Put { key: put, .. } if directory(put) == directory(key)));
-                    self.differing(state, own_lease, &kv, key, value, beside_own).await?
+                    self.differing(state, own_lease, &kv, key, value, has_own_sibling).await?
                 }
                 Some(kv) if kv.lease() == 0 => Share::Permanent { value },
                 Some(kv) => {
                     let joined = state.shared.get(key).and_then(Shared::lease) == Some(kv.lease());
                     // Its holders may be gone, and it about to end.
-                    if !joined && self.client.keep_alive(kv.lease()).await? == Pulse::Lost {
+                    if !joined && self.client.keep_alive(kv.lease()).await? == KeepAlive::Lost {
                         return Ok(None);
                     }
                     Share::Join { value, lease: kv.lease(), revision: kv.mod_revision() }
@@ -213,9 +214,9 @@ impl Inner {
         kv: &KeyValue,
         key: &str,
         value: Arc<str>,
-        beside_own: bool,
+        has_own_sibling: bool,
     ) -> Result<Share, Error> {
-        if beside_own && kv.lease() != 0 {
+        if has_own_sibling && kv.lease() != 0 {
             let found = self.neighbours(state, own_lease, key).await?;
             if !found.others {
                 return self.write(value, vec![unchanged(kv), quiet(key, found.revision)]).await;
@@ -232,7 +233,7 @@ impl Inner {
     /// Holds a shared entry no longer, and deletes it when nobody else does.
     pub(super) async fn release(&self, state: &mut State, own_lease: i64, key: &str) -> Result<(), Error> {
         let Some(shared) = state.shared.get(key) else { return Ok(()) };
-        if shared.lease().is_some() && shared.beside_own {
+        if shared.lease().is_some() && shared.has_own_sibling {
             for _ in 0..ATTEMPTS {
                 let found = self.neighbours(state, own_lease, key).await?;
                 let Some(revision) = found.key.filter(|_| !found.others) else { break };

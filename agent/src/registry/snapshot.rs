@@ -1,4 +1,4 @@
-//! Snapshots of what is followed: what etcd says, turned into entries, touching only what differs.
+//! Snapshots of what is watched: what etcd says, turned into entries, touching only what differs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,8 +6,7 @@ use std::sync::Arc;
 use etcd_client::KeyValue;
 use tracing::warn;
 
-use super::MAX_VALUE;
-use crate::model::{Entries, Stored};
+use crate::model::{Entries, Stored, VALUE_LIMIT};
 
 /// One change: a key and what is there, or nothing when there is nothing to be shown.
 pub(super) type Change = (Arc<str>, Option<Stored>);
@@ -15,8 +14,8 @@ pub(super) type Change = (Arc<str>, Option<Stored>);
 /// The entry, unless nobody could read it; says so then.
 pub(super) fn readable(kv: &KeyValue) -> Option<(Arc<str>, Stored)> {
     let reason = match (kv.key_str(), kv.value_str()) {
-        (Ok(_), Ok(value)) if value.len() > MAX_VALUE => {
-            format!("{} bytes, at most {MAX_VALUE} are taken", value.len())
+        (Ok(_), Ok(value)) if value.len() > VALUE_LIMIT => {
+            format!("{} bytes, at most {VALUE_LIMIT} are taken", value.len())
         }
         (Ok(key), Ok(value)) => {
             let created = u64::try_from(kv.create_revision()).unwrap_or_default();

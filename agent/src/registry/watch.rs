@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 use super::etcd::Inner;
 use super::reason::is_token;
 use super::snapshot::{Change, after, apply, outermost, readable, replace};
-use super::{Error, Followed};
+use super::{Error, WatchReceiver};
 use crate::backoff::Backoff;
 use crate::model::{Entries, Stored};
 
@@ -31,9 +31,9 @@ const MAX_BEHIND: u32 = 4;
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Starts to follow `prefixes`, in a task that ends with the last receiver or with the registry.
-pub(super) fn follow(inner: Arc<Inner>, prefixes: Vec<String>) -> Followed {
-    let (entries, followed) = watch::channel(None);
-    let task = Follower { inner, prefixes: outermost(prefixes), entries };
+pub(super) fn watch_prefixes(inner: Arc<Inner>, prefixes: Vec<String>) -> WatchReceiver {
+    let (entries, watched) = watch::channel(None);
+    let task = Watcher { inner, prefixes: outermost(prefixes), entries };
     tokio::spawn(async move {
         tokio::select! {
             biased;
@@ -42,10 +42,10 @@ pub(super) fn follow(inner: Arc<Inner>, prefixes: Vec<String>) -> Followed {
             () = task.run() => {}
         }
     });
-    followed
+    watched
 }
 
-struct Follower {
+struct Watcher {
     inner: Arc<Inner>,
     /// None within another.
     prefixes: Vec<String>,
@@ -61,13 +61,13 @@ struct Position {
     behind: u32,
 }
 
-/// What stands between etcd and this follower.
-struct Trouble {
+/// What stands between etcd and this watcher.
+struct Outage {
     backoff: Backoff,
     away: bool,
 }
 
-impl Trouble {
+impl Outage {
     /// Says so once, until it is over.
     fn met(&mut self, prefixes: &[String], error: &Error) {
         match (std::mem::replace(&mut self.away, true), error.is_permanent()) {
@@ -96,9 +96,9 @@ enum Ended {
     Due,
 }
 
-impl Follower {
+impl Watcher {
     async fn run(&self) {
-        let mut trouble = Trouble { backoff: Backoff::new(RETRY.0, RETRY.1), away: false };
+        let mut outage = Outage { backoff: Backoff::new(RETRY.0, RETRY.1), away: false };
         let mut position = None;
         loop {
             let began = Instant::now();
@@ -110,22 +110,22 @@ impl Follower {
                     }
                     Err(error) => Ended::Broken(error),
                 },
-                Some(position) => self.watch(position, &mut trouble).await,
+                Some(position) => self.watch(position, &mut outage).await,
             };
             if began.elapsed() > RETRY.1 {
-                trouble.backoff.reset();
+                outage.backoff.reset();
             }
             match ended {
                 Ended::Due => position = None,
-                Ended::Behind => sleep(trouble.backoff.next_delay()).await,
+                Ended::Behind => sleep(outage.backoff.next_delay()).await,
                 Ended::Gap(reason) => {
                     warn!(prefixes = ?self.prefixes, reason, "the watch may have missed changes; listing again");
                     position = None;
-                    sleep(trouble.backoff.next_delay()).await;
+                    sleep(outage.backoff.next_delay()).await;
                 }
                 Ended::Broken(error) => {
-                    trouble.met(&self.prefixes, &error);
-                    sleep(trouble.backoff.next_delay()).await;
+                    outage.met(&self.prefixes, &error);
+                    sleep(outage.backoff.next_delay()).await;
                 }
             }
         }
@@ -177,7 +177,7 @@ impl Follower {
         }
     }
 
-    async fn watch(&self, position: &mut Position, trouble: &mut Trouble) -> Ended {
+    async fn watch(&self, position: &mut Position, outage: &mut Outage) -> Ended {
         let mut stream = match self.open(position).await {
             Ok(stream) => stream,
             Err(error) => return Ended::Broken(error),
@@ -193,7 +193,7 @@ impl Follower {
             if let Some(ended) = self.take(&message, position).await {
                 return ended;
             }
-            trouble.over(&self.prefixes);
+            outage.over(&self.prefixes);
         }
     }
 

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use waypost::model::{AGENTS, Node, Presence, PresenceState};
+use waypost::model::{AGENTS, LeasedEntries, Node, Presence, PresenceState};
 use waypost::registry::etcd::{EtcdOptions, connect};
-use waypost::registry::{Desired, Farewell, Look, Registry, Step};
+use waypost::registry::{Registry, ShutdownMode, Source, Step};
 
 use crate::server::Server;
 use crate::tools::{TTL, client, options, own, register, revision, stored, until};
@@ -25,7 +25,7 @@ fn host(server: &Server, node: &Node, state_dir: Option<&Path>) -> Arc<dyn Regis
 }
 
 /// `KEY` with this value, and the agent's own key.
-fn desired(node: &Node, value: &str) -> BTreeMap<String, Desired> {
+fn desired(node: &Node, value: &str) -> LeasedEntries {
     own(&[(KEY, value), (&Presence::key(&node.name), &Presence::new(node, PresenceState::Here).to_text())])
 }
 
@@ -39,8 +39,8 @@ async fn the_first_host_keeps_a_key_until_it_leaves() {
     let etcd = client(&server).await;
     let (a, b) = (node("a", "10.0.0.1"), node("b", "10.0.0.2"));
     let (one, two) = (host(&server, &a, None), host(&server, &b, None));
-    register(&*one, &desired(&a, "one"), Look::Recall).await;
-    register(&*two, &desired(&b, "two"), Look::Recall).await;
+    register(&*one, &desired(&a, "one"), Source::Cached).await;
+    register(&*two, &desired(&b, "two"), Source::Cached).await;
     let told = contested(&*two);
     assert!(told.len() == 1 && told[0].starts_with("/announce/web: host a at 10.0.0.1 holds it"), "{told:?}");
     assert_eq!(contested(&*one), [""; 0]);
@@ -50,19 +50,19 @@ async fn the_first_host_keeps_a_key_until_it_leaves() {
     let before = revision(&etcd).await;
     let began = Instant::now();
     until("three times the lease", || async {
-        assert_eq!(register(&*one, &desired(&a, "one"), Look::Verify).await, 0);
-        assert_eq!(register(&*two, &desired(&b, "two"), Look::Verify).await, 0);
+        assert_eq!(register(&*one, &desired(&a, "one"), Source::Fresh).await, 0);
+        assert_eq!(register(&*two, &desired(&b, "two"), Source::Fresh).await, 0);
         (began.elapsed() > 3 * TTL).then_some(())
     })
     .await;
     assert_eq!(revision(&etcd).await, before);
     assert_eq!(stored(&etcd, KEY).await.unwrap().0, "one");
 
-    one.withdraw(Farewell::Withdraw).await.unwrap();
+    one.withdraw(ShutdownMode::Revoke).await.unwrap();
     until("the other takes it over", || async { (stored(&etcd, KEY).await?.0 == "two").then_some(()) }).await;
     until("nothing is contested", || async { contested(&*two).is_empty().then_some(()) }).await;
-    assert_eq!(register(&*two, &desired(&b, "two"), Look::Verify).await, 0);
-    two.withdraw(Farewell::Withdraw).await.unwrap();
+    assert_eq!(register(&*two, &desired(&b, "two"), Source::Fresh).await, 0);
+    two.withdraw(ShutdownMode::Revoke).await.unwrap();
     assert_eq!(stored(&etcd, KEY).await, None, "it hung on the other's lease");
 }
 
@@ -72,8 +72,8 @@ async fn a_killed_holder_is_followed_after_its_lease() {
     let etcd = client(&server).await;
     let (a, b) = (node("a", "10.0.0.1"), node("b", "10.0.0.2"));
     let (one, two) = (host(&server, &a, None), host(&server, &b, None));
-    register(&*one, &desired(&a, "one"), Look::Recall).await;
-    register(&*two, &desired(&b, "two"), Look::Recall).await;
+    register(&*one, &desired(&a, "one"), Source::Cached).await;
+    register(&*two, &desired(&b, "two"), Source::Cached).await;
     drop(one);
     until("the other takes it over", || async { (stored(&etcd, KEY).await?.0 == "two").then_some(()) }).await;
 }
@@ -84,9 +84,9 @@ async fn what_is_no_longer_wanted_is_left_to_its_holder() {
     let etcd = client(&server).await;
     let (a, b) = (node("a", "10.0.0.1"), node("b", "10.0.0.2"));
     let (one, two) = (host(&server, &a, None), host(&server, &b, None));
-    register(&*one, &desired(&a, "one"), Look::Recall).await;
-    register(&*two, &desired(&b, "two"), Look::Recall).await;
-    register(&*two, &own(&[]), Look::Recall).await;
+    register(&*one, &desired(&a, "one"), Source::Cached).await;
+    register(&*two, &desired(&b, "two"), Source::Cached).await;
+    register(&*two, &own(&[]), Source::Cached).await;
     assert_eq!(contested(&*two), [""; 0]);
     assert_eq!(stored(&etcd, KEY).await.unwrap().0, "one");
 }
@@ -97,11 +97,11 @@ async fn an_agent_started_again_without_its_state_takes_its_keys_over_at_once() 
     let etcd = client(&server).await;
     let a = node("a", "10.0.0.1");
     let first = host(&server, &a, None);
-    register(&*first, &desired(&a, "one"), Look::Recall).await;
+    register(&*first, &desired(&a, "one"), Source::Cached).await;
     drop(first);
     // Its container has another port by now.
     let second = host(&server, &a, None);
-    register(&*second, &desired(&a, "two"), Look::Recall).await;
+    register(&*second, &desired(&a, "two"), Source::Cached).await;
     assert_eq!(stored(&etcd, KEY).await.unwrap().0, "two");
     assert_eq!(contested(&*second), [""; 0]);
     let began = Instant::now();
@@ -119,13 +119,13 @@ async fn an_agent_with_its_state_resumes_what_is_contested_elsewhere() {
     let state = tempfile::tempdir().unwrap();
     let (a, b) = (node("a", "10.0.0.1"), node("b", "10.0.0.2"));
     let (one, two) = (host(&server, &a, Some(state.path())), host(&server, &b, None));
-    register(&*one, &desired(&a, "one"), Look::Recall).await;
-    register(&*two, &desired(&b, "two"), Look::Recall).await;
+    register(&*one, &desired(&a, "one"), Source::Cached).await;
+    register(&*two, &desired(&b, "two"), Source::Cached).await;
     let before = stored(&etcd, KEY).await;
-    one.withdraw(Farewell::Leave).await.unwrap();
+    one.withdraw(ShutdownMode::KeepLease).await.unwrap();
     drop(one);
     let one = host(&server, &a, Some(state.path()));
-    assert_eq!(register(&*one, &desired(&a, "one"), Look::Recall).await, 0);
+    assert_eq!(register(&*one, &desired(&a, "one"), Source::Cached).await, 0);
     assert_eq!(stored(&etcd, KEY).await, before, "it never left");
     assert_eq!(contested(&*two).len(), 1);
 }
@@ -135,8 +135,8 @@ async fn two_hosts_of_one_name_are_told() {
     let server = Server::start().await;
     let (a, twin) = (node("a", "10.0.0.1"), node("a", "10.0.0.2"));
     let (one, two) = (host(&server, &a, None), host(&server, &twin, None));
-    register(&*one, &desired(&a, "one"), Look::Recall).await;
-    register(&*two, &desired(&twin, "two"), Look::Recall).await;
+    register(&*one, &desired(&a, "one"), Source::Cached).await;
+    register(&*two, &desired(&twin, "two"), Source::Cached).await;
     let told = contested(&*two);
     assert!(told.len() == 2 && told[1].contains("another host of this name is there, at 10.0.0.1"), "{told:?}");
 }
@@ -147,26 +147,26 @@ async fn a_last_word_outlives_what_was_withdrawn_and_goes_by_itself() {
     let etcd = client(&server).await;
     let a = node("a", "10.0.0.1");
     let agent = host(&server, &a, None);
-    register(&*agent, &desired(&a, "one"), Look::Recall).await;
-    let mut followed = agent.follow(vec!["/announce/".into(), AGENTS.into()]);
+    register(&*agent, &desired(&a, "one"), Source::Cached).await;
+    let mut watched = agent.watch(vec!["/announce/".into(), AGENTS.into()]);
     crate::tools::follows(
-        &mut followed,
+        &mut watched,
         &[(KEY, "one"), (&Presence::key("a"), &desired(&a, "one")[&Presence::key("a")].value)],
     )
     .await;
     let value: Arc<str> = Presence::new(&a, PresenceState::Leaving).to_text().into();
-    agent.apply(&[Step::Note { key: Presence::key("a"), value: value.clone() }]).await.unwrap();
-    agent.withdraw(Farewell::Withdraw).await.unwrap();
+    agent.apply(&[Step::PutDetached { key: Presence::key("a"), value: value.clone() }]).await.unwrap();
+    agent.withdraw(ShutdownMode::Revoke).await.unwrap();
     let left = Instant::now();
     assert_eq!(stored(&etcd, KEY).await, None);
     assert_eq!(stored(&etcd, &Presence::key("a")).await.unwrap().0, *value);
     // An agent that is started meanwhile is no other host.
     let again = host(&server, &a, None);
-    register(&*again, &desired(&a, "one"), Look::Recall).await;
+    register(&*again, &desired(&a, "one"), Source::Cached).await;
     assert!(stored(&etcd, &Presence::key("a")).await.unwrap().0.contains("here"));
     assert_eq!(contested(&*again), [""; 0]);
-    again.apply(&[Step::Note { key: Presence::key("a"), value }]).await.unwrap();
-    again.withdraw(Farewell::Withdraw).await.unwrap();
+    again.apply(&[Step::PutDetached { key: Presence::key("a"), value }]).await.unwrap();
+    again.withdraw(ShutdownMode::Revoke).await.unwrap();
     until("the last word is gone", || async { stored(&etcd, &Presence::key("a")).await.is_none().then_some(()) }).await;
     assert!(left.elapsed() > TTL / 2, "it went before others could read it");
 }

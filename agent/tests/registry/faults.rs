@@ -1,27 +1,27 @@
-//! What followers and holders see when etcd goes away, comes back, forgets, or is told nonsense.
+//! What watchers and holders see when etcd goes away, comes back, forgets, or is told nonsense.
 
 use std::time::Duration;
 
 use etcd_client::{CompactionOptions, TxnOp};
 use tokio::time::{Instant, timeout};
 use waypost::registry::etcd::{EtcdOptions, connect};
-use waypost::registry::{Farewell, Followed, Look, Step};
+use waypost::registry::{ShutdownMode, Source, Step, WatchReceiver};
 
 use crate::proxy::Proxy;
 use crate::server::{Server, free_port};
 use crate::tools::{TTL, agent, client, follows, options, own, register, register_at_last, stored, until, with_shared};
 
 /// Fails when less than `least` entries are shown while `work` is done.
-async fn never_below(followed: &Followed, least: usize, work: impl Future<Output = ()>) {
-    let mut followed = followed.clone();
+async fn never_below(watched: &WatchReceiver, least: usize, work: impl Future<Output = ()>) {
+    let mut watched = watched.clone();
     let watching = async {
-        while followed.changed().await.is_ok() {
-            let shown = followed.borrow_and_update().as_ref().map_or(0, waypost::model::Entries::len);
+        while watched.changed().await.is_ok() {
+            let shown = watched.borrow_and_update().as_ref().map_or(0, waypost::model::Entries::len);
             assert!(shown >= least, "only {shown} entries are shown");
         }
     };
     tokio::select! {
-        () = watching => panic!("the follower ended"),
+        () = watching => panic!("the watcher ended"),
         () = work => {}
     }
 }
@@ -31,24 +31,24 @@ async fn etcd_restarted() {
     let mut server = Server::start().await;
     let agent = agent(&server);
     let desired = with_shared(own(&[("/s/a", "1")]), "/s/port", "80");
-    register(&*agent, &desired, Look::Recall).await;
-    let mut followed = agent.follow(vec!["/s/".into()]);
-    follows(&mut followed, &[("/s/a", "1"), ("/s/port", "80")]).await;
+    register(&*agent, &desired, Source::Cached).await;
+    let mut watched = agent.watch(vec!["/s/".into()]);
+    follows(&mut watched, &[("/s/a", "1"), ("/s/port", "80")]).await;
     let written = stored(&client(&server).await, "/s/a").await;
 
-    let shown = followed.clone();
+    let shown = watched.clone();
     never_below(&shown, 2, async {
         server.down();
-        assert!(agent.held(Look::Verify).await.is_err());
+        assert!(agent.owned_entries(Source::Fresh).await.is_err());
         assert!(!agent.status().connected);
         server.up().await;
         let etcd = client(&server).await;
         let back = Instant::now();
         until("etcd is back for longer than a lease", || async { (back.elapsed() > 2 * TTL).then_some(()) }).await;
         assert_eq!(stored(&etcd, "/s/a").await, written, "the lease was kept, so nothing was written again");
-        assert_eq!(register(&*agent, &desired, Look::Verify).await, 0);
+        assert_eq!(register(&*agent, &desired, Source::Fresh).await, 0);
         etcd.kv_client().put("/s/b", "2", None).await.unwrap();
-        follows(&mut followed, &[("/s/a", "1"), ("/s/b", "2"), ("/s/port", "80")]).await;
+        follows(&mut watched, &[("/s/a", "1"), ("/s/b", "2"), ("/s/port", "80")]).await;
     })
     .await;
 }
@@ -58,38 +58,38 @@ async fn etcd_away_for_longer_than_the_lease_and_empty_afterwards() {
     let mut server = Server::start().await;
     let agent = agent(&server);
     let desired = with_shared(own(&[("/s/a", "1")]), "/s/port", "80");
-    register(&*agent, &desired, Look::Recall).await;
-    let mut followed = agent.follow(vec!["/s/".into()]);
-    follows(&mut followed, &[("/s/a", "1"), ("/s/port", "80")]).await;
+    register(&*agent, &desired, Source::Cached).await;
+    let mut watched = agent.watch(vec!["/s/".into()]);
+    follows(&mut watched, &[("/s/a", "1"), ("/s/port", "80")]).await;
     server.wipe();
     let began = Instant::now();
     until("the lease is over", || async { (began.elapsed() > 2 * TTL).then_some(()) }).await;
-    assert_eq!(followed.borrow_and_update().as_ref().unwrap().len(), 2, "nothing is emptied while etcd is away");
+    assert_eq!(watched.borrow_and_update().as_ref().unwrap().len(), 2, "nothing is emptied while etcd is away");
     server.up().await;
     timeout(Duration::from_secs(20), agent.lease_lost()).await.unwrap();
     register_at_last(&*agent, &desired).await;
     client(&server).await.put("/s/b", "2", None).await.unwrap();
-    follows(&mut followed, &[("/s/a", "1"), ("/s/b", "2"), ("/s/port", "80")]).await;
+    follows(&mut watched, &[("/s/a", "1"), ("/s/b", "2"), ("/s/port", "80")]).await;
 }
 
 #[tokio::test]
 async fn etcd_frozen() {
     let server = Server::start().await;
     let agent = agent(&server);
-    register(&*agent, &own(&[("/s/a", "1")]), Look::Recall).await;
-    let mut followed = agent.follow(vec!["/s/".into()]);
-    follows(&mut followed, &[("/s/a", "1")]).await;
+    register(&*agent, &own(&[("/s/a", "1")]), Source::Cached).await;
+    let mut watched = agent.watch(vec!["/s/".into()]);
+    follows(&mut watched, &[("/s/a", "1")]).await;
     server.freeze();
     let began = Instant::now();
-    assert!(agent.held(Look::Verify).await.is_err());
+    assert!(agent.owned_entries(Source::Fresh).await.is_err());
     assert!(began.elapsed() < Duration::from_secs(11), "a call hangs for {:?}", began.elapsed());
     let began = Instant::now();
-    assert!(agent.withdraw(Farewell::Withdraw).await.is_err());
+    assert!(agent.withdraw(ShutdownMode::Revoke).await.is_err());
     assert!(began.elapsed() < Duration::from_secs(4), "withdrawing hangs for {:?}", began.elapsed());
-    assert_eq!(followed.borrow_and_update().as_ref().unwrap().len(), 1);
+    assert_eq!(watched.borrow_and_update().as_ref().unwrap().len(), 1);
     server.thaw();
     register_at_last(&*agent, &own(&[("/s/a", "1"), ("/s/b", "1")])).await;
-    follows(&mut followed, &[("/s/a", "1"), ("/s/b", "1")]).await;
+    follows(&mut watched, &[("/s/a", "1"), ("/s/b", "1")]).await;
 }
 
 #[tokio::test]
@@ -101,9 +101,9 @@ async fn connections_that_are_cut_lose_nothing() {
     let desired = with_shared(own(&[("/s/a", "0")]), "/s/port", "80");
     register_at_last(&*agent, &desired).await;
     let written = stored(&etcd, "/s/a").await;
-    let mut followed = agent.follow(vec!["/s/".into(), "/t/".into()]);
-    follows(&mut followed, &[("/s/a", "0"), ("/s/port", "80")]).await;
-    let shown = followed.clone();
+    let mut watched = agent.watch(vec!["/s/".into(), "/t/".into()]);
+    follows(&mut watched, &[("/s/a", "0"), ("/s/port", "80")]).await;
+    let shown = watched.clone();
     never_below(&shown, 2, async {
         for turn in 0..8 {
             proxy.cut();
@@ -111,7 +111,7 @@ async fn connections_that_are_cut_lose_nothing() {
             etcd.kv_client().put("/t/x", turn.as_str(), None).await.unwrap();
             proxy.cut();
             etcd.kv_client().put("/t/y", turn.as_str(), None).await.unwrap();
-            follows(&mut followed, &[("/s/a", "0"), ("/s/port", "80"), ("/t/x", &turn), ("/t/y", &turn)]).await;
+            follows(&mut watched, &[("/s/a", "0"), ("/s/port", "80"), ("/t/x", &turn), ("/t/y", &turn)]).await;
         }
     })
     .await;
@@ -126,9 +126,9 @@ async fn compacted_while_the_watch_was_away() {
     let mut etcd = client(&server).await;
     etcd.put("/s/a", "1", None).await.unwrap();
     etcd.put("/s/b", "1", None).await.unwrap();
-    let mut followed = agent.follow(vec!["/s/".into()]);
-    follows(&mut followed, &[("/s/a", "1"), ("/s/b", "1")]).await;
-    let shown = followed.clone();
+    let mut watched = agent.watch(vec!["/s/".into()]);
+    follows(&mut watched, &[("/s/a", "1"), ("/s/b", "1")]).await;
+    let shown = watched.clone();
     never_below(&shown, 1, async {
         proxy.shut();
         etcd.delete("/s/a", None).await.unwrap();
@@ -136,7 +136,7 @@ async fn compacted_while_the_watch_was_away() {
         let last = etcd.put("/elsewhere", "1", None).await.unwrap().header().unwrap().revision();
         etcd.compact(last, Some(CompactionOptions::new().with_physical())).await.unwrap();
         proxy.open();
-        follows(&mut followed, &[("/s/b", "2")]).await;
+        follows(&mut watched, &[("/s/b", "2")]).await;
     })
     .await;
 }
@@ -146,9 +146,9 @@ async fn one_transaction_is_one_snapshot_and_no_change_is_none() {
     let server = Server::start().await;
     let agent = agent(&server);
     let mut etcd = client(&server).await;
-    let mut followed = agent.follow(vec!["/s/".into()]);
-    follows(&mut followed, &[]).await;
-    let mut seen = followed.clone();
+    let mut watched = agent.watch(vec!["/s/".into()]);
+    follows(&mut watched, &[]).await;
+    let mut seen = watched.clone();
     let puts: Vec<TxnOp> = (0..100).map(|n| TxnOp::put(format!("/s/{n:03}"), "1", None)).collect();
     etcd.txn(etcd_client::Txn::new().and_then(puts)).await.unwrap();
     seen.changed().await.unwrap();
@@ -172,28 +172,28 @@ async fn values_nobody_could_read_are_left_out() {
     etcd.put("/s/bytes", vec![0xff, 0xfe], None).await.unwrap();
     etcd.put(b"/s/key-\xff".to_vec(), "1", None).await.unwrap();
     etcd.put("/s/good", "1", None).await.unwrap();
-    let mut followed = agent.follow(vec!["/s/".into()]);
-    follows(&mut followed, &[("/s/good", "1")]).await;
+    let mut watched = agent.watch(vec!["/s/".into()]);
+    follows(&mut watched, &[("/s/good", "1")]).await;
     // One that turns bad while it is watched leaves; one that turns good joins.
     etcd.put("/s/good", vec![0xff], None).await.unwrap();
     etcd.put("/s/bytes", "2", None).await.unwrap();
-    follows(&mut followed, &[("/s/bytes", "2")]).await;
+    follows(&mut watched, &[("/s/bytes", "2")]).await;
 }
 
 #[tokio::test]
 async fn etcd_is_full() {
     let server = Server::start_with(&["--quota-backend-bytes", "400000"]).await;
     let (mut etcd, agent) = (client(&server).await, agent(&server));
-    let mut followed = agent.follow(vec!["/s/".into()]);
-    register(&*agent, &own(&[("/s/a", "1"), ("/s/b", "1")]), Look::Recall).await;
+    let mut watched = agent.watch(vec!["/s/".into()]);
+    register(&*agent, &own(&[("/s/a", "1"), ("/s/b", "1")]), Source::Cached).await;
     while etcd.put("/big", vec![b'x'; 100_000], None).await.is_ok() {}
     let steps = [Step::Delete { key: "/s/a".into() }, Step::Put { key: "/s/c".into(), value: "1".into() }];
     let error = agent.apply(&steps).await.unwrap_err();
     assert!(error.is_permanent() && error.to_string().contains("alarm disarm"), "{error}");
     // What takes no room is done, and what is held is kept.
-    follows(&mut followed, &[("/s/b", "1")]).await;
+    follows(&mut watched, &[("/s/b", "1")]).await;
     assert!(timeout(2 * TTL, agent.lease_lost()).await.is_err());
-    assert_eq!(followed.borrow().as_ref().unwrap().len(), 1);
+    assert_eq!(watched.borrow().as_ref().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -202,8 +202,8 @@ async fn many_changes_while_the_watch_was_away() {
     let proxy = Proxy::start(server.address()).await;
     let agent = connect(EtcdOptions { endpoints: vec![proxy.endpoint()], ..options(&server) }).unwrap();
     let mut etcd = client(&server).await;
-    let mut followed = agent.follow(vec!["/s/".into()]);
-    follows(&mut followed, &[]).await;
+    let mut watched = agent.watch(vec!["/s/".into()]);
+    follows(&mut watched, &[]).await;
     // Together far above the 4 MiB that the client library takes in one message by itself.
     let value = "x".repeat(100_000);
     proxy.shut();
@@ -213,7 +213,7 @@ async fn many_changes_while_the_watch_was_away() {
     proxy.open();
     let expected: Vec<String> = (0..120).map(|n| format!("/s/{n:03}")).collect();
     let expected: Vec<(&str, &str)> = expected.iter().map(|key| (key.as_str(), value.as_str())).collect();
-    follows(&mut followed, &expected).await;
+    follows(&mut watched, &expected).await;
 }
 
 #[tokio::test]
@@ -222,11 +222,11 @@ async fn a_dead_endpoint_beside_a_live_one_does_no_harm() {
     let dead = format!("http://127.0.0.1:{}", free_port());
     let endpoints = vec![dead, server.endpoint()];
     let agent = connect(EtcdOptions { endpoints, ..options(&server) }).unwrap();
-    let mut followed = agent.follow(vec!["/s/".into()]);
+    let mut watched = agent.watch(vec!["/s/".into()]);
     for turn in 0..20 {
         let turn = turn.to_string();
         register_at_last(&*agent, &own(&[("/s/a", &turn)])).await;
-        follows(&mut followed, &[("/s/a", &turn)]).await;
+        follows(&mut watched, &[("/s/a", &turn)]).await;
     }
 }
 
@@ -234,9 +234,9 @@ async fn a_dead_endpoint_beside_a_live_one_does_no_harm() {
 async fn everything_ends_with_the_registry() {
     let server = Server::start().await;
     let agent = agent(&server);
-    let mut followed = agent.follow(vec!["/s/".into()]);
-    follows(&mut followed, &[]).await;
+    let mut watched = agent.watch(vec!["/s/".into()]);
+    follows(&mut watched, &[]).await;
     drop(agent);
-    let ended = timeout(TTL, followed.changed()).await.expect("the follower's task goes on");
+    let ended = timeout(TTL, watched.changed()).await.expect("the watcher's task goes on");
     assert!(ended.is_err());
 }

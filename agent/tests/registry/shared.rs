@@ -1,7 +1,7 @@
 //! Entries that several hosts give: they outlive each of them and go with the last.
 
 use tokio::time::Instant;
-use waypost::registry::{Farewell, Look, Registry};
+use waypost::registry::{Registry, ShutdownMode, Source};
 
 use crate::server::Server;
 use crate::tools::{TTL, agent, client, own, register, stored, until, with_shared};
@@ -11,7 +11,7 @@ const PORT: &str = "/backends/web/port";
 /// A host with one instance of the service.
 async fn host(server: &Server, instance: &str, port: &str) -> std::sync::Arc<dyn Registry> {
     let agent = agent(server);
-    register(&*agent, &with_shared(own(&[(instance, "10.0.0.1:80")]), PORT, port), Look::Recall).await;
+    register(&*agent, &with_shared(own(&[(instance, "10.0.0.1:80")]), PORT, port), Source::Cached).await;
     agent
 }
 
@@ -26,7 +26,7 @@ async fn a_shared_entry_outlives_the_host_that_wrote_it() {
     assert_eq!(stored(&etcd, PORT).await.unwrap(), written, "those who come later write nothing");
 
     // Gracefully, then by a crash: the entry is the same one all the time.
-    first.withdraw(Farewell::Withdraw).await.unwrap();
+    first.withdraw(ShutdownMode::Revoke).await.unwrap();
     assert_eq!(stored(&etcd, "/backends/web/1").await, None);
     assert_eq!(stored(&etcd, PORT).await.unwrap(), written);
     drop(first);
@@ -40,7 +40,7 @@ async fn a_shared_entry_outlives_the_host_that_wrote_it() {
     assert_eq!(stored(&etcd, "/backends/web/2").await, None);
 
     // The last one takes it along at once.
-    third.withdraw(Farewell::Withdraw).await.unwrap();
+    third.withdraw(ShutdownMode::Revoke).await.unwrap();
     assert_eq!(stored(&etcd, PORT).await, None);
 }
 
@@ -60,9 +60,9 @@ async fn releasing_one_service_leaves_it_to_the_others() {
     let etcd = client(&server).await;
     let first = host(&server, "/backends/web/1", "8000").await;
     let second = host(&server, "/backends/web/2", "8000").await;
-    register(&*first, &own(&[]), Look::Recall).await;
+    register(&*first, &own(&[]), Source::Cached).await;
     assert!(stored(&etcd, PORT).await.is_some());
-    register(&*second, &own(&[]), Look::Recall).await;
+    register(&*second, &own(&[]), Source::Cached).await;
     assert_eq!(stored(&etcd, PORT).await, None);
 }
 
@@ -73,11 +73,11 @@ async fn hosts_that_come_and_go_at_once_end_up_right() {
     let (one, two) = (agent(&server), agent(&server));
     let (none, web) = (own(&[]), |key: &str| with_shared(own(&[(key, "10.0.0.1:80")]), PORT, "8000"));
     let (web_one, web_two) = (web("/backends/web/1"), web("/backends/web/2"));
-    register(&*one, &web_one, Look::Recall).await;
+    register(&*one, &web_one, Source::Cached).await;
     for _ in 0..50 {
-        tokio::join!(register(&*one, &none, Look::Recall), register(&*two, &web_two, Look::Recall));
+        tokio::join!(register(&*one, &none, Source::Cached), register(&*two, &web_two, Source::Cached));
         assert!(stored(&etcd, PORT).await.is_some(), "the second host has just come");
-        tokio::join!(register(&*one, &web_one, Look::Recall), register(&*two, &none, Look::Recall));
+        tokio::join!(register(&*one, &web_one, Source::Cached), register(&*two, &none, Source::Cached));
         assert!(stored(&etcd, PORT).await.is_some(), "the first host has just come back");
     }
 }
@@ -89,9 +89,9 @@ async fn another_value_waits_for_the_present_one() {
     let first = host(&server, "/backends/web/1", "8000").await;
     let second = host(&server, "/backends/web/2", "9000").await;
     let desired = with_shared(own(&[("/backends/web/2", "10.0.0.1:80")]), PORT, "9000");
-    assert_eq!(register(&*second, &desired, Look::Verify).await, 0, "it is not tried at every turn");
+    assert_eq!(register(&*second, &desired, Source::Fresh).await, 0, "it is not tried at every turn");
     assert_eq!(stored(&etcd, PORT).await.unwrap().0, "8000");
-    first.withdraw(Farewell::Withdraw).await.unwrap();
+    first.withdraw(ShutdownMode::Revoke).await.unwrap();
     until("the other value's turn", || async { (stored(&etcd, PORT).await?.0 == "9000").then_some(()) }).await;
 }
 
@@ -100,7 +100,7 @@ async fn the_only_holder_may_change_the_value() {
     let server = Server::start().await;
     let etcd = client(&server).await;
     let agent = host(&server, "/backends/web/1", "8000").await;
-    register(&*agent, &with_shared(own(&[("/backends/web/2", "10.0.0.1:81")]), PORT, "9000"), Look::Recall).await;
+    register(&*agent, &with_shared(own(&[("/backends/web/2", "10.0.0.1:81")]), PORT, "9000"), Source::Cached).await;
     assert_eq!(stored(&etcd, PORT).await.unwrap().0, "9000");
 }
 
@@ -111,7 +111,7 @@ async fn an_entry_without_a_lease_is_left_alone() {
     etcd.put(PORT, "8000", None).await.unwrap();
     let written = stored(&etcd, PORT).await;
     let agent = host(&server, "/backends/web/1", "8000").await;
-    agent.withdraw(Farewell::Withdraw).await.unwrap();
+    agent.withdraw(ShutdownMode::Revoke).await.unwrap();
     assert_eq!(stored(&etcd, PORT).await, written);
 }
 
@@ -134,12 +134,12 @@ async fn a_directory_of_shared_entries_only_is_left_to_its_lease() {
     let etcd = client(&server).await;
     let (first, second) = (agent(&server), agent(&server));
     for agent in [&first, &second] {
-        register(&**agent, &with_shared(own(&[]), PORT, "8000"), Look::Recall).await;
+        register(&**agent, &with_shared(own(&[]), PORT, "8000"), Source::Cached).await;
     }
     let written = stored(&etcd, PORT).await;
     // Nothing shows whether the other host still gives it, so it is not deleted.
-    first.withdraw(Farewell::Withdraw).await.unwrap();
+    first.withdraw(ShutdownMode::Revoke).await.unwrap();
     assert_eq!(stored(&etcd, PORT).await, written);
-    second.withdraw(Farewell::Withdraw).await.unwrap();
+    second.withdraw(ShutdownMode::Revoke).await.unwrap();
     until("the entry is gone", || async { stored(&etcd, PORT).await.is_none().then_some(()) }).await;
 }

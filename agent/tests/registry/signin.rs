@@ -5,7 +5,7 @@ use std::process::Command;
 
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
 use waypost::registry::etcd::{EtcdOptions, connect};
-use waypost::registry::{Look, Step};
+use waypost::registry::{Source, Step};
 
 use crate::server::Server;
 use crate::tools::{TTL, client, follows, options, own, register, until, with_shared};
@@ -35,20 +35,20 @@ async fn a_user_signs_in_and_stays_signed_in() {
     let mut server = Server::start_with(&["--auth-token-ttl", "2"]).await;
     with_users(&server).await;
     let agent = connect(user(&server, "word")).unwrap();
-    let mut followed = agent.follow(vec!["/s/".into()]);
+    let mut watched = agent.watch(vec!["/s/".into()]);
     let desired = with_shared(own(&[("/s/a", "1")]), "/s/port", "80");
-    register(&*agent, &desired, Look::Recall).await;
-    follows(&mut followed, &[("/s/a", "1"), ("/s/port", "80")]).await;
+    register(&*agent, &desired, Source::Cached).await;
+    follows(&mut watched, &[("/s/a", "1"), ("/s/port", "80")]).await;
     // etcd forgets all tokens when it restarts, and the watch cannot ask for a new one by itself.
     server.down();
     server.up().await;
     let desired = with_shared(own(&[("/s/a", "2")]), "/s/port", "80");
     until("registered again", || async {
-        let steps = waypost::registry::plan(&agent.held(Look::Recall).await.ok()?, &desired);
+        let steps = waypost::registry::plan(&agent.owned_entries(Source::Cached).await.ok()?, &desired);
         agent.apply(&steps).await.ok()
     })
     .await;
-    follows(&mut followed, &[("/s/a", "2"), ("/s/port", "80")]).await;
+    follows(&mut watched, &[("/s/a", "2"), ("/s/port", "80")]).await;
 }
 
 #[tokio::test]
@@ -56,13 +56,13 @@ async fn a_follower_alone_renews_its_token() {
     let mut server = Server::start().await;
     let mut etcd = with_users(&server).await;
     let agent = connect(user(&server, "word")).unwrap();
-    let mut followed = agent.follow(vec!["/s/".into()]);
-    follows(&mut followed, &[]).await;
+    let mut watched = agent.watch(vec!["/s/".into()]);
+    follows(&mut watched, &[]).await;
     server.down();
     server.up().await;
     etcd.refresh_token().await.unwrap();
     etcd.put("/s/a", "1", None).await.unwrap();
-    follows(&mut followed, &[("/s/a", "1")]).await;
+    follows(&mut watched, &[("/s/a", "1")]).await;
 }
 
 #[tokio::test]
@@ -76,33 +76,33 @@ async fn a_change_of_users_needs_no_restart() {
     let server = Server::start_with(&["--auth-token", &token]).await;
     let mut etcd = with_users(&server).await;
     let agent = connect(user(&server, "word")).unwrap();
-    let mut followed = agent.follow(vec!["/s/".into()]);
-    register(&*agent, &own(&[("/s/a", "1")]), Look::Recall).await;
-    follows(&mut followed, &[("/s/a", "1")]).await;
+    let mut watched = agent.watch(vec!["/s/".into()]);
+    register(&*agent, &own(&[("/s/a", "1")]), Source::Cached).await;
+    follows(&mut watched, &[("/s/a", "1")]).await;
     etcd.user_add("another", "word", None).await.unwrap();
-    register(&*agent, &own(&[("/s/a", "2")]), Look::Verify).await;
-    follows(&mut followed, &[("/s/a", "2")]).await;
+    register(&*agent, &own(&[("/s/a", "2")]), Source::Fresh).await;
+    follows(&mut watched, &[("/s/a", "2")]).await;
 }
 
 #[tokio::test]
 async fn what_is_not_permitted_says_what_to_do() {
     let server = Server::start().await;
     with_users(&server).await;
-    let wrong = connect(user(&server, "wrong")).unwrap().held(Look::Recall).await.unwrap_err();
+    let wrong = connect(user(&server, "wrong")).unwrap().owned_entries(Source::Cached).await.unwrap_err();
     assert!(wrong.is_permanent() && wrong.to_string().contains("password-file"), "{wrong}");
 
     let agent = connect(user(&server, "word")).unwrap();
-    agent.held(Look::Recall).await.unwrap();
+    agent.owned_entries(Source::Cached).await.unwrap();
     let elsewhere = Step::Put { key: "/elsewhere".into(), value: "1".into() };
     let allowed = Step::Put { key: "/s/a".into(), value: "1".into() };
     let error = agent.apply(&[elsewhere, allowed]).await.unwrap_err();
     assert!(error.is_permanent() && error.to_string().contains("/elsewhere"), "{error}");
     assert!(error.to_string().contains("grant"), "{error}");
-    assert_eq!(agent.held(Look::Recall).await.unwrap().0.len(), 1, "what is permitted is done");
+    assert_eq!(agent.owned_entries(Source::Cached).await.unwrap().len(), 1, "what is permitted is done");
 
     let nobody = connect(options(&server)).unwrap();
     // etcd 3.5.30 gives nobody a lease, an older one lets nobody write.
-    let error = match nobody.held(Look::Recall).await {
+    let error = match nobody.owned_entries(Source::Cached).await {
         Ok(_) => nobody.apply(&[Step::Put { key: "/s/b".into(), value: "1".into() }]).await.unwrap_err(),
         Err(error) => error,
     };
@@ -150,16 +150,16 @@ async fn tls_with_client_certificates() {
         ..options(&server)
     };
     let agent = connect(good.clone()).unwrap();
-    let mut followed = agent.follow(vec!["/s/".into()]);
-    until("etcd has elected itself", || async { agent.held(Look::Recall).await.ok() }).await;
-    register(&*agent, &own(&[("/s/a", "1")]), Look::Recall).await;
-    follows(&mut followed, &[("/s/a", "1")]).await;
+    let mut watched = agent.watch(vec!["/s/".into()]);
+    until("etcd has elected itself", || async { agent.owned_entries(Source::Cached).await.ok() }).await;
+    register(&*agent, &own(&[("/s/a", "1")]), Source::Cached).await;
+    follows(&mut watched, &[("/s/a", "1")]).await;
 
     // Elsewhere, because etcd reads its own certificate anew for every connection.
     let strange = tempfile::tempdir().unwrap();
     certificates(strange.path());
     let ca_pem = Some(std::fs::read(strange.path().join("ca.pem")).unwrap());
     let stranger = EtcdOptions { ca_pem, ttl: TTL, ..good };
-    let error = connect(stranger).unwrap().held(Look::Recall).await.unwrap_err();
+    let error = connect(stranger).unwrap().owned_entries(Source::Cached).await.unwrap_err();
     assert!(error.is_permanent() && error.to_string().contains("ca-file"), "{error}");
 }

@@ -1,6 +1,5 @@
 //! What the tests of the registry have in common.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,9 +7,9 @@ use std::time::Duration;
 
 use etcd_client::Client;
 use tokio::time::{Instant, sleep};
-use waypost::model::LeaseKind;
+use waypost::model::{LeaseKind, LeasedEntries, LeasedValue};
 use waypost::registry::etcd::{EtcdOptions, connect};
-use waypost::registry::{Desired, Followed, Look, Registry, plan};
+use waypost::registry::{Registry, Source, WatchReceiver, plan};
 
 use crate::server::Server;
 
@@ -40,28 +39,30 @@ pub(crate) async fn client(server: &Server) -> Client {
 }
 
 /// Entries of the host's own.
-pub(crate) fn own(entries: &[(&str, &str)]) -> BTreeMap<String, Desired> {
+pub(crate) fn own(entries: &[(&str, &str)]) -> LeasedEntries {
     let entries = entries.iter();
-    entries.map(|(key, value)| ((*key).into(), Desired { value: (*value).into(), lease: LeaseKind::Host })).collect()
+    entries
+        .map(|(key, value)| ((*key).into(), LeasedValue { value: (*value).into(), lease: LeaseKind::Host }))
+        .collect()
 }
 
 /// The same with one shared entry more.
-pub(crate) fn with_shared(mut desired: BTreeMap<String, Desired>, key: &str, value: &str) -> BTreeMap<String, Desired> {
-    desired.insert(key.into(), Desired { value: value.into(), lease: LeaseKind::Shared });
+pub(crate) fn with_shared(mut desired: LeasedEntries, key: &str, value: &str) -> LeasedEntries {
+    desired.insert(key.into(), LeasedValue { value: value.into(), lease: LeaseKind::Shared });
     desired
 }
 
 /// One turn of the register loop, as it is made after an event; the number of steps it took.
-pub(crate) async fn register(registry: &dyn Registry, desired: &BTreeMap<String, Desired>, look: Look) -> usize {
-    let steps = plan(&registry.held(look).await.unwrap(), desired);
+pub(crate) async fn register(registry: &dyn Registry, desired: &LeasedEntries, source: Source) -> usize {
+    let steps = plan(&registry.owned_entries(source).await.unwrap(), desired);
     registry.apply(&steps).await.unwrap();
     steps.len()
 }
 
 /// Turns until one succeeds and leaves nothing to do.
-pub(crate) async fn register_at_last(registry: &dyn Registry, desired: &BTreeMap<String, Desired>) {
+pub(crate) async fn register_at_last(registry: &dyn Registry, desired: &LeasedEntries) {
     until("registered", || async {
-        let held = registry.held(Look::Verify).await.ok()?;
+        let held = registry.owned_entries(Source::Fresh).await.ok()?;
         let steps = plan(&held, desired);
         registry.apply(&steps).await.ok()?;
         steps.is_empty().then_some(())
@@ -81,26 +82,26 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask:
     }
 }
 
-/// Waits until exactly these entries are followed.
-pub(crate) async fn follows(followed: &mut Followed, expected: &[(&str, &str)]) {
+/// Waits until exactly these entries are watched.
+pub(crate) async fn follows(watched: &mut WatchReceiver, expected: &[(&str, &str)]) {
     let mut seen = Vec::new();
     let deadline = Instant::now() + DEADLINE;
     loop {
-        if let Some(entries) = &*followed.borrow_and_update() {
+        if let Some(entries) = &*watched.borrow_and_update() {
             seen = entries.iter().map(|(key, stored)| (key.to_string(), stored.value.to_string())).collect::<Vec<_>>();
             let as_str: Vec<_> = seen.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
             if as_str == expected {
                 return;
             }
         }
-        let changed = tokio::time::timeout_at(deadline, followed.changed()).await;
-        assert!(matches!(changed, Ok(Ok(()))), "followed {seen:?} instead of {expected:?}");
+        let changed = tokio::time::timeout_at(deadline, watched.changed()).await;
+        assert!(matches!(changed, Ok(Ok(()))), "watched {seen:?} instead of {expected:?}");
     }
 }
 
-/// The keys that are followed, the oldest first.
-pub(crate) fn by_age(followed: &Followed) -> Vec<String> {
-    let shown = followed.borrow();
+/// The keys that are watched, the oldest first.
+pub(crate) fn by_age(watched: &WatchReceiver) -> Vec<String> {
+    let shown = watched.borrow();
     let mut keys: Vec<_> = shown.iter().flatten().map(|(key, stored)| (stored.created, key.to_string())).collect();
     keys.sort();
     keys.into_iter().map(|(_, key)| key).collect()
