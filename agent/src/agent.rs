@@ -39,7 +39,7 @@ pub use target::{access, programs, selection};
 /// Name of the stats socket in the state directory.
 pub const SOCKET: &str = "waypost.sock";
 
-/// How often the state of the registry is shown on the board.
+/// How often the status of the registry is read.
 const REGISTRY_CHECK: Duration = Duration::from_secs(1);
 
 /// Why an agent could not be built.
@@ -253,13 +253,13 @@ impl Agent {
             };
             loops.spawn(register.run(containers, Arc::clone(&registry), stop.clone()));
         } else {
-            // Nobody wishes for anything, which the outputs must not take for an ended input.
+            // Nothing is consumed, which the outputs must not take for an ended input.
             loops.spawn(hold(consumed_out, stop.clone()));
         }
         loops.spawn(watch_registry(Arc::clone(&registry), status.clone(), stop.clone()));
         let socket = config.agent.state_dir.join(SOCKET);
-        let (board, ended) = (status.clone(), stop.clone());
-        loops.spawn(async move { status::serve(&socket, board, ended).await });
+        let (status, ended) = (status.clone(), stop.clone());
+        loops.spawn(async move { status::serve(&socket, status, ended).await });
         let mut outcome = Ok(());
         while let Some(ended) = loops.join_next().await {
             let ended = ended.context("a loop panicked").and_then(|result| result);
@@ -273,7 +273,7 @@ impl Agent {
     }
 }
 
-/// Shows on the board whether the registry answers.
+/// Reports whether the registry answers.
 async fn watch_registry(registry: Arc<dyn Registry>, status: Status, stop: CancellationToken) -> Result<()> {
     let mut ticks = tokio::time::interval(REGISTRY_CHECK);
     loop {

@@ -54,13 +54,13 @@ impl Grouping {
                 DiffItem::Update { old, new } if only_stopping(old.1, new.1) => {}
                 DiffItem::Update { old, new } => {
                     if old.1.name != new.1.name {
-                        self.status.resolved("grouping", &title(old.1));
+                        self.status.gone("grouping", &title(old.1));
                     }
                     ask.insert(Arc::clone(new.0));
                 }
                 DiffItem::Remove(id, container) => {
                     self.roles.remove(id);
-                    self.status.resolved("grouping", &title(container));
+                    self.status.gone("grouping", &title(container));
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Waypost: service discovery for hosts that run Docker.
 //!
-//! The modules are declared in the order of the line that data takes:
+//! The modules are declared in the order in which data passes them:
 //!
 //! ```text
 //!  docker ─> grouping ─> layout ─> registry ─(etcd)─> registry ─> layout ─> catalog ─> output ─> proxy
@@ -8,24 +8,44 @@
 //!  └──────────────── register ─────────────┘          └───────────────── discover ──────────────────┘
 //! ```
 //!
-//! Stages never use stages; only the two loops, `register` and `discover`, and `agent`, which builds
-//! everything, see them. The README beside this crate has the invariants.
+//! Stages do not use stages. Only the two loops, `register` and `discover`, and `agent`, which builds everything, use
+//! them. The README beside this crate has the invariants.
 
-pub mod agent;
-pub mod backoff;
-pub mod catalog;
-pub mod config;
-pub mod discover;
-pub mod docker;
-pub mod grouping;
-pub mod health;
-pub mod layout;
+// What every module may use.
 pub mod model;
-pub mod output;
-pub mod plugin;
-pub mod proxy;
-pub mod register;
-pub mod registry;
+
 #[doc(hidden)]
 pub mod simulated;
+
+pub mod backoff;
+
 pub mod status;
+
+// Plugins, which the stages call.
+pub mod plugin;
+
+// The stages, in the order in which data passes them.
+pub mod docker;
+
+pub mod health;
+
+pub mod grouping;
+
+pub mod layout;
+
+pub mod registry;
+
+pub mod catalog;
+
+pub mod output;
+
+pub mod proxy;
+
+// The loops, and what builds them from the configuration.
+pub mod register;
+
+pub mod discover;
+
+pub mod config;
+
+pub mod agent;

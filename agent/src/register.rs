@@ -35,9 +35,9 @@ pub struct Register {
     pub encoder: Encoder,
     /// The host whose agent says that it is there, where several hosts write.
     pub presence: Option<Arc<Node>>,
-    /// Where the wishes of containers go.
+    /// Where the names that containers consume go.
     pub consumed: watch::Sender<Consumed>,
-    /// The board.
+    /// What is shown of this stage.
     pub status: Status,
     /// How often what is held is read again and compared.
     pub resync: Duration,

@@ -1,10 +1,10 @@
-//! Stage: registry. The door to where all hosts write down what they offer.
+//! Stage: registry. Where all hosts write down what they provide.
 //!
 //! A registry maps keys to values. An agent *follows* what is under some prefixes, and *holds* entries of its
 //! own there for as long as it lives. [`plan()`] says which [`Step`]s lead from what is held to what is desired,
 //! [`Registry::apply`] carries them out, and neither does the other's work.
 //!
-//! Two implementations stand behind the door: [`etcd`], where other hosts see the entries, and [`memory`], where
+//! It has two implementations: [`etcd`], where other hosts see the entries, and [`memory`], where
 //! one process is both ends. Nothing outside this module knows an etcd type.
 //!
 //! What both promise:

@@ -88,15 +88,15 @@ impl From<&Service> for ServiceReport {
     }
 }
 
-/// The board that all stages write on; a clone is the same board.
+/// The state that all stages write to; a clone is the same state.
 #[derive(Clone)]
 pub struct Status {
-    board: Arc<Mutex<Board>>,
+    state: Arc<Mutex<State>>,
     changed: watch::Sender<u64>,
 }
 
 #[derive(Default)]
-struct Board {
+struct State {
     node: String,
     registry: String,
     services: Services,
@@ -105,10 +105,10 @@ struct Board {
 }
 
 impl Status {
-    /// An empty board of the host `node`.
+    /// No state yet, of the host `node`.
     pub fn new(node: &str) -> Self {
-        let board = Board { node: node.to_owned(), ..Board::default() };
-        Status { board: Arc::new(Mutex::new(board)), changed: watch::Sender::new(0) }
+        let state = State { node: node.to_owned(), ..State::default() };
+        Status { state: Arc::new(Mutex::new(state)), changed: watch::Sender::new(0) }
     }
 
     /// Notes a problem and logs it once, however often it is noted.
@@ -117,42 +117,55 @@ impl Status {
             text.truncate(text.floor_char_boundary(TEXT_LIMIT));
             text.push('…');
         }
-        let mut board = self.board();
+        let mut state = self.state();
         let key = (component.to_owned(), subject.to_owned());
         let of_component = (component.to_owned(), String::new())..=(format!("{component}\0"), String::new());
-        let since = match board.problems.get(&key) {
+        let since = match state.problems.get(&key) {
             Some((known, _)) if *known == text => return,
             Some((_, since)) => *since,
-            None if board.problems.range(of_component).count() >= PROBLEMS_LIMIT => return,
+            None if state.problems.range(of_component).count() >= PROBLEMS_LIMIT => return,
             None => SystemTime::now(),
         };
         warn!(component, subject = printable(subject), text = %printable(&text), "problem");
-        board.problems.insert(key, (text, since));
-        drop(board);
+        state.problems.insert(key, (text, since));
+        drop(state);
         self.bump();
     }
 
     /// Changes the text of a problem that stands, without another line in the log.
     pub fn update(&self, component: &str, subject: &str, text: String) {
-        if let Some(known) = self.board().problems.get_mut(&(component.to_owned(), subject.to_owned())) {
+        if let Some(known) = self.state().problems.get_mut(&(component.to_owned(), subject.to_owned())) {
             known.0 = text;
         }
         self.bump();
     }
 
-    /// Takes a problem back, when there was one.
+    /// Ends a problem, when there was one, because it is solved.
     pub fn resolved(&self, component: &str, subject: &str) {
-        let removed = self.board().problems.remove(&(component.to_owned(), subject.to_owned()));
-        if removed.is_some() {
+        if self.end(component, subject) {
             info!(component, subject = printable(subject), "problem resolved");
+        }
+    }
+
+    /// Ends a problem, when there was one, because its subject does not exist any more.
+    pub fn gone(&self, component: &str, subject: &str) {
+        if self.end(component, subject) {
+            info!(component, subject = printable(subject), "problem over, its subject is gone");
+        }
+    }
+
+    fn end(&self, component: &str, subject: &str) -> bool {
+        let removed = self.state().problems.remove(&(component.to_owned(), subject.to_owned()));
+        if removed.is_some() {
             self.bump();
         }
+        removed.is_some()
     }
 
     /// Makes `problems`, text by subject, the only ones of `component`.
     pub fn replace(&self, component: &str, problems: BTreeMap<String, String>) {
         let known: Vec<String> = self
-            .board()
+            .state()
             .problems
             .keys()
             .filter(|(at, _)| at == component)
@@ -167,35 +180,35 @@ impl Status {
 
     /// Says what the registry is.
     pub fn registry(&self, text: String) {
-        self.board().registry = text;
+        self.state().registry = text;
     }
 
     /// Says what all hosts offer.
     pub fn services(&self, services: &Services) {
-        self.board().services = services.clone();
+        self.state().services = services.clone();
         self.bump();
     }
 
     /// Says how an output is.
     pub fn output(&self, name: &str, state: OutputState) {
-        self.board().outputs.insert(name.to_owned(), state);
+        self.state().outputs.insert(name.to_owned(), state);
         self.bump();
     }
 
     /// Everything as it is now.
     pub fn report(&self) -> Report {
-        let board = self.board();
-        let problems = board.problems.iter().map(|((component, subject), (text, since))| Problem {
+        let state = self.state();
+        let problems = state.problems.iter().map(|((component, subject), (text, since))| Problem {
             component: component.clone(),
             subject: subject.clone(),
             text: text.clone(),
             since: humantime::format_rfc3339_seconds(*since).to_string(),
         });
         Report {
-            node: board.node.clone(),
-            registry: board.registry.clone(),
-            services: board.services.values().map(|service| ServiceReport::from(&**service)).collect(),
-            outputs: board.outputs.clone(),
+            node: state.node.clone(),
+            registry: state.registry.clone(),
+            services: state.services.values().map(|service| ServiceReport::from(&**service)).collect(),
+            outputs: state.outputs.clone(),
             problems: problems.collect(),
         }
     }
@@ -205,8 +218,8 @@ impl Status {
         self.changed.subscribe()
     }
 
-    fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn bump(&self) {

@@ -25,7 +25,7 @@ pub(crate) struct Options {
     /// URL of etcd
     #[arg(long)]
     etcd: String,
-    /// Control socket of `HAProxy`
+    /// Stats socket of `HAProxy`
     #[arg(long)]
     socket: PathBuf,
     /// Write this many instances

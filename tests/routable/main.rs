@@ -66,7 +66,7 @@ struct Arguments {
     /// Containers without labels that run beside the storm
     #[arg(long, default_value_t = 200)]
     foreign: usize,
-    /// Prepared backends of the agent's `HAProxy`; those of its plugin unless given (the floor has 500)
+    /// Standby backends of the agent's `HAProxy`; those of its plugin unless given (the floor has 500)
     #[arg(long)]
     standbys: Option<usize>,
 }

@@ -8,35 +8,51 @@ use harness::repository;
 /// Lines of the longest source file.
 const LONGEST: usize = 400;
 
-/// What each module of the agent may use of the others. `grouping`, `layout` and `output` call plugins; whatever
-/// needs more than this belongs into one of the loops.
+/// What each module of the agent may use of the others, in the order in which data passes them; `lib.rs` declares them
+/// in this order. A module that needs more belongs into one of the loops.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("simulated", &[]),
     ("backoff", &["simulated"]),
-    ("config", &[]),
     ("status", &["model"]),
-    ("docker", &["model", "backoff", "config", "status"]),
-    ("grouping", &["model", "backoff", "config", "plugin", "status"]),
-    ("health", &["model", "config", "status"]),
-    ("layout", &["model", "backoff", "config", "plugin", "status"]),
-    ("registry", &["model", "backoff", "config", "status"]),
-    ("catalog", &["model", "backoff", "config", "status"]),
-    ("output", &["model", "simulated", "backoff", "config", "plugin", "status"]),
-    ("proxy", &["model", "backoff", "config", "status"]),
-    ("plugin", &["model", "backoff", "config", "status"]),
+    ("plugin", &["model", "backoff", "status"]),
+    ("docker", &["model", "backoff", "status"]),
+    ("health", &["model", "status"]),
+    ("grouping", &["model", "backoff", "plugin", "status"]),
+    ("layout", &["model", "backoff", "plugin", "status"]),
+    ("registry", &["model", "backoff", "status"]),
+    ("catalog", &["model", "backoff", "status"]),
+    ("output", &["model", "simulated", "backoff", "plugin", "status"]),
+    ("proxy", &["model", "backoff", "status"]),
 ];
 
-/// Modules that see all the others.
-const SEE_ALL: &[&str] = &["register", "discover", "agent", "main", "lib", "cli"];
+/// Modules that use all the others, in the order of `lib.rs`; those of the binary are last.
+const SEE_ALL: &[&str] = &["register", "discover", "config", "agent", "main", "lib", "cli"];
 
-/// Foreign crates whose types stop at the door of one module.
-const DOORS: &[(&str, &str)] = &[
+/// Foreign crates, and the one module that knows their types.
+const OWNERS: &[(&str, &str)] = &[
     ("bollard", "docker"),
     ("etcd_client", "registry"),
     ("tonic", "registry"),
     ("wasmtime", "plugin"),
     ("wasmtime_wasi", "plugin"),
+];
+
+/// Words that this project once made up, and what to write instead.
+const BANNED: &[(&str, &str)] = &[
+    ("doubt", "self-preservation"),
+    ("doubted", "preserved"),
+    ("wishes", "what a container consumes"),
+    ("board", "status"),
+    ("farewell", "shutdown mode"),
+    ("frame", "base"),
+    ("rooms", "modules"),
+    ("front end", "frontend"),
+    ("control socket", "stats socket"),
+    ("prepared backend", "standby backend"),
+    ("spare backend", "standby backend"),
+    ("second column", "Debian 13"),
+    ("match () {", "if and else"),
 ];
 
 /// The files below `dir` whose names end in `ending`, without what was built or cloned.
@@ -151,14 +167,46 @@ fn stages_never_use_stages() {
 }
 
 #[test]
-fn foreign_types_stop_at_the_door() {
+fn modules_are_declared_in_the_order_in_which_data_passes_them() {
+    let lib = std::fs::read_to_string(repository().join("agent/src/lib.rs")).unwrap();
+    let declared: Vec<&str> = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    let stages = MAY_USE.iter().map(|(module, _)| *module);
+    let expected: Vec<&str> =
+        stages.chain(SEE_ALL.iter().copied()).filter(|module| declared.contains(module)).collect();
+    assert_eq!(declared, expected, "agent/src/lib.rs has another order than the table in this test");
+}
+
+#[test]
+fn words_that_were_made_up_are_not_used() {
+    let mut wrong = Vec::new();
+    let sources = [".rs", ".md", ".wit"].iter().flat_map(|ending| files(&repository(), ending));
+    for path in sources.filter(|path| !path.ends_with("CHANGELOG.md") && !path.ends_with("houserules.rs")) {
+        let text = std::fs::read_to_string(&path).unwrap_or_default().to_lowercase();
+        for (index, line) in text.lines().enumerate() {
+            for (word, instead) in BANNED.iter().filter(|(word, _)| has_word(line, word)) {
+                wrong.push(format!("{}:{}: {word:?}, write {instead:?}", shown(&path), index + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Whether a line has these words, and not only as a part of others.
+fn has_word(line: &str, word: &str) -> bool {
+    let is_letter = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    line.match_indices(word)
+        .any(|(at, _)| !is_letter(line[..at].chars().next_back()) && !is_letter(line[at + word.len()..].chars().next()))
+}
+
+#[test]
+fn foreign_types_stay_in_one_module() {
     let mut wrong = Vec::new();
     for (module, path, text) in agent_sources() {
         for (index, line) in code(&text).lines().enumerate() {
-            for (library, door) in DOORS.iter().filter(|(_, door)| *door != module) {
+            for (library, owner) in OWNERS.iter().filter(|(_, owner)| *owner != module) {
                 let used = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == *library);
                 if used {
-                    wrong.push(format!("{}:{}: {library} belongs behind {door}", shown(&path), index + 1));
+                    wrong.push(format!("{}:{}: {library} belongs into {owner}", shown(&path), index + 1));
                 }
             }
         }

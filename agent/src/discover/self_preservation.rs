@@ -1,4 +1,4 @@
-//! Says on the board what is preserved: one problem, however many instances.
+//! Reports what is preserved: one problem, however many instances.
 
 use std::time::SystemTime;
 

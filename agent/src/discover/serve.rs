@@ -129,7 +129,7 @@ pub async fn run<D: Disk + 'static>(engine: Engine<D>, inputs: Inputs, stop: Can
 
 /// Something that happened.
 enum Event {
-    /// The catalog, the wishes of containers, or the time of services that left.
+    /// The catalog, the names that containers consume, or the time of services that left.
     Wanted,
     Reloads,
     Talked(Option<Ended>),
@@ -276,7 +276,7 @@ impl<D: Disk + 'static> Serving<D> {
             biased;
             changed = self.inputs.services.changed() => changed.context("the catalog ended").map(|()| Event::Wanted),
             changed = self.inputs.consumed.changed() => {
-                changed.context("the wishes of containers ended").map(|()| Event::Wanted)
+                changed.context("the names that containers consume ended").map(|()| Event::Wanted)
             }
             Ok(()) = self.reloads.changed() => Ok(Event::Reloads),
             talked = talking => {

@@ -204,7 +204,7 @@ impl State {
                 // Somebody else restarted it, and it has what is on disk, or was not long ago.
                 running.reloaded(&written.services, &self.accepted, now);
                 for earlier in self.history.values() {
-                    running.doubt_what_left(&earlier.services, &self.accepted);
+                    running.mark_what_left_unsure(&earlier.services, &self.accepted);
                 }
                 self.loaded = Some(Arc::clone(written));
             }
@@ -254,7 +254,7 @@ impl State {
         }
         if status.last_error.is_some() && status.last_error != before.last_error {
             // An address may have been taken since it was looked at.
-            self.writing.doubt();
+            self.writing.look_again();
         }
         if status.reloads == before.reloads {
             if status.last_error.is_some()

@@ -30,7 +30,7 @@ impl Encoder {
         let retry = std::mem::take(&mut self.retry);
         for (service, id) in self.done.keys().filter(|key| !provided.contains_key(*key)) {
             for layout in &self.layouts {
-                self.status.resolved(&format!("layout {}", layout.plugin.name()), &format!("{id} in {service}"));
+                self.status.gone(&format!("layout {}", layout.plugin.name()), &format!("{id} in {service}"));
             }
         }
         self.done.retain(|key, _| provided.contains_key(key));

@@ -45,7 +45,7 @@ impl Selection {
         Selection { filter, ..Selection::default() }
     }
 
-    /// The services that are taken; work follows what changed, and the wishes when they did.
+    /// The services that are taken; work follows what changed, and the consumed names when they did.
     pub fn update(&mut self, services: &Services, consumed: &Consumed) -> &Services {
         if self.filter.patterns.is_none() {
             self.taken = services.clone();

@@ -262,10 +262,12 @@ async fn describe(pool: &Pool, digest: String, exported: &[String]) -> Result<De
         .await
         .map_err(|text| anyhow::anyhow!("it crashed while it described itself: {text}"))?
         .map_err(|error| anyhow::anyhow!(super::convert::refusal(error)))?;
-    let kind = match () {
-        () if has(exported, "grouping") => Kind::Grouping,
-        () if has(exported, "layout") => Kind::Layout,
-        () => Kind::Output,
+    let kind = if has(exported, "grouping") {
+        Kind::Grouping
+    } else if has(exported, "layout") {
+        Kind::Layout
+    } else {
+        Kind::Output
     };
     Ok(Description {
         name: said.name,

@@ -84,7 +84,7 @@ impl Writing {
     }
 
     /// The files that are in place are to be looked at again.
-    pub(super) fn doubt(&mut self) {
+    pub(super) fn look_again(&mut self) {
         self.is_owed = true;
     }
 

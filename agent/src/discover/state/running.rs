@@ -225,7 +225,7 @@ impl Running {
     pub(super) fn open(&mut self, accepted: &Accepted, now: Instant) {
         if !std::mem::replace(&mut self.is_open, true) {
             self.told = accepted.clone();
-            self.doubt_all(accepted, now);
+            self.mark_all_unsure(accepted, now);
         }
     }
 
@@ -261,15 +261,15 @@ impl Running {
         self.odd.clear();
         // Whatever the new process has otherwise is asked about, and then it is known whether another one is due.
         self.soon = false;
-        self.doubt_all(accepted, now);
+        self.mark_all_unsure(accepted, now);
         if has(Fault::RemovedIsForgotten) {
             self.told = accepted.clone();
             forms.clear();
         }
-        forms.into_iter().for_each(|(name, form)| self.doubt(name, form, accepted));
+        forms.into_iter().for_each(|(name, form)| self.mark_unsure(name, form, accepted));
     }
 
-    fn doubt_all(&mut self, accepted: &Accepted, now: Instant) {
+    fn mark_all_unsure(&mut self, accepted: &Accepted, now: Instant) {
         let free = accepted.keys().filter(|name| !self.stuck.contains_key(*name));
         self.unsure = free.map(|name| (Arc::clone(name), Unsure::default())).collect();
         self.all_at = now + self.resync;
@@ -277,10 +277,10 @@ impl Running {
     }
 
     /// The process may have taken up these services instead of what it is believed to have.
-    pub(super) fn doubt_what_left(&mut self, earlier: &Accepted, accepted: &Accepted) {
+    pub(super) fn mark_what_left_unsure(&mut self, earlier: &Accepted, accepted: &Accepted) {
         for change in earlier.diff(&self.told.clone()) {
             if let DiffItem::Update { old: (name, form), .. } | DiffItem::Remove(name, form) = change {
-                self.doubt(Arc::clone(name), Arc::clone(form), accepted);
+                self.mark_unsure(Arc::clone(name), Arc::clone(form), accepted);
             }
         }
     }
@@ -291,7 +291,7 @@ impl Running {
     }
 
     /// The process may have this form of a service.
-    fn doubt(&mut self, name: Arc<str>, form: Arc<Served>, accepted: &Accepted) {
+    fn mark_unsure(&mut self, name: Arc<str>, form: Arc<Served>, accepted: &Accepted) {
         let is_known = accepted.get(&name) == Some(&form) || self.told.get(&name) == Some(&form);
         let unsure = self.unsure.entry(name).or_default();
         if !is_known && !unsure.forms.contains(&form) {
@@ -349,7 +349,7 @@ impl Running {
         self.is_talking = true;
         self.is_to_probe &= talk.kind != Kind::Probe;
         if talk.kind == Kind::Look && self.unsure.is_empty() {
-            self.doubt_all(accepted, now);
+            self.mark_all_unsure(accepted, now);
         }
     }
 

@@ -34,7 +34,7 @@ struct Planner<'a> {
     process: &'a Process,
     abilities: Abilities,
     routes: Routes<'a>,
-    /// Prepared backends given away in this plan.
+    /// Standby backends given away in this plan.
     taken: BTreeSet<String>,
     leave: Vec<String>,
     join: Vec<String>,

@@ -44,7 +44,7 @@ impl Running {
             return;
         }
         if self.is_away() {
-            self.doubt_all(accepted, now);
+            self.mark_all_unsure(accepted, now);
         }
         self.unanswered = 0;
         self.away.reset();
@@ -97,7 +97,7 @@ impl Running {
             if talk.epoch == self.epoch || self.is_reloading {
                 self.recent.push_back((now, Arc::clone(name), Arc::clone(form)));
             } else {
-                self.doubt(Arc::clone(name), Arc::clone(form), accepted);
+                self.mark_unsure(Arc::clone(name), Arc::clone(form), accepted);
                 self.look_at = now;
             }
         }
