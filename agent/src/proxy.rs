@@ -129,7 +129,7 @@ pub struct Proxy {
     wanted: watch::Sender<u64>,
     status: Arc<watch::Sender<ReloadStatus>>,
     stop: CancellationToken,
-    ends_proxy: watch::Sender<bool>,
+    shutdown: watch::Sender<bool>,
     files: Arc<Mutex<u64>>,
     start: Arc<Notify>,
     task: std::sync::Mutex<Option<JoinHandle<()>>>,
@@ -141,7 +141,7 @@ impl Proxy {
     #[expect(clippy::needless_pass_by_value, reason = "every task is given its token last, and by value")]
     pub fn new(options: ProxyOptions, stop: CancellationToken) -> Self {
         let (wanted, requests) = watch::channel(0);
-        let (ends_proxy, said) = watch::channel(true);
+        let (shutdown, said) = watch::channel(true);
         let status = Arc::new(watch::channel(ReloadStatus::default()).0);
         let line = reload::Line {
             name: options.name.clone(),
@@ -149,7 +149,7 @@ impl Proxy {
             wanted: requests,
             status: status.clone(),
             stop: stop.child_token(),
-            ends_proxy: said,
+            shutdown: said,
             files: Arc::default(),
             start: Arc::default(),
         };
@@ -174,7 +174,7 @@ impl Proxy {
             }
         };
         let task = std::sync::Mutex::new(Some(task));
-        Proxy { options, wanted, status, stop, ends_proxy, files, start, task }
+        Proxy { options, wanted, status, stop, shutdown, files, start, task }
     }
 
     /// Asks the proxy's own check about the files in `staged`, and whether the addresses in `new`, which the proxy does
@@ -241,7 +241,7 @@ impl Proxy {
     }
 
     async fn end(&self, stop: bool) {
-        self.ends_proxy.send_replace(stop);
+        self.shutdown.send_replace(stop);
         self.stop.cancel();
         let task = self.task.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let Some(task) = task else { return };

@@ -159,7 +159,7 @@ pub(super) struct Line {
     /// Ends the task.
     pub(super) stop: CancellationToken,
     /// Whether the end of the task is to be that of a proxy of ours as well.
-    pub(super) ends_proxy: watch::Receiver<bool>,
+    pub(super) shutdown: watch::Receiver<bool>,
     /// The number of the files that are in place; locked while they are exchanged, and while a proxy takes them up.
     pub(super) files: Arc<Mutex<u64>>,
     /// A proxy of ours that does not run is to be started.
@@ -190,7 +190,7 @@ pub(super) async fn run(mut reloader: impl Reloader, mut line: Line) {
             changed = line.wanted.changed() => if changed.is_err() { break },
         }
     }
-    let stop = *line.ends_proxy.borrow();
+    let stop = *line.shutdown.borrow();
     reloader.close(stop).await;
     line.publish(None, false);
 }

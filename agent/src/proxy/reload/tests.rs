@@ -51,7 +51,7 @@ impl Bench {
             wanted: requests,
             status: status.clone(),
             stop: CancellationToken::new(),
-            ends_proxy: watch::channel(true).1,
+            shutdown: watch::channel(true).1,
             files: Arc::default(),
             start: Arc::default(),
         };
