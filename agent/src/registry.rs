@@ -12,8 +12,8 @@
 //!   connection broke;
 //! - an entry that is held and unchanged is not written again;
 //! - an entry that another host holds is left to it, reported, and taken over when that host leaves it;
-//! - a host's own entries ([`LeaseKind::Host`]) go when the host withdraws or has been silent for the lease's time to
-//!   live; a shared entry ([`LeaseKind::Shared`]) goes with the last of the hosts that give it.
+//! - a host's own entries ([`Host`](crate::model::LeaseKind::Host)) go when the host withdraws or has been silent for the lease's time to
+//!   live; a shared entry ([`Shared`](crate::model::LeaseKind::Shared)) goes with the last of the hosts that give it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
