@@ -173,9 +173,10 @@ impl Reader {
     }
 }
 
-/// Whether an alert only follows from what Waypost did: HAProxy raises one when the last server of a section leaves.
+/// Whether an alert only follows from what Waypost did: HAProxy raises one when the last server of a section leaves, and
+/// when a worker ends by the signal to stop.
 fn is_expected(line: &str) -> bool {
-    line.contains(" has no server available!")
+    line.contains(" has no server available!") || line.ends_with(" exited with code 143 (Terminated)")
 }
 
 /// What HAProxy says of every section that an old worker ends, and of itself.

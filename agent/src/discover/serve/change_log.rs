@@ -168,6 +168,10 @@ fn changes<'a>(before: Option<&'a Service>, after: Option<&'a Service>) -> Vec<(
     for instance in new {
         match known.get(instance.id.as_str()) {
             Some(was) if *was == &**instance => {}
+            // An instance that is gone has no attributes any more.
+            Some(was) if instance.readiness == Readiness::Gone => {
+                found.extend(cause(Some(was), instance).map(|cause| (cause, *was)));
+            }
             was => found.extend(cause(was.copied(), instance).map(|cause| (cause, &**instance))),
         }
     }
