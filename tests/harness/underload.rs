@@ -107,7 +107,7 @@ pub struct Row {
 impl Row {
     /// For programs.
     pub fn json(&self) -> Value {
-        json!({"fragment": self.what, "steps": self.steps, "reloads": self.reloads, "seconds": self.time.as_secs_f64(),
+        json!({"part": self.what, "steps": self.steps, "reloads": self.reloads, "seconds": self.time.as_secs_f64(),
             "requests": self.tally.json()})
     }
 }

@@ -89,24 +89,26 @@ fn ours(lab: &Network, etcd: &Etcd<'_>, arguments: &Arguments) -> Result<(Course
     foreign(&engine, arguments.foreign)?;
     let mut agent = Agent::start(&host, "agent", &configuration(&engine, etcd, arguments));
     agent.logs(&["proxy ready"]);
-    let count = |words: &[&str]| agent.log_lines(words).len();
     anchor(&engine, Way::First);
-    let before = (count(&["written"]), reloads(&agent)?);
+    let before = counts(&agent)?;
     let course = blow(&engine, agent.id(), arguments)?;
+    let after = counts(&agent)?;
     let notes = format!(
-        "the agent meanwhile: {} times new files, {} reloads, {} changes taken up without one",
-        count(&["written"]) - before.0,
-        reloads(&agent)? - before.1,
-        count(&["without a reload"])
+        "the agent meanwhile: {} times new files, {} reloads, {} changes live",
+        after[0] - before[0],
+        after[1] - before[1],
+        after[2] - before[2]
     );
     agent.assert_running();
     Ok((course, notes))
 }
 
-fn reloads(agent: &Agent<'_>) -> Result<u64> {
+/// Sets of files, reloads and live changes of the agent's only output.
+fn counts(agent: &Agent<'_>) -> Result<[u64; 3]> {
     let report = agent.report()?;
     let output = report["outputs"].as_object().and_then(|outputs| outputs.values().next()).context("no output")?;
-    output["reloads"].as_u64().context("no count of reloads")
+    let count = |key: &str| output[key].as_u64().with_context(|| format!("no count of {key}"));
+    Ok([count("writes")?, count("reloads")?, count("live")?])
 }
 
 fn theirs(lab: &Network, etcd: &Etcd<'_>, arguments: &Arguments) -> Result<Course> {

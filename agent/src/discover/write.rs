@@ -147,7 +147,7 @@ impl<D: Disk> Writer<D> {
     fn leave_out(&self, turn: &mut Turn, places: &[Place]) -> bool {
         let mut found = false;
         for at in places.iter().filter(|at| at.may_pass) {
-            let Some(fragment) = self.composer.files().base_part_at(&at.path, at.line) else { continue };
+            let Some(fragment) = self.composer.files().base_fragment_at(&at.path, at.line) else { continue };
             let reason = format!("{} ({} line {})", at.text, at.path, at.line);
             turn.base.retain(|other| (&other.path, &other.key) != (&fragment.path, &fragment.key));
             found |= turn.left_out.insert(fragment.key, reason).is_none();
@@ -160,7 +160,7 @@ impl<D: Disk> Writer<D> {
         let mut found = self.leave_out(turn, places);
         for at in places {
             let reason = || format!("{} ({} line {})", at.text, at.path, at.line);
-            if at.may_pass && self.composer.files().base_part_at(&at.path, at.line).is_some() {
+            if at.may_pass && self.composer.files().base_fragment_at(&at.path, at.line).is_some() {
                 continue;
             }
             if has(Fault::BaseIsBlamed) && self.composer.files().is_common(&at.path, at.line) {
@@ -239,7 +239,7 @@ impl<D: Disk> Writer<D> {
     fn fault(&mut self, turn: &Turn, places: &[Place], reason: &str) -> String {
         let files = self.composer.compose(&turn.base, &turn.services).files;
         let line = |at: &Place| {
-            let fragment = self.composer.files().base_part_at(&at.path, at.line)?;
+            let fragment = self.composer.files().base_fragment_at(&at.path, at.line)?;
             Some(format!(
                 "{} line {}, {:?}, which no service wrote, is refused: {}",
                 at.path, at.line, fragment.text, at.text

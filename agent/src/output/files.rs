@@ -102,7 +102,7 @@ impl Files {
     }
 
     /// The path and the key of the base's fragment that a line (1-based) stands in; none for a line of a service.
-    pub fn base_part_at(&self, path: &str, line: usize) -> Option<Fragment> {
+    pub fn base_fragment_at(&self, path: &str, line: usize) -> Option<Fragment> {
         let page = self.pages.get(path)?;
         self.writer(path, line).filter(|(name, _)| *name == BASE)?;
         let mut first = 1;

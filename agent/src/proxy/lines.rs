@@ -154,8 +154,7 @@ impl Reader {
         if line.is_empty() {
             return;
         }
-        let is_alert = line.contains("[ALERT]") || line.contains("[emerg]");
-        if is_alert && !is_expected(line) {
+        if is_fault(line) && !is_expected(line) {
             warn!(proxy = self.name, line, "the proxy reports an error");
         } else {
             debug!(proxy = self.name, line, "the proxy writes");
@@ -171,6 +170,11 @@ impl Reader {
             tail.lines.pop_front();
         }
     }
+}
+
+/// Whether a line of `HAProxy` or nginx tells of a fault.
+pub(super) fn is_fault(line: &str) -> bool {
+    line.contains("[ALERT]") || line.contains("[emerg]")
 }
 
 /// Whether an alert only follows from what Waypost did: HAProxy raises one when the last server of a section leaves, and

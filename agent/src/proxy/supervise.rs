@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::Signal;
 use super::command;
-use super::lines::Lines;
+use super::lines::{Lines, is_fault};
 use super::methods::Workers;
 use super::notify::NotifySocket;
 use super::process::{self, Process};
@@ -245,16 +245,11 @@ impl Supervisor {
     }
 }
 
-/// Whether a line of `HAProxy` or nginx tells of a fault.
-fn is_fault(line: &str) -> bool {
-    line.contains("[ALERT]") || line.contains("[emerg]")
-}
-
 #[async_trait::async_trait]
 impl Reloader for Supervisor {
     async fn open(&mut self) {
         if let Err(error) = self.bind() {
-            warn!(proxy = self.name, error = %format_args!("{error:#}"), "cannot start the proxy; the first reload retries");
+            warn!(proxy = self.name, error = %format_args!("{error:#}"), "cannot bind the notify socket; the first reload retries");
         }
         self.adopt().await;
     }

@@ -99,7 +99,7 @@ impl Shared {
     }
 }
 
-/// What a directory holds besides the shared key in query.
+/// What a directory holds besides the shared key in question.
 struct Neighbours {
     /// The revision of the listing.
     revision: i64,

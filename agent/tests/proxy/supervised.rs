@@ -164,8 +164,8 @@ async fn a_process_that_ignores_its_end_is_killed_with_its_children() {
     until("the end of both", || !alive(pid) && !alive(child)).await;
 }
 
-/// Starts this test binary again in the part of another process.
-fn fragment(name: &str, site: &Site) -> Command {
+/// Starts this test binary again as another process.
+fn process(name: &str, site: &Site) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", &format!("proxy::supervised::{name}"), "--ignored", "--nocapture"]);
     command.env("WAYPOST_TEST_DIR", site.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -191,7 +191,7 @@ async fn agent() {
 async fn a_killed_agent_leaves_the_proxy_to_the_next() {
     let mut site = Site::new();
     site.configure("one", "");
-    let mut agent = fragment("agent", &site).spawn().unwrap();
+    let mut agent = process("agent", &site).spawn().unwrap();
     until("the first answer", || site.answers("one")).await;
     until("the note", || site.noted().is_some()).await;
     let pid = site.noted().unwrap();

@@ -42,10 +42,10 @@ pub fn haproxy(course: &Course) -> Vec<Row> {
     }
     let mut rows = Vec::new();
     if course.reloads > 0 {
-        rows.push(site.fragment("HAProxy, forced reloads", course.reloads, Site::reloads));
+        rows.push(site.part("HAProxy, forced reloads", course.reloads, Site::reloads));
     }
     if course.changes > 0 {
-        rows.push(site.fragment("HAProxy, endpoints change", course.changes, Site::changes));
+        rows.push(site.part("HAProxy, endpoints change", course.changes, Site::changes));
     }
     site.agent.assert_running();
     if course.restarts > 0 {
@@ -55,7 +55,7 @@ pub fn haproxy(course: &Course) -> Vec<Row> {
 }
 
 impl<'a> Site<'a> {
-    fn fragment(&mut self, what: &'static str, steps: usize, work: fn(&mut Site<'a>)) -> Row {
+    fn part(&mut self, what: &'static str, steps: usize, work: fn(&mut Site<'a>)) -> Row {
         let (load, begun, before) = (self.load(), Instant::now(), self.reload_count());
         work(self);
         let (time, tally) = (begun.elapsed(), load.finish());

@@ -1,6 +1,6 @@
 //! One line in the log for each instance of a service that changes: why, and how the change reached the proxy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,9 +175,8 @@ fn changes<'a>(before: Option<&'a Service>, after: Option<&'a Service>) -> Vec<(
             was => found.extend(cause(was.copied(), instance).map(|cause| (cause, &**instance))),
         }
     }
-    let is_left = |instance: &&Arc<Instance>| {
-        instance.readiness != Readiness::Gone && !new.iter().any(|other| other.id == instance.id)
-    };
+    let present: BTreeSet<&str> = new.iter().map(|instance| instance.id.as_str()).collect();
+    let is_left = |one: &&Arc<Instance>| one.readiness != Readiness::Gone && !present.contains(one.id.as_str());
     found.extend(old.iter().filter(is_left).map(|instance| ("left", &**instance)));
     found
 }

@@ -80,14 +80,22 @@ impl World {
             Action::Reload => {
                 self.done.push("reload".to_owned());
                 self.reloads.wanted += 1;
-                self.reloads.begun += 1;
-                self.state.reloading(&self.reloads.clone(), self.now);
+                self.reload_begins();
                 self.reloads.done = self.reloads.wanted;
-                self.reloads.reloads += 1;
                 self.reloads.loaded = Some(self.number);
-                self.state.reloading(&self.reloads.clone(), self.now);
+                self.reload_ends();
             }
         }
+    }
+
+    fn reload_begins(&mut self) {
+        self.reloads.begun += 1;
+        self.state.reloading(&self.reloads.clone(), self.now);
+    }
+
+    fn reload_ends(&mut self) {
+        self.reloads.reloads += 1;
+        self.state.reloading(&self.reloads.clone(), self.now);
     }
 
     fn later(&mut self, by: Duration) {
@@ -162,12 +170,10 @@ fn what_left_since_the_files_were_loaded_is_asked_about_after_a_reload() {
     world.run(SETTLED);
     world.later(Duration::from_mins(1));
     // A reload begins, and only then `b` leaves.
-    world.reloads.begun += 1;
-    world.state.reloading(&world.reloads.clone(), world.now);
+    world.reload_begins();
     world.accept(&[("a", 1)]);
     assert_eq!(world.run(SETTLED), ["tell b"]);
-    world.reloads.reloads += 1;
-    world.state.reloading(&world.reloads.clone(), world.now);
+    world.reload_ends();
     assert_eq!(world.run(SETTLED), ["tell b", "look a"], "the new process has it by its files");
 }
 
@@ -191,14 +197,12 @@ fn a_process_that_answers_before_the_end_of_its_reload_is_known_is_not_taken_for
     world.accept(&[("a", 1), ("b", 1)]);
     world.run(SETTLED);
     world.later(Duration::from_mins(1));
-    world.reloads.begun += 1;
-    world.state.reloading(&world.reloads.clone(), world.now);
+    world.reload_begins();
     world.accept(&[("a", 1)]);
     talk(&mut world, "1");
     world.accept(&[("a", 1), ("c", 1)]);
     talk(&mut world, "new");
-    world.reloads.reloads += 1;
-    world.state.reloading(&world.reloads.clone(), world.now);
+    world.reload_ends();
     assert_eq!(talk(&mut world, "new").as_deref(), Some("1"));
 }
 

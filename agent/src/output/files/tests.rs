@@ -124,8 +124,8 @@ fn who_was_there_first_has_the_slot_and_the_other_loses_that_part_alone() {
     assert_eq!((held.path.as_str(), held.key.as_str(), held.holder.as_str()), ("haproxy.cfg", "1", "web"));
     assert_eq!(files.service_at("haproxy.cfg", 1), None);
     assert_eq!(files.service_at("haproxy.cfg", 2), Some("web"));
-    assert_eq!(files.base_part_at("haproxy.cfg", 1).unwrap(), fragment("haproxy.cfg", "0", "frontend in"));
-    assert_eq!(files.base_part_at("haproxy.cfg", 2), None);
+    assert_eq!(files.base_fragment_at("haproxy.cfg", 1).unwrap(), fragment("haproxy.cfg", "0", "frontend in"));
+    assert_eq!(files.base_fragment_at("haproxy.cfg", 2), None);
 
     // Another text of its own does not cost it its turn.
     files.set("web", &[fragment("haproxy.cfg", "1", "bind :81 web\n")]);
