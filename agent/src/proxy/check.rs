@@ -37,9 +37,13 @@ pub struct Place {
     pub may_pass: bool,
 }
 
+/// Tells the configuration and the command that this is only a check, so that they leave out what costs time and
+/// decides nothing.
+const ENVIRONMENT: &[(&str, &str)] = &[("WAYPOST_CHECK", "1")];
+
 /// Runs the check with `{dir}` being `staged`.
 pub(super) async fn run(check: &[String], staged: &Path, limit: Duration) -> anyhow::Result<Verdict> {
-    let outcome = match command::run(check, staged, limit).await {
+    let outcome = match command::run(check, staged, ENVIRONMENT, limit).await {
         Ok(outcome) => outcome,
         // It waits for something that a line of the files names, such as a name server that does not answer.
         Err(error) if error.is::<Overdue>() => {

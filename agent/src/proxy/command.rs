@@ -83,10 +83,17 @@ impl Drop for Group {
     }
 }
 
-/// Runs `command` with `{dir}` filled in; it and its children are killed when it takes longer than `limit`.
-pub(super) async fn run(command: &[String], dir: &Path, limit: Duration) -> anyhow::Result<Outcome> {
+/// Runs `command` with `{dir}` filled in and the variables of `env` added; it and its children are killed when it takes
+/// longer than `limit`.
+pub(super) async fn run(
+    command: &[String],
+    dir: &Path,
+    env: &[(&str, &str)],
+    limit: Duration,
+) -> anyhow::Result<Outcome> {
     let command = filled(command, dir);
     let mut prepared = prepared(&command)?;
+    prepared.envs(env.iter().copied());
     prepared.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = prepared.spawn().map_err(|error| not_started(&command[0], error))?;
     let mut group = Group(child.id());
@@ -157,7 +164,7 @@ mod tests {
         let mut times = Vec::new();
         for _ in 0..5 {
             let begun = tokio::time::Instant::now();
-            let outcome = run(&command, Path::new("/"), Duration::from_secs(20)).await.unwrap();
+            let outcome = run(&command, Path::new("/"), &[], Duration::from_secs(20)).await.unwrap();
             assert!(outcome.status.success());
             times.push(begun.elapsed());
         }

@@ -36,7 +36,8 @@ pub(super) struct ByCommand {
 #[async_trait::async_trait]
 impl Reloader for ByCommand {
     async fn reload(&mut self) -> Result<(), Failure> {
-        let outcome = command::run(&self.command, &self.dir, self.limit).await.context("the reload command failed")?;
+        let outcome =
+            command::run(&self.command, &self.dir, &[], self.limit).await.context("the reload command failed")?;
         if outcome.status.success() {
             return Ok(());
         }

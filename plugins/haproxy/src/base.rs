@@ -50,8 +50,18 @@ fn global(settings: &Settings) -> String {
         settings.hard_stop_after.get().map(|time| format!("hard-stop-after {}", time.0)),
     ];
     let own: String = own.iter().flatten().map(String::as_str).flat_map(indented).collect();
-    format!("# Written by Waypost: changes made here are lost.\nglobal\n{own}{}", lines(&settings.global_lines))
+    format!(
+        "# Written by Waypost: changes made here are lost.\nglobal\n{own}{CHECK_ONLY}{}",
+        lines(&settings.global_lines)
+    )
 }
+
+/// HAProxy 2.6 loads the system's CA certificates for the http client of its Lua scripts, which is most of the time that a
+/// check of a small file takes. The agent sets the variable for a check only.
+const CHECK_ONLY: &str = "    .if defined(WAYPOST_CHECK) && feature(OPENSSL)
+    httpclient.ssl.verify none
+    .endif
+";
 
 /// The section has a name because HAProxy 3.4 makes backends at run time from a named one only. Redispatch at the first
 /// retry hides a server that has just died; Docker's proxy still takes connections of a container that has, and closes
