@@ -1,16 +1,19 @@
 //! Processes of this host, told apart by pid and start time, so that a reused pid is never taken for another.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use procfs::process::{Stat, all_processes};
 use rustix::io::Errno;
-use rustix::process::{Pid, kill_process, kill_process_group};
+use rustix::process::{Pid, PidfdFlags, kill_process, kill_process_group, pidfd_open};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::Signal;
 
-/// How often a process that is no child of ours is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often a process is looked at where the kernel does not tell when it ends (before Linux 5.3).
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A process, for as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,26 +23,16 @@ pub(super) struct Process {
     pub(super) started: u64,
 }
 
-/// What `/proc/PID/stat` tells.
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    name: String,
-    zombie: bool,
-    parent: u32,
-    group: u32,
-    started: u64,
-}
-
 impl Process {
     /// The living process with this pid.
     pub(super) fn find(pid: u32) -> Option<Self> {
-        let stat = stat(pid)?;
-        (!stat.zombie).then_some(Process { pid, started: stat.started })
+        let stat = stat(pid).filter(is_living)?;
+        Some(Process { pid, started: stat.starttime })
     }
 
     /// A child of ours that nobody has waited for yet, alive or not.
     pub(super) fn spawned(pid: u32) -> Option<Self> {
-        Some(Process { pid, started: stat(pid)?.started })
+        Some(Process { pid, started: stat(pid)?.starttime })
     }
 
     pub(super) fn is_alive(self) -> bool {
@@ -58,25 +51,34 @@ impl Process {
 
     /// Its living children.
     pub(super) fn children(self) -> BTreeSet<Process> {
-        let stats = all().filter(|(_, stat)| stat.parent == self.pid && !stat.zombie);
-        stats.map(|(pid, stat)| Process { pid, started: stat.started }).collect()
+        if let Some(pids) = children(self.pid) {
+            return pids.into_iter().filter_map(Process::find).collect();
+        }
+        // A kernel without /proc/PID/task/TID/children.
+        let stats = all().filter(|(_, stat)| u32::try_from(stat.ppid) == Ok(self.pid) && is_living(stat));
+        stats.map(|(pid, stat)| Process { pid, started: stat.starttime }).collect()
     }
 
     /// Whether it is a proxy that is known to put new worker processes in the place of the old ones when it
     /// reloads, so that a reload without a new one did not happen.
     pub(super) fn renews_workers(self) -> bool {
-        self.is_nginx() || stat(self.pid).is_some_and(|stat| stat.name.starts_with("haproxy"))
+        self.is_nginx() || stat(self.pid).is_some_and(|stat| stat.comm.starts_with("haproxy"))
     }
 
     /// Whether it is called nginx.
     pub(super) fn is_nginx(self) -> bool {
-        stat(self.pid).is_some_and(|stat| stat.name.starts_with("nginx"))
+        stat(self.pid).is_some_and(|stat| stat.comm.starts_with("nginx"))
     }
 
     /// Waits until it ends.
     pub(super) async fn ended(self) {
+        let pidfd = pid(self.pid).and_then(watched);
+        // The pid may have been reused before the descriptor was opened.
         while self.is_alive() {
-            tokio::time::sleep(LOOK).await;
+            match &pidfd {
+                Some(pidfd) => drop(pidfd.readable().await),
+                None => tokio::time::sleep(POLL_INTERVAL).await,
+            }
         }
     }
 }
@@ -84,7 +86,7 @@ impl Process {
 /// Kills what is left of the process group that `leader` began.
 pub(super) fn kill_group(leader: u32) {
     // A group keeps its number from being reused while it has members, so these are the leader's.
-    if all().any(|(_, stat)| stat.group == leader && !stat.zombie)
+    if all().any(|(_, stat)| u32::try_from(stat.pgrp) == Ok(leader) && is_living(&stat))
         && let Some(group) = pid(leader)
         && let Err(error) = kill_process_group(group, rustix::process::Signal::KILL)
     {
@@ -96,29 +98,31 @@ fn pid(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw)
 }
 
+/// A descriptor that is readable once the process has ended.
+#[expect(deprecated, reason = "its replacement is unsafe for types that may change their descriptor; OwnedFd cannot")]
+fn watched(pid: Pid) -> Option<AsyncFd<OwnedFd>> {
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    AsyncFd::with_interest(pidfd, Interest::READABLE).ok()
+}
+
+fn is_living(stat: &Stat) -> bool {
+    !matches!(stat.state, 'Z' | 'X')
+}
+
 fn all() -> impl Iterator<Item = (u32, Stat)> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| Some((pid, stat(pid)?)))
+    let processes = all_processes().into_iter().flatten().flatten();
+    processes.filter_map(|process| Some((u32::try_from(process.pid()).ok()?, process.stat().ok()?)))
 }
 
 fn stat(pid: u32) -> Option<Stat> {
-    let bytes = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse(&String::from_utf8_lossy(&bytes))
+    procfs::process::Process::new(pid.try_into().ok()?).ok()?.stat().ok()
 }
 
-fn parse(text: &str) -> Option<Stat> {
-    // The name may itself contain parentheses and blanks; the last one ends it.
-    let (head, tail) = text.rsplit_once(')')?;
-    let (_, name) = head.split_once('(')?;
-    let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
-    Some(Stat {
-        name: name.to_owned(),
-        zombie: matches!(*fields.first()?, "Z" | "X"),
-        parent: fields.get(1)?.parse().ok()?,
-        group: fields.get(2)?.parse().ok()?,
-        started: fields.get(19)?.parse().ok()?,
-    })
+/// The pids that the kernel lists as children of the threads of a process; nothing where it does not list them.
+fn children(pid: u32) -> Option<Vec<u32>> {
+    let tasks = procfs::process::Process::new(pid.try_into().ok()?).ok()?.tasks().ok()?;
+    let listed: Option<Vec<Vec<u32>>> = tasks.map(|task| task.ok()?.children().ok()).collect();
+    Some(listed?.concat())
 }
 
 #[cfg(test)]
@@ -126,19 +130,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stat_line_is_read_whatever_the_name() {
-        let line = "42 (a) (b c) S 7 42 7 0 -1 4194560 1 0 0 0 1 2 0 0 20 0 1 0 98765 1000 10 18446744073709551615";
-        let stat = parse(line).unwrap();
-        assert_eq!((stat.name.as_str(), stat.zombie, stat.parent), ("a) (b c", false, 7));
-        assert_eq!((stat.group, stat.started), (42, 98765));
-        assert!(parse("42 (a) Z 7 42 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5").unwrap().zombie);
-        assert_eq!(parse("nonsense"), None);
-    }
-
-    #[test]
     fn this_process_is_found_and_another_start_time_is_not_it() {
         let own = Process::find(std::process::id()).unwrap();
         assert!(own.is_alive());
         assert!(!Process { started: own.started + 1, ..own }.is_alive());
+    }
+
+    #[tokio::test]
+    async fn a_child_is_listed_until_it_ends_and_its_end_is_seen_before_anybody_waits_for_it() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let own = Process::find(std::process::id()).unwrap();
+        let process = Process::find(child.id()).unwrap();
+        assert!(own.children().contains(&process));
+        assert!(children(own.pid).is_some_and(|pids| pids.contains(&process.pid)));
+        let waited = tokio::time::timeout(Duration::from_millis(20), process.ended()).await;
+        assert!(waited.is_err(), "it lives");
+        child.kill().unwrap();
+        tokio::time::timeout(Duration::from_secs(10), process.ended()).await.unwrap();
+        assert!(!own.children().contains(&process));
+        child.wait().unwrap();
     }
 }
