@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use harness::repository;
 
+mod circles;
+
 /// Lines of the longest source file.
 const LONGEST: usize = 400;
 
@@ -14,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("simulated", &[]),
     ("backoff", &["simulated"]),
+    ("shutdown", &[]),
     ("status", &["model"]),
     ("plugin", &["model", "backoff", "status"]),
     ("docker", &["model", "backoff", "status"]),
@@ -23,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("registry", &["model", "backoff", "status"]),
     ("catalog", &["model", "backoff", "status"]),
     ("output", &["model", "simulated", "backoff", "plugin", "status"]),
-    ("proxy", &["model", "backoff", "status"]),
+    ("proxy", &["model", "backoff", "shutdown", "status"]),
 ];
 
 /// Modules that use all the others, in the order of `lib.rs`; those of the binary are last.
@@ -179,7 +182,8 @@ fn modules_are_declared_in_the_order_in_which_data_passes_them() {
 #[test]
 fn words_that_were_made_up_are_not_used() {
     let mut wrong = Vec::new();
-    let sources = [".rs", ".md", ".wit"].iter().flat_map(|ending| files(&repository(), ending));
+    let sources =
+        [".rs", ".md", ".wit", ".json", ".toml", ".py"].iter().flat_map(|ending| files(&repository(), ending));
     for path in sources.filter(|path| !path.ends_with("CHANGELOG.md") && !path.ends_with("houserules.rs")) {
         let text = std::fs::read_to_string(&path).unwrap_or_default().to_lowercase();
         for (index, line) in text.lines().enumerate() {
