@@ -10,6 +10,9 @@ mod circles;
 /// Lines of the longest source file.
 const LONGEST: usize = 400;
 
+/// Characters of the longest line of prose in a page.
+const WIDEST: usize = 200;
+
 /// What each module of the agent may use of the others, in the order in which data passes them; `lib.rs` declares them
 /// in this order. A module that needs more belongs into one of the loops.
 const MAY_USE: &[(&str, &[&str])] = &[
@@ -200,6 +203,23 @@ fn has_word(line: &str, word: &str) -> bool {
     let is_letter = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '-');
     line.match_indices(word)
         .any(|(at, _)| !is_letter(line[..at].chars().next_back()) && !is_letter(line[at + word.len()..].chars().next()))
+}
+
+#[test]
+fn prose_has_one_sentence_a_line() {
+    let mut wrong = Vec::new();
+    for path in files(&repository(), ".md") {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut is_code = false;
+        for (index, line) in text.lines().enumerate() {
+            is_code ^= line.trim_start().starts_with("```");
+            let is_prose = !is_code && !line.trim_start().starts_with(['|', '#', '[']) && !line.starts_with("    ");
+            if is_prose && line.chars().count() > WIDEST {
+                wrong.push(format!("{}:{}: {} characters", shown(&path), index + 1, line.chars().count()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "a line of prose has one sentence and at most {WIDEST} characters: {wrong:#?}");
 }
 
 #[test]
