@@ -20,6 +20,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
 use tokio::task::JoinHandle;
 
+use crate::shutdown::{Kept, Shutdown};
+
 mod address;
 mod bind;
 mod check;
@@ -47,7 +49,6 @@ pub use options::{ProxyOptions, Reload};
 pub use reload::{Failure, ReloadStatus};
 pub use signal::Signal;
 
-use crate::shutdown::{Kept, Shutdown};
 use own::Own;
 
 /// The proxy of one output.

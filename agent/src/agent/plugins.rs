@@ -64,13 +64,17 @@ impl Plugins {
 
     /// The layouts that the catalog is read from.
     pub fn decoders(&self, status: &Status) -> Vec<(Vec<String>, Decoder)> {
-        let read = self.layouts.iter().filter(|(_, read, _)| *read);
-        read.map(|(layout, ..)| (layout.prefixes.clone(), Decoder::new(layout.clone(), status.clone()))).collect()
+        let decoder = |layout: &Layout| Decoder::new(layout.clone(), status.clone());
+        self.read_layouts().map(|layout| (layout.prefixes.clone(), decoder(layout))).collect()
     }
 
     /// The prefixes of each layout that the catalog is read from.
     pub(super) fn read_prefixes(&self) -> impl Iterator<Item = Vec<String>> {
-        self.layouts.iter().filter(|(_, read, _)| *read).map(|(layout, ..)| layout.prefixes.clone())
+        self.read_layouts().map(|layout| layout.prefixes.clone())
+    }
+
+    fn read_layouts(&self) -> impl Iterator<Item = &Layout> {
+        self.layouts.iter().filter(|(_, read, _)| *read).map(|(layout, ..)| layout)
     }
 
     /// The layouts that registrations are written in.
