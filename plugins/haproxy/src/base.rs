@@ -13,8 +13,7 @@ pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
     let mut fragments =
         vec![configuration("10 global", global(settings)), configuration("20 defaults", defaults(settings))];
     if let Some(bind) = settings.stats_bind.get() {
-        let addresses: Vec<String> = bind.0.iter().map(ToString::to_string).collect();
-        let text = format!("\nlisten {STATISTICS}\n    bind {}\n{STATISTICS_PAGE}", addresses.join(","));
+        let text = format!("\nlisten {STATISTICS}\n    bind {bind}\n{STATISTICS_PAGE}");
         fragments.push(configuration("30 statistics", text));
     }
     fragments.extend(front::fragments(settings));

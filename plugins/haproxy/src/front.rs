@@ -19,9 +19,8 @@ pub(crate) const ANY_DOMAIN: &str = "*";
 /// The frontend, and backends for services that come before the next reload; none where http services are not served.
 pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
     let Some(bind) = settings.http_bind.get() else { return Vec::new() };
-    let addresses: Vec<String> = bind.0.iter().map(ToString::to_string).collect();
     let head = format!("\nfrontend {HTTP_FRONTEND}\n");
-    let bind = format!("    bind {}\n", addresses.join(","));
+    let bind = format!("    bind {bind}\n");
     let options = format!("{OPTIONS}{HEADERS}{}{NORMALISE}", base::lines(&settings.http_lines));
     let mut fragments = match settings.routing {
         Routing::Map => {

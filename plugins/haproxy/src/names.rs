@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use waypost_plugin_sdk::layout::authority;
 use waypost_plugin_sdk::{check, show};
 
 use crate::front::NOBODY;
@@ -98,11 +99,7 @@ pub struct Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
+        f.write_str(&authority(&self.host, self.port))
     }
 }
 
@@ -124,9 +121,7 @@ pub fn endpoint(address: &str, port: u16) -> Result<Endpoint, String> {
     }
 }
 
-/// A leading `_` would ask DNS for a service record, and digits alone would be read as an old form of IPv4 address.
+/// A leading `_` would ask DNS for a service record.
 fn is_host(text: &str) -> bool {
-    check::is_domain(text)
-        && !text.starts_with(['_', '*'])
-        && text.rsplit('.').next().is_some_and(|last| last.bytes().any(|b| b.is_ascii_alphabetic()))
+    check::is_host_name(text) && !text.starts_with('_')
 }

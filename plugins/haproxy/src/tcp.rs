@@ -1,9 +1,10 @@
 //! A tcp service: a `listen` section on the port that its consumers know.
 
+use waypost_plugin_sdk::proxy::bind::{Bind, refuse_taken};
 use waypost_plugin_sdk::{Fragment, Service};
 
 use crate::members::Server;
-use crate::settings::{Bind, Settings};
+use crate::settings::{DUAL_STACK, Settings};
 use crate::{base, configuration, names, section};
 
 /// A tcp service.
@@ -47,7 +48,7 @@ pub(crate) fn read(
                 .to_owned(),
         );
     };
-    refuse_own(settings, &binds(settings, port))?;
+    refuse_own(settings, &settings.tcp_bind.at(port).0)?;
     servers.retain(|(server, other)| {
         let Some(other) = other.filter(|other| *other != port) else { return true };
         leave_out(&server.id, &format!("its listen-port is {other}, the service's first instance says {port}"));
@@ -63,8 +64,7 @@ pub(crate) fn fragments(
     name: &str,
     Tcp { servers, port }: &Tcp,
 ) -> Vec<Fragment> {
-    let addresses: Vec<String> = binds(settings, *port).iter().map(Bind::to_string).collect();
-    let mut lines = format!("    bind {}\n    mode tcp\n", addresses.join(","));
+    let mut lines = format!("    bind {}\n    mode tcp\n", settings.tcp_bind.at(*port));
     lines.extend(servers.iter().map(|server| server.line(settings)));
     lines += &base::slots(settings);
     vec![
@@ -74,25 +74,14 @@ pub(crate) fn fragments(
     ]
 }
 
-fn binds(settings: &Settings, port: u16) -> Vec<Bind> {
-    settings.tcp_bind.0.iter().map(|&host| Bind { host, port }).collect()
-}
-
 /// HAProxy would take the port twice without a word and hand it some connections for each.
 fn refuse_own(settings: &Settings, binds: &[Bind]) -> Result<(), String> {
     let own = [
         (settings.stats_bind.get(), "stats-bind", names::STATISTICS),
         (settings.http_bind.get(), "http-bind", names::HTTP_FRONTEND),
     ];
-    for (taken, setting, holder) in own {
+    own.into_iter().try_for_each(|(taken, setting, holder)| {
         let taken = taken.map(|binds| binds.0.as_slice()).unwrap_or_default();
-        if let Some(bind) = binds.iter().find(|bind| taken.iter().any(|taken| taken.overlaps(bind))) {
-            return Err(format!(
-                "its listen-port {} belongs to {holder} (setting `{setting}`); give the service another listen-port, or \
-                 change the setting",
-                bind.port
-            ));
-        }
-    }
-    Ok(())
+        refuse_taken(binds, taken, DUAL_STACK, (holder, setting))
+    })
 }

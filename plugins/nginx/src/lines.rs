@@ -1,6 +1,7 @@
 //! Lines of a block: ours, and those the operator adds.
 
-use crate::settings::{Bind, Line};
+use waypost_plugin_sdk::proxy::bind::Bind;
+use waypost_plugin_sdk::settings::Line;
 
 /// Our lines, then the operator's. A directive that the operator gives too is left to the operator, because nginx
 /// takes most of them once; a header is known by its name, a block by what stands before it.

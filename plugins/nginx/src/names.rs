@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use waypost_plugin_sdk::layout::authority;
 use waypost_plugin_sdk::{check, show};
 
 /// Longest path of a location, in bytes: nginx before 1.23.4 keeps the length of a location, with a `/` after the
@@ -80,9 +81,8 @@ pub fn endpoint(address: &str, port: u16, host_names: bool) -> Result<String, St
     }
     match address.parse::<IpAddr>() {
         Ok(ip) if ip.is_unspecified() => Err(format!("its address {ip} is nobody's")),
-        Ok(IpAddr::V4(ip)) => Ok(format!("{ip}:{port}")),
-        Ok(IpAddr::V6(ip)) => Ok(format!("[{ip}]:{port}")),
-        Err(_) if !is_host(address) => {
+        Ok(ip) => Ok(authority(&ip.to_string(), port)),
+        Err(_) if !check::is_host_name(address) => {
             Err(format!("its address {} is neither an IP address nor a host name", show(address)))
         }
         Err(_) if !host_names => Err(format!(
@@ -92,11 +92,6 @@ pub fn endpoint(address: &str, port: u16, host_names: bool) -> Result<String, St
         )),
         Err(_) => Ok(format!("{address}:{port}")),
     }
-}
-
-/// Digits alone would be read as an old form of IPv4 address.
-fn is_host(text: &str) -> bool {
-    check::is_host(text) && text.rsplit('.').next().is_some_and(|last| last.bytes().any(|b| b.is_ascii_alphabetic()))
 }
 
 /// An instance's id as a comment, where it is plain enough for one.

@@ -1,9 +1,10 @@
 //! A tcp or udp service: an `upstream`, and a `server` on the port that its consumers know.
 
 use waypost_plugin_sdk::Service;
+use waypost_plugin_sdk::proxy::bind::{Bind, refuse_taken};
 
 use crate::members::Server;
-use crate::settings::{Balance, Bind, Settings, Stream};
+use crate::settings::{Balance, DUAL_STACK, Settings, Stream};
 use crate::{STREAM, Side, claims, fragment, leave_out, lines, names};
 
 /// What a stream is carried by.
@@ -52,7 +53,7 @@ pub(crate) fn side(
              http, the attribute protocol must say so"
         ));
     };
-    let binds: Vec<Bind> = settings.tcp_bind.0.iter().map(|&host| Bind { host, port }).collect();
+    let binds = settings.tcp_bind.at(port).0;
     if protocol == Protocol::Tcp {
         refuse_own(settings, &binds)?;
     }
@@ -121,12 +122,5 @@ fn server(settings: &Settings, protocol: Protocol, binds: &[Bind], upstream: Opt
 /// Two parts of nginx cannot listen on one address.
 fn refuse_own(settings: &Settings, binds: &[Bind]) -> Result<(), String> {
     let taken = settings.http_bind.get().map(|binds| binds.0.as_slice()).unwrap_or_default();
-    match binds.iter().find(|bind| taken.iter().any(|taken| taken.overlaps(bind))) {
-        Some(bind) => Err(format!(
-            "its listen-port {} belongs to http services (setting `http-bind`); give the service another listen-port, or \
-             change the setting",
-            bind.port
-        )),
-        None => Ok(()),
-    }
+    refuse_taken(binds, taken, DUAL_STACK, ("http services", "http-bind"))
 }

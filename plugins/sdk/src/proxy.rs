@@ -1,0 +1,3 @@
+//! What outputs for reverse proxies share.
+
+pub mod bind;
