@@ -2,11 +2,11 @@
 
 use waypost_plugin_sdk::Fragment;
 
+use crate::files::{ROUTES, STANDBYS, configuration, indented, lines};
 use crate::front;
-use crate::members;
-use crate::names::{DEFAULTS, SLOT, STATISTICS};
-use crate::settings::{Line, Routing, Settings};
-use crate::{ROUTES, STANDBYS, configuration};
+use crate::names::{DEFAULTS, STATISTICS};
+use crate::server::DEFAULT_SERVER;
+use crate::settings::{Routing, Settings};
 
 /// The base of all files.
 pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
@@ -19,10 +19,10 @@ pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
     fragments.extend(front::fragments(settings));
     if settings.routing == Routing::Map {
         // Keys of routes start with a letter, a digit, `*` or `_`, so this comes first; HAProxy wants the file to exist.
-        fragments.push(Fragment { path: ROUTES.to_owned(), key: "#".to_owned(), text: MAP_HEAD.to_owned() });
+        fragments.push(Fragment::new(ROUTES, "#", MAP_HEAD));
     }
     if settings.standbys() > 0 {
-        fragments.push(Fragment { path: STANDBYS.to_owned(), key: "#".to_owned(), text: STANDBYS_HEAD.to_owned() });
+        fragments.push(Fragment::new(STANDBYS, "#", STANDBYS_HEAD));
     }
     fragments
 }
@@ -74,10 +74,6 @@ fn defaults(settings: &Settings) -> String {
     )
 }
 
-/// What every server has. A container that listens only after its first check would wait for three more at 2 s each
-/// (5.7 s on HAProxy 2.6); the shorter intervals make that 0.7 s.
-pub(crate) const DEFAULT_SERVER: &str = "fastinter 200ms downinter 500ms";
-
 /// A connection that both sides use as a tunnel (websocket, database) may rest longer than a request.
 const TIMEOUTS: &str = "    timeout connect 5s
     timeout client 1m
@@ -86,20 +82,3 @@ const TIMEOUTS: &str = "    timeout connect 5s
     timeout http-request 10s
     timeout http-keep-alive 1m
 ";
-
-/// Prepared servers of a section; their address is set when they are used.
-pub(crate) fn slots(settings: &Settings) -> String {
-    match settings.slots {
-        0 => String::new(),
-        count => format!("    server-template {SLOT} 1-{count} 127.0.0.1:1{} disabled\n", members::check(settings)),
-    }
-}
-
-/// What the operator adds to a section.
-pub(crate) fn lines(lines: &[Line]) -> String {
-    lines.iter().flat_map(|line| indented(&line.0)).collect()
-}
-
-fn indented(line: &str) -> [&str; 3] {
-    ["    ", line, "\n"]
-}

@@ -6,22 +6,17 @@
 
 use waypost_plugin_sdk::Fragment;
 
-use crate::base;
-use crate::names::{HTTP_FRONTEND, STANDBY};
+use crate::files::{ROUTES, STANDBYS, configuration, lines};
+use crate::names::{HTTP_FRONTEND, NOBODY, STANDBY};
+use crate::route::ANY_DOMAIN;
 use crate::settings::{Routing, Settings};
-use crate::{ROUTES, STANDBYS, configuration};
-
-/// What `routes.map` has for a domain without its root path: the domain is known, and no service is named so.
-pub(crate) const NOBODY: &str = ".";
-/// What a route to the default service has for a domain; no client can ask for it.
-pub(crate) const ANY_DOMAIN: &str = "*";
 
 /// The frontend, and backends for services that come before the next reload; none where http services are not served.
 pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
     let Some(bind) = settings.http_bind.get() else { return Vec::new() };
     let head = format!("\nfrontend {HTTP_FRONTEND}\n");
     let bind = format!("    bind {bind}\n");
-    let options = format!("{OPTIONS}{HEADERS}{}{NORMALISE}", base::lines(&settings.http_lines));
+    let options = format!("{OPTIONS}{HEADERS}{}{NORMALISE}", lines(&settings.http_lines));
     let mut fragments = match settings.routing {
         Routing::Map => {
             let standbys = if settings.standbys() > 0 { standbys_lookup() } else { String::new() };
@@ -73,7 +68,7 @@ fn lookup() -> String {
     let unless = "if !{ var(txn.backend) -m found }";
     let step = |key: &str| format!("    http-request set-var(txn.backend) {key},map_beg({ROUTES})");
     let path = ",concat(,txn.path)";
-    let lines = [
+    let steps = [
         step(&format!("var(txn.host){path}")),
         format!("{} {unless}", step("var(txn.host),concat(//)")),
         format!("    {} {unless}", wildcard()),
@@ -82,7 +77,7 @@ fn lookup() -> String {
         format!("{} {unless}", step(&format!("str({ANY_DOMAIN}/)"))),
         format!("    http-request deny deny_status 503 if {{ var(txn.backend) -m str {NOBODY} }}"),
     ];
-    lines.map(|line| line + "\n").concat()
+    steps.map(|line| line + "\n").concat()
 }
 
 /// A service that came since the last reload lives in a standby backend. What is not in this map stays as it is.

@@ -8,29 +8,27 @@
 //! service and the instance alone, so that a running HAProxy can be spoken to about them.
 
 mod base;
+mod files;
 mod front;
 mod http;
+mod instances;
 mod live;
-mod members;
 pub mod names;
+mod route;
+mod server;
 pub mod settings;
 mod tcp;
 #[cfg(test)]
 mod tests;
 mod wanted;
 
-use waypost_plugin_sdk::{Fragment, Node, Plugin, PluginError, Rendering, Service, log, show};
+use waypost_plugin_sdk::proxy::instances::warn_skipped;
+use waypost_plugin_sdk::{Fragment, Node, Plugin, PluginError, Rendering, Service};
 
+pub use files::{CONFIGURATION, ROUTES, STANDBYS};
 pub use live::{plan, process, queries};
 pub use settings::Settings;
 use wanted::{Kind, Wanted};
-
-/// The configuration, in the operator's directory.
-pub const CONFIGURATION: &str = "haproxy.cfg";
-/// Domain and path to section, beside the configuration; HAProxy's stats socket knows it by this name too.
-pub const ROUTES: &str = "routes.map";
-/// Section to the standby backend that it lives in until the next reload; known to the stats socket like `ROUTES`.
-pub const STANDBYS: &str = "standby.map";
 
 /// The plugin.
 pub struct Haproxy;
@@ -61,10 +59,8 @@ pub fn base(settings: &Settings, _node: &Node) -> Result<Vec<Fragment>, PluginEr
 /// `invalid-input` when HAProxy cannot carry the service: its name, a missing or taken port, a missing domain. A bad
 /// instance is logged and left out.
 pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Rendering, PluginError> {
-    let mut leave_out = |id: &str, reason: &str| {
-        log::warn(&format!("service {} instance {} is left out: {reason}", show(&service.name), show(id)));
-    };
-    let Some(Wanted { name, kind, claims }) = wanted::read(settings, service, &mut leave_out)? else {
+    let mut skip = |id: &str, reason: &str| warn_skipped(service, id, reason);
+    let Some(Wanted { name, kind, claims }) = wanted::read(settings, service, &mut skip)? else {
         return Ok(Rendering::default());
     };
     let fragments = match kind {
@@ -72,17 +68,6 @@ pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Re
         Kind::Tcp(tcp) => tcp::fragments(settings, service, &name, &tcp),
     };
     Ok(Rendering { fragments, claims })
-}
-
-/// A part of the configuration.
-fn configuration(key: impl Into<String>, text: impl Into<String>) -> Fragment {
-    Fragment { path: CONFIGURATION.to_owned(), key: key.into(), text: text.into() }
-}
-
-/// A whole section, keyed by its name. A service whose name had to change is named in it.
-fn section(service: &Service, name: &str, head: &str, lines: &str) -> Fragment {
-    let origin = if service.name == name { String::new() } else { format!("# service {}\n", service.name) };
-    configuration(format!("60 {name}"), format!("\n{origin}{head} {name}\n{lines}"))
 }
 
 waypost_plugin_sdk::live_output!(Haproxy, base, render, process, queries, plan);

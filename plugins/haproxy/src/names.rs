@@ -4,12 +4,16 @@ use std::fmt;
 use std::net::IpAddr;
 
 use waypost_plugin_sdk::layout::authority;
+use waypost_plugin_sdk::proxy::route;
 use waypost_plugin_sdk::{check, show};
 
-use crate::front::NOBODY;
+pub use waypost_plugin_sdk::proxy::route::parse_domain as domain;
 
 /// Longest path of a route, in bytes; a request line has to fit HAProxy's 16 KiB buffer.
-pub(crate) const PATH_LIMIT: usize = 1024;
+const PATH_LIMIT: usize = 1024;
+
+/// What `routes.map` has for a domain without its root path: the domain is known, and no service is named so.
+pub(crate) const NOBODY: &str = ".";
 
 /// The frontend that all http services share.
 pub const HTTP_FRONTEND: &str = "http-in";
@@ -57,33 +61,12 @@ pub fn server(id: &str) -> Result<&str, String> {
     }
 }
 
-/// A domain in lower case; `*.` may stand for exactly one label.
-///
-/// # Errors
-/// Says what was found and what is expected.
-pub fn domain(text: &str) -> Result<String, String> {
-    if check::is_domain(text) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err(format!("domain {} is no domain name such as web.example.com or *.example.com", show(text)))
-    }
-}
-
-/// A path without its last `/`, so that `/` is empty and `/api/` is `/api`.
+/// A path as [`route::parse_path`] reads it.
 ///
 /// # Errors
 /// Says what was found and what is expected.
 pub fn path(text: &str) -> Result<&str, String> {
-    let bare = text.strip_suffix('/').unwrap_or(text);
-    let segment = |s: &str| {
-        !matches!(s, "" | "." | "..")
-            && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'))
-    };
-    match bare.strip_prefix('/') {
-        None if text == "/" => Ok(bare),
-        Some(segments) if bare.len() <= PATH_LIMIT && segments.split('/').all(segment) => Ok(bare),
-        _ => Err(format!("path {} is no path such as /api of letters, digits and - . _ ~", show(text))),
-    }
+    route::parse_path(text, PATH_LIMIT)
 }
 
 /// Where a server listens; shown as HAProxy writes it.

@@ -1,11 +1,13 @@
 //! A tcp service: a `listen` section on the port that its consumers know.
 
 use waypost_plugin_sdk::proxy::bind::{Bind, refuse_taken};
+use waypost_plugin_sdk::proxy::instances;
 use waypost_plugin_sdk::{Fragment, Service};
 
-use crate::members::Server;
+use crate::files::{configuration, section};
+use crate::names;
+use crate::server::{Server, slots};
 use crate::settings::{DUAL_STACK, Settings};
-use crate::{base, configuration, names, section};
 
 /// A tcp service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,23 +40,12 @@ impl Tcp {
 /// The port is missing, or taken by a section of Waypost's own.
 pub(crate) fn read(
     settings: &Settings,
-    mut servers: Vec<(Server, Option<u16>)>,
-    leave_out: &mut dyn FnMut(&str, &str),
+    servers: Vec<(Server, Option<u16>)>,
+    skip: &mut dyn FnMut(&str, &str),
 ) -> Result<Tcp, String> {
-    let Some(port) = servers.iter().find_map(|(_, port)| *port) else {
-        return Err(
-            "it speaks tcp, but no instance has the attribute listen-port, the port its consumers connect to; \
-                    for http, the attribute protocol must say so"
-                .to_owned(),
-        );
-    };
+    let port = instances::listen_port("tcp", &servers)?;
     refuse_own(settings, &settings.tcp_bind.at(port).0)?;
-    servers.retain(|(server, other)| {
-        let Some(other) = other.filter(|other| *other != port) else { return true };
-        leave_out(&server.id, &format!("its listen-port is {other}, the service's first instance says {port}"));
-        false
-    });
-    Ok(Tcp { servers: servers.into_iter().map(|(server, _)| server).collect(), port })
+    Ok(Tcp { servers: instances::agreed(port, servers, |server, reason| skip(&server.id, reason)), port })
 }
 
 /// The section, and its line in the list of ports.
@@ -66,7 +57,7 @@ pub(crate) fn fragments(
 ) -> Vec<Fragment> {
     let mut lines = format!("    bind {}\n    mode tcp\n", settings.tcp_bind.at(*port));
     lines.extend(servers.iter().map(|server| server.line(settings)));
-    lines += &base::slots(settings);
+    lines += &slots(settings);
     vec![
         configuration("50 ports", "\n# Ports of tcp services\n"),
         configuration(format!("51 port {port:05}"), format!("# {port} {name}\n")),

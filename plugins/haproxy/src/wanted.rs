@@ -1,12 +1,13 @@
 //! What a service is to HAProxy: the same for the files and for a running process.
 
+use waypost_plugin_sdk::proxy::instances::TcpInstances;
 use waypost_plugin_sdk::{PluginError, Service, refuse, show};
 
 use crate::http::{self, Http};
-use crate::members::{self, Members, Server};
-use crate::names;
+use crate::server::Server;
 use crate::settings::Settings;
 use crate::tcp::{self, Tcp};
+use crate::{instances, names};
 
 /// A section and what leads to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,35 +52,31 @@ impl Wanted {
     }
 }
 
-/// None when no instance speaks http or tcp. Bad instances are named to `leave_out`.
+/// None when no instance speaks http or tcp. `skip` is told of bad instances.
 ///
 /// # Errors
 /// `invalid-input` when HAProxy cannot carry the service, or when others have all that it asks for.
 pub(crate) fn read(
     settings: &Settings,
     service: &Service,
-    leave_out: &mut dyn FnMut(&str, &str),
+    skip: &mut dyn FnMut(&str, &str),
 ) -> Result<Option<Wanted>, PluginError> {
-    match members::select(settings, service, leave_out) {
-        Members::None => Ok(None),
-        members => match wanted(settings, service, members, leave_out) {
-            Ok(wanted) => Ok(Some(wanted)),
-            Err(reason) => refuse(format!("service {}: {reason}", show(&service.name))),
-        },
+    match wanted(settings, service, skip) {
+        Ok(wanted) => Ok(wanted),
+        Err(reason) => refuse(format!("service {}: {reason}", show(&service.name))),
     }
 }
 
 fn wanted(
     settings: &Settings,
     service: &Service,
-    members: Members,
-    leave_out: &mut dyn FnMut(&str, &str),
-) -> Result<Wanted, String> {
-    let name = names::proxy(&service.name)?;
-    let mut kind = match members {
-        Members::Http(servers) => Kind::Http(http::read(settings, service, servers)?),
-        Members::Tcp(servers) => Kind::Tcp(tcp::read(settings, servers, leave_out)?),
-        Members::None => return Err("no instance speaks http or tcp".to_owned()),
+    skip: &mut dyn FnMut(&str, &str),
+) -> Result<Option<Wanted>, String> {
+    let name = || names::proxy(&service.name);
+    let (name, mut kind) = match instances::select(settings, service, skip) {
+        TcpInstances::Http(servers) => (name()?, Kind::Http(http::read(settings, service, servers)?)),
+        TcpInstances::Plain(servers) => (name()?, Kind::Tcp(tcp::read(settings, servers, skip)?)),
+        TcpInstances::None => return Ok(None),
     };
     let section = format!("section {name}");
     let mut claims = vec![section.clone()];
@@ -103,6 +100,6 @@ fn wanted(
             &mut tcp.servers
         }
     };
-    members::settle(service, servers);
-    Ok(Wanted { name, kind, claims })
+    instances::settle(service, servers);
+    Ok(Some(Wanted { name, kind, claims }))
 }

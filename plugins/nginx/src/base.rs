@@ -2,24 +2,25 @@
 
 use waypost_plugin_sdk::Fragment;
 
+use crate::files::{HTTP, MAIN, STREAM};
 use crate::settings::{Settings, Stream};
-use crate::{HTTP, MAIN, STREAM, fragment, lines, server};
+use crate::{lines, server};
 
 /// The base of all files.
 pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
-    let mut fragments = vec![fragment(MAIN, "0", main(settings)), fragment(HTTP, "0", HTTP_HEAD)];
+    let mut fragments = vec![Fragment::new(MAIN, "0", main(settings)), Fragment::new(HTTP, "0", HTTP_HEAD)];
     if let Some(binds) = settings.http_bind.get() {
-        fragments.push(fragment(HTTP, "1 maps", maps(settings)));
+        fragments.push(Fragment::new(HTTP, "1 maps", maps(settings)));
         if settings.default_server && settings.default_service.is_none() {
-            fragments.push(fragment(HTTP, "2 default server", server::of_nobody(settings, binds)));
+            fragments.push(Fragment::new(HTTP, "2 default server", server::of_nobody(settings, binds)));
         } else if settings.default_server {
             // The service puts its location between, when it is there.
-            fragments.push(fragment(HTTP, "2 default server 1", server::of_services(settings, binds, None)));
-            fragments.push(fragment(HTTP, "2 default server 3", server::END));
+            fragments.push(Fragment::new(HTTP, "2 default server 1", server::of_services(settings, binds, None)));
+            fragments.push(Fragment::new(HTTP, "2 default server 3", server::END));
         }
     }
     if settings.stream != Stream::Off {
-        fragments.push(fragment(STREAM, "0", STREAM_HEAD));
+        fragments.push(Fragment::new(STREAM, "0", STREAM_HEAD));
     }
     fragments
 }

@@ -1,9 +1,7 @@
 //! What only one service can have, in words for people.
 
-use waypost_plugin_sdk::Service;
-
-use crate::http::Route;
-use crate::stream::Protocol;
+use waypost_plugin_sdk::reach::transport_name;
+use waypost_plugin_sdk::{Service, Transport};
 
 /// Most claims that a message names.
 const SHOWN: usize = 3;
@@ -14,16 +12,8 @@ pub(crate) fn upstream(name: &str, file: &str) -> String {
 }
 
 /// The claim to a port.
-pub(crate) fn port(port: u16, protocol: Protocol) -> String {
-    format!("port {port}/{}", protocol.name())
-}
-
-/// The claim to a domain, or to one path of it.
-pub(crate) fn route(route: &Route) -> String {
-    match route.path.as_str() {
-        "" => format!("domain {}", route.domain),
-        path => format!("domain {} path {path}", route.domain),
-    }
+pub(crate) fn port(port: u16, transport: Transport) -> String {
+    format!("port {port}/{}", transport_name(transport))
 }
 
 /// Whether another service has it.

@@ -3,11 +3,14 @@
 use std::net::IpAddr;
 
 use waypost_plugin_sdk::layout::authority;
+use waypost_plugin_sdk::proxy::route;
 use waypost_plugin_sdk::{check, show};
+
+pub use waypost_plugin_sdk::proxy::route::parse_domain as domain;
 
 /// Longest path of a location, in bytes: nginx before 1.23.4 keeps the length of a location, with a `/` after the
 /// path, in one byte.
-pub(crate) const PATH_LIMIT: usize = 254;
+const PATH_LIMIT: usize = 254;
 /// Longest domain that fits into a bucket of nginx's table of names as it is by default (64 bytes, of which 16 are
 /// pointers and 2 the length).
 const TABLE_LIMIT: usize = 46;
@@ -27,18 +30,6 @@ pub fn upstream(service: &str) -> Result<String, String> {
     }
 }
 
-/// A domain in lower case; `*.` may stand for exactly one label.
-///
-/// # Errors
-/// Says what was found and what is expected.
-pub fn domain(text: &str) -> Result<String, String> {
-    if check::is_domain(text) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err(format!("domain {} is no domain name such as web.example.com or *.example.com", show(text)))
-    }
-}
-
 /// A domain as `server_name` has it. `*.` of nginx's own would take any number of labels, and a long name would need a larger
 /// table than an `http` block of the operator's may have: both are written as regular expressions, which nginx asks
 /// last.
@@ -51,24 +42,12 @@ pub(crate) fn server_name(domain: &str) -> String {
     }
 }
 
-/// A path without its last `/`, so that `/` is empty and `/api/` is `/api`.
+/// A path as [`route::parse_path`] reads it.
 ///
 /// # Errors
 /// Says what was found and what is expected.
 pub fn path(text: &str) -> Result<&str, String> {
-    let bare = text.strip_suffix('/').unwrap_or(text);
-    let segment = |s: &str| {
-        !matches!(s, "" | "." | "..")
-            && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'))
-    };
-    match bare.strip_prefix('/') {
-        None if text == "/" => Ok(bare),
-        Some(segments) if bare.len() <= PATH_LIMIT && segments.split('/').all(segment) => Ok(bare),
-        _ => Err(format!(
-            "path {} is no path such as /api of letters, digits and - . _ ~, of at most {PATH_LIMIT} bytes",
-            show(text)
-        )),
-    }
+    route::parse_path(text, PATH_LIMIT).map_err(|why| format!("{why}, of at most {PATH_LIMIT} bytes"))
 }
 
 /// An address and a port as nginx writes them; IPv6 addresses in brackets.

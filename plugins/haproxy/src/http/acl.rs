@@ -5,22 +5,18 @@ use std::collections::BTreeSet;
 
 use waypost_plugin_sdk::Fragment;
 
-use super::{Http, NOBODY, Route};
-use crate::configuration;
+use crate::files::configuration;
+use crate::names::NOBODY;
+use crate::route::{self, Route};
 
-/// The rules of a service.
-pub(super) fn fragments(http: &Http, name: &str, fragments: &mut Vec<Fragment>) {
-    let domains: BTreeSet<&str> = http.routes.iter().filter(|r| !r.is_default()).map(|r| r.domain.as_str()).collect();
-    fragments.extend(domains.into_iter().map(acl));
-    fragments.extend(http.routes.iter().map(|route| use_backend(route, name)));
-    let markers = http.markers();
-    let domains: BTreeSet<&str> = http
-        .routes
-        .iter()
-        .filter(|route| markers.contains(&route.marker()))
-        .map(|route| route.domain.as_str())
-        .collect();
-    fragments.extend(domains.into_iter().map(nobody));
+/// The rules of a service with these routes and markers.
+pub(super) fn fragments(routes: &BTreeSet<Route>, markers: &BTreeSet<String>, name: &str) -> Vec<Fragment> {
+    let domains = |counts: &dyn Fn(&Route) -> bool| -> BTreeSet<&str> {
+        routes.iter().filter(|route| counts(route)).map(|route| route.domain.as_str()).collect()
+    };
+    let acls = domains(&|route| !route::is_default(route)).into_iter().map(acl);
+    let unserved = domains(&|route| markers.contains(&route::marker(route))).into_iter().map(nobody);
+    acls.chain(routes.iter().map(|route| use_backend(route, name))).chain(unserved).collect()
 }
 
 /// The acl of a domain is named like it; services that share the domain share it.
@@ -47,7 +43,7 @@ fn place(domain: &str, path: usize) -> String {
 
 fn use_backend(route: &Route, name: &str) -> Fragment {
     let Route { domain, path } = route;
-    if route.is_default() {
+    if route::is_default(route) {
         return configuration("43 default", format!("    use_backend {name}\n"));
     }
     let acl = acl_name(domain);

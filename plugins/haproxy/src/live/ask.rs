@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{LINE_LIMIT, Turn, cookies, standby};
+use super::change::Turn;
+use super::lines::LINE_LIMIT;
+use super::{cookies, standby};
+use crate::files::{ROUTES, STANDBYS};
 use crate::settings::Settings;
-use crate::{ROUTES, STANDBYS};
 
 /// A query to HAProxy; each has an answer that ends in an empty line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,6 +2,7 @@
 //!
 //! HAProxy 2.6 gives no such cookie to a server that is added at run time; saying the key again does.
 
+use super::lines::is_plain;
 use crate::settings::Settings;
 
 /// The key, where the operator's lines have servers make their cookies; the last line of a kind counts.
@@ -24,7 +25,7 @@ pub(super) fn key(settings: &Settings) -> Option<&str> {
 /// # Errors
 /// The key has characters that the stats socket may take for something else.
 pub(super) fn mend(section: &str, key: &str) -> Result<String, String> {
-    if !key.bytes().all(super::servers::is_plain) {
+    if !key.bytes().all(is_plain) {
         return Err("the key of its cookies cannot be said to a running HAProxy".to_owned());
     }
     Ok(format!("set dynamic-cookie-key backend {section} {key}"))

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::answers::{Process, Running, Servers};
+use super::change::{NeedsReload, Turn};
+use super::lines::{LINE_LIMIT, join};
 use super::routes::Routes;
 use super::servers::{self, Abilities, Steps};
-use super::{LINE_LIMIT, NeedsReload, Turn, cookies, join, standby};
-use crate::STANDBYS;
+use super::{cookies, standby};
+use crate::files::STANDBYS;
 use crate::names::{DEFAULTS, STANDBY};
 use crate::settings::{Routing, Settings};
 use crate::wanted::Wanted;

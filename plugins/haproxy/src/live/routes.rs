@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::answers::Process;
-use super::{NeedsReload, Turn};
-use crate::ROUTES;
-use crate::front::NOBODY;
+use super::change::{NeedsReload, Turn};
+use crate::files::ROUTES;
+use crate::names::NOBODY;
 use crate::settings::Settings;
 
 /// What is wanted of the map by the services that change.

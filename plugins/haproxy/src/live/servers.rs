@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::answers::{Running, Servers};
-use crate::base::DEFAULT_SERVER;
-use crate::members::{self, Server};
+use super::lines::is_plain;
 use crate::names::{Endpoint, SLOT};
+use crate::server::{DEFAULT_SERVER, Server, check};
 use crate::settings::Settings;
 
 /// What can be said about servers: that depends on the process and on what the operator added.
@@ -51,7 +51,7 @@ impl Abilities {
                 _ => {}
             }
         }
-        words += &members::check(settings);
+        words += &check(settings);
         let last = |names: [&str; 2]| words.split(' ').rfind(|word| names.contains(word));
         let weight = words.rsplit_once(" weight ").map(|(_, rest)| rest.split(' ').next().unwrap_or_default());
         Ok(Abilities {
@@ -67,10 +67,6 @@ impl Abilities {
 
 fn is_dynamic(algorithm: &str) -> bool {
     DYNAMIC.contains(&algorithm.split('(').next().unwrap_or_default()) || algorithm == "consistent"
-}
-
-pub(super) fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"._:/=+@,()%-".contains(&byte)
 }
 
 /// What to say, in groups that belong on one line.
