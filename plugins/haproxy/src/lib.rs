@@ -8,6 +8,7 @@
 //! service and the instance alone, so that a running HAProxy can be spoken to about them.
 
 mod base;
+mod desired;
 mod files;
 mod front;
 mod http;
@@ -20,15 +21,14 @@ pub mod settings;
 mod tcp;
 #[cfg(test)]
 mod tests;
-mod wanted;
 
 use waypost_plugin_sdk::proxy::instances::warn_skipped;
 use waypost_plugin_sdk::{Fragment, Node, Plugin, PluginError, Rendering, Service};
 
+use desired::{Desired, Kind};
 pub use files::{CONFIGURATION, ROUTES, STANDBYS};
 pub use live::{plan, process, queries};
 pub use settings::Settings;
-use wanted::{Kind, Wanted};
 
 /// The plugin.
 pub struct Haproxy;
@@ -60,7 +60,7 @@ pub fn base(settings: &Settings, _node: &Node) -> Result<Vec<Fragment>, PluginEr
 /// instance is logged and left out.
 pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Rendering, PluginError> {
     let mut skip = |id: &str, reason: &str| warn_skipped(service, id, reason);
-    let Some(Wanted { name, kind, claims }) = wanted::read(settings, service, &mut skip)? else {
+    let Some(Desired { name, kind, claims }) = desired::read(settings, service, &mut skip)? else {
         return Ok(Rendering::default());
     };
     let fragments = match kind {

@@ -37,8 +37,8 @@ pub fn process(answers: &[String]) -> Option<String> {
 /// # Errors
 /// `invalid-input` when HAProxy cannot carry one of them.
 pub fn queries(settings: &Settings, changes: &[Change]) -> Result<Vec<String>, PluginError> {
-    let turns = change::read(settings, changes)?;
-    Ok(ask::texts(&ask::asks(settings, &turns)))
+    let changes = change::read(settings, changes)?;
+    Ok(ask::texts(&ask::asks(settings, &changes)))
 }
 
 /// What to tell it, given the answers to [`queries`].
@@ -52,9 +52,13 @@ pub fn plan(
     changes: &[Change],
     answers: &[String],
 ) -> Result<LivePlan, PluginError> {
-    let turns = change::read(settings, changes)?;
-    let process = Process::read(&ask::asks(settings, &turns), answers).map_err(PluginError::Other)?;
-    match turns.iter().try_for_each(|turn| turn.check(settings)).and_then(|()| Plan::make(settings, &turns, &process)) {
+    let changes = change::read(settings, changes)?;
+    let process = Process::read(&ask::asks(settings, &changes), answers).map_err(PluginError::Other)?;
+    match changes
+        .iter()
+        .try_for_each(|change| change.check(settings))
+        .and_then(|()| Plan::make(settings, &changes, &process))
+    {
         Ok(plan) if plan.reload_soon => Ok(LivePlan::CommandsAndReload(plan.lines)),
         Ok(plan) => Ok(LivePlan::Commands(plan.lines)),
         Err(NeedsReload(why)) => {

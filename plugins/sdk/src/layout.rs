@@ -3,16 +3,16 @@
 use crate::{Entry, Instance, LeaseKind, PluginError, Registration, check, log, refuse, show};
 
 /// Reads every entry by itself: one that cannot be read is logged and left out, so that it hides no other.
-pub fn readable<'a>(
+pub fn read_entries<'a>(
     entries: impl IntoIterator<Item = &'a Entry>,
     read: impl Fn(&Entry) -> Result<Instance, String>,
 ) -> Vec<Instance> {
-    let read = |entry| read(entry).inspect_err(|why| left_out(entry, why)).ok();
+    let read = |entry| read(entry).inspect_err(|why| warn_skipped(entry, why)).ok();
     entries.into_iter().filter_map(read).collect()
 }
 
 /// Says why an entry is left out, at no more length than a line of a log has.
-pub fn left_out(entry: &Entry, why: &str) {
+pub fn warn_skipped(entry: &Entry, why: &str) {
     let short = |text: &str| text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     log::warn(&format!("{} is left out: {}", short(&entry.key), short(why)));
 }
@@ -21,7 +21,7 @@ pub fn left_out(entry: &Entry, why: &str) {
 ///
 /// # Errors
 /// Says what a key under `prefix` looks like.
-pub fn place<'a>(key: &'a str, prefix: &str) -> Result<(&'a str, &'a str), String> {
+pub fn split_key<'a>(key: &'a str, prefix: &str) -> Result<(&'a str, &'a str), String> {
     match key.strip_prefix(prefix).and_then(|path| path.rsplit_once('/')) {
         Some((directory, last)) if !directory.is_empty() && !last.is_empty() => Ok((directory, last)),
         _ => Err(format!("expected a key {prefix}<name>/<id>")),

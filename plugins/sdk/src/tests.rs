@@ -154,9 +154,9 @@ fn authorities_are_read_back() {
 
 #[test]
 fn places_are_taken_from_keys() {
-    assert_eq!(layout::place("/backends/team/app/0ce6", "/backends/"), Ok(("team/app", "0ce6")));
+    assert_eq!(layout::split_key("/backends/team/app/0ce6", "/backends/"), Ok(("team/app", "0ce6")));
     for bad in ["/backends/port", "/backends//x", "/backends/x/", "/other/x/y", ""] {
-        assert!(layout::place(bad, "/backends/").is_err(), "{bad}");
+        assert!(layout::split_key(bad, "/backends/").is_err(), "{bad}");
     }
 }
 

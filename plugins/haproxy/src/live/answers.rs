@@ -96,8 +96,8 @@ impl Process {
                 }
             }
             if texts.len() != asks.len() {
-                let (found, wanted) = (texts.len(), asks.len());
-                return Err(format!("HAProxy answered {found} of {wanted} queries, at last {}", show(last(answer))));
+                let (found, expected) = (texts.len(), asks.len());
+                return Err(format!("HAProxy answered {found} of {expected} queries, at last {}", show(last(answer))));
             }
             for (ask, text) in asks.iter().zip(texts) {
                 process.take(ask, text).map_err(|found| format!("HAProxy answered {} to {ask:?}", show(&found)))?;

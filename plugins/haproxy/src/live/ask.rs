@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::change::Turn;
+use super::change::ServiceChange;
 use super::lines::LINE_LIMIT;
 use super::{cookies, standby};
 use crate::files::{ROUTES, STANDBYS};
@@ -44,40 +44,40 @@ impl Ask {
 const FEW: usize = 4;
 
 /// Everything that decides on these services, each query once.
-pub(super) fn asks(settings: &Settings, turns: &[Turn]) -> Vec<Ask> {
-    if turns.is_empty() {
+pub(super) fn asks(settings: &Settings, changes: &[ServiceChange]) -> Vec<Ask> {
+    if changes.is_empty() {
         return Vec::new();
     }
     let mut asks = BTreeSet::from([Ask::Version]);
-    if turns.iter().any(|turn| turn.check(settings).is_err()) {
+    if changes.iter().any(|change| change.check(settings).is_err()) {
         return asks.into_iter().collect();
     }
-    let are_few = turns.len() <= FEW;
+    let are_few = changes.len() <= FEW;
     let has_cookies = cookies::key(settings).is_some();
-    for turn in turns {
-        let is_routed = turn.is_routed(settings);
-        let candidates = if is_routed { standby::candidates(settings.standbys(), &turn.name) } else { Vec::new() };
+    for change in changes {
+        let is_routed = change.is_routed(settings);
+        let candidates = if is_routed { standby::candidates(settings.standbys(), &change.name) } else { Vec::new() };
         if is_routed {
-            asks.extend(turn.keys().into_iter().flatten().map(Ask::Route));
-            asks.extend(turn.markers().into_iter().flatten().map(Ask::Route));
+            asks.extend(change.keys().into_iter().flatten().map(Ask::Route));
+            asks.extend(change.markers().into_iter().flatten().map(Ask::Route));
         }
         if !candidates.is_empty() {
             asks.insert(Ask::Claims);
         }
-        let with_cookies = has_cookies && turn.after.as_ref().is_some_and(|after| after.http().is_some());
+        let with_cookies = has_cookies && change.after.as_ref().is_some_and(|after| after.http().is_some());
         let traffic = |section: &String| Ask::Traffic(section.clone(), with_cookies);
-        let is_new = turn.before.is_none();
+        let is_new = change.before.is_none();
         // One that should have its place may have lost it all the same.
-        let places = match turn.after {
+        let places = match change.after {
             _ if with_cookies || is_new => candidates.len(),
             Some(_) if are_few => 2,
             _ => 0,
         };
         asks.extend(candidates.iter().take(places).map(traffic));
-        if with_cookies || is_new || turn.leaves_empty() || (are_few && turn.before == turn.after) {
-            asks.insert(traffic(&turn.name));
+        if with_cookies || is_new || change.leaves_empty() || (are_few && change.before == change.after) {
+            asks.insert(traffic(&change.name));
         }
-        for section in candidates.into_iter().chain([turn.name.clone()]) {
+        for section in candidates.into_iter().chain([change.name.clone()]) {
             asks.extend([Ask::Servers(section.clone()), Ask::Connections(section)]);
         }
     }

@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 
 use waypost_plugin_sdk::{Change, PluginError, Service};
 
+use crate::desired::{self, Desired, Kind};
 use crate::http::Http;
 use crate::route;
 use crate::settings::{Routing, Settings};
-use crate::wanted::{self, Kind, Wanted};
 
 /// A service that changes.
-pub(super) struct Turn {
+pub(super) struct ServiceChange {
     /// Name of its section.
     pub(super) name: String,
-    pub(super) before: Option<Wanted>,
-    pub(super) after: Option<Wanted>,
+    pub(super) before: Option<Desired>,
+    pub(super) after: Option<Desired>,
 }
 
 /// Why a reload is needed.
@@ -22,36 +22,37 @@ pub(super) struct Turn {
 pub(super) struct NeedsReload(pub(super) String);
 
 /// Bad instances were named when the files were rendered. A service that could not be carried before was not there.
-pub(super) fn read(settings: &Settings, changes: &[Change]) -> Result<Vec<Turn>, PluginError> {
-    let wanted = |service: &Option<Service>| match service {
-        Some(service) => wanted::read(settings, service, &mut |_, _| {}),
+pub(super) fn read(settings: &Settings, changes: &[Change]) -> Result<Vec<ServiceChange>, PluginError> {
+    let desired = |service: &Option<Service>| match service {
+        Some(service) => desired::read(settings, service, &mut |_, _| {}),
         None => Ok(None),
     };
-    let mut turns = Vec::new();
+    let mut read = Vec::new();
     for change in changes {
-        let (before, after) = (wanted(&change.before).unwrap_or_default(), wanted(&change.after)?);
-        let turn = |name: &str, before, after| Turn { name: name.to_owned(), before, after };
+        let (before, after) = (desired(&change.before).unwrap_or_default(), desired(&change.after)?);
+        let of = |name: &str, before, after| ServiceChange { name: name.to_owned(), before, after };
         match (before, after) {
             (None, None) => {}
             (Some(before), Some(after)) if before.name != after.name => {
-                turns.push(turn(&before.name.clone(), Some(before), None));
-                turns.push(turn(&after.name.clone(), None, Some(after)));
+                read.push(of(&before.name.clone(), Some(before), None));
+                read.push(of(&after.name.clone(), None, Some(after)));
             }
             (before, after) => {
-                let name = [&before, &after].into_iter().flatten().map(|wanted| wanted.name.clone()).next();
-                turns.push(turn(&name.unwrap_or_default(), before, after));
+                let name = [&before, &after].into_iter().flatten().map(|desired| desired.name.clone()).next();
+                read.push(of(&name.unwrap_or_default(), before, after));
             }
         }
     }
-    turns.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(turns)
+    read.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(read)
 }
 
-impl Turn {
+impl ServiceChange {
     /// Whether it needs what only a file can say: a section, a port, a rule.
     pub(super) fn check(&self, settings: &Settings) -> Result<(), NeedsReload> {
         let why =
-            match (self.before.as_ref().map(|wanted| &wanted.kind), self.after.as_ref().map(|wanted| &wanted.kind)) {
+            match (self.before.as_ref().map(|desired| &desired.kind), self.after.as_ref().map(|desired| &desired.kind))
+            {
                 (None, Some(Kind::Tcp(_))) => "a new tcp service needs a port",
                 (Some(Kind::Tcp(before)), Some(Kind::Tcp(after))) if before.port != after.port => {
                     "its listen-port changed"
@@ -76,7 +77,7 @@ impl Turn {
 
     /// What is read or written in `routes.map` for it.
     pub(super) fn is_routed(&self, settings: &Settings) -> bool {
-        let http = |wanted: &Option<Wanted>| wanted.as_ref().is_some_and(|wanted| wanted.http().is_some());
+        let http = |desired: &Option<Desired>| desired.as_ref().is_some_and(|desired| desired.http().is_some());
         settings.routing == Routing::Map && (http(&self.before) || http(&self.after))
     }
 
@@ -88,13 +89,13 @@ impl Turn {
     /// Keys of the map that keep the rest of a domain from `*`, before and after.
     pub(super) fn markers(&self) -> [BTreeSet<String>; 2] {
         [&self.before, &self.after]
-            .map(|wanted| wanted.as_ref().and_then(Wanted::http).map(Http::markers).unwrap_or_default())
+            .map(|desired| desired.as_ref().and_then(Desired::http).map(Http::markers).unwrap_or_default())
     }
 
     /// Keys of the map that lead to it before and after.
     pub(super) fn keys(&self) -> [Vec<String>; 2] {
-        [&self.before, &self.after].map(|wanted| {
-            let http = wanted.as_ref().and_then(Wanted::http);
+        [&self.before, &self.after].map(|desired| {
+            let http = desired.as_ref().and_then(Desired::http);
             http.map(|http| http.routes.iter().map(route::key).collect()).unwrap_or_default()
         })
     }

@@ -84,17 +84,17 @@ pub(super) struct Steps {
 pub(super) fn steps(
     abilities: &Abilities,
     section: &str,
-    wanted: &[Server],
+    desired: &[Server],
     running: &Servers,
     leaving: &BTreeSet<&str>,
 ) -> Result<Steps, String> {
-    let ids: BTreeSet<&str> = wanted.iter().map(|server| server.id.as_str()).collect();
+    let ids: BTreeSet<&str> = desired.iter().map(|server| server.id.as_str()).collect();
     let mut steps = Steps::default();
     for (name, server) in running.iter().filter(|(name, _)| !ids.contains(name.as_str()) && !name.starts_with(SLOT)) {
         steps.leave.extend(remove(abilities, &format!("{section}/{name}"), server, leaving.contains(name.as_str())));
     }
     let mut slots: Vec<(&String, &Running)> = running.iter().filter(|(name, _)| name.starts_with(SLOT)).collect();
-    for server in wanted {
+    for server in desired {
         let full = format!("{section}/{}", server.id);
         match running.get(&server.id) {
             Some(running) => steps.join.extend(adjust(abilities, &full, server, running)?),
@@ -142,8 +142,8 @@ fn slot<'a>(slots: &mut Vec<(&'a String, &'a Running)>, server: &Server) -> Opti
 }
 
 /// Whether a server that runs stands for one that is wanted.
-pub(super) fn is_wanted(wanted: &[Server], name: &str, running: &Running) -> bool {
-    wanted.iter().any(|server| {
+pub(super) fn is_desired(desired: &[Server], name: &str, running: &Running) -> bool {
+    desired.iter().any(|server| {
         let host = &server.endpoint.host;
         let is_there = running.host.as_ref().map_or_else(|| is_at(running, server), |name| name == host);
         is_there && (server.id == name || name.starts_with(SLOT))

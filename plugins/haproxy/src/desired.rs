@@ -11,7 +11,7 @@ use crate::{instances, names};
 
 /// A section and what leads to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct Desired {
     /// Name of the section.
     pub(crate) name: String,
     pub(crate) kind: Kind,
@@ -26,7 +26,7 @@ pub(crate) enum Kind {
     Tcp(Tcp),
 }
 
-impl Wanted {
+impl Desired {
     /// Its servers, by id.
     pub(crate) fn servers(&self) -> &[Server] {
         match &self.kind {
@@ -60,18 +60,18 @@ pub(crate) fn read(
     settings: &Settings,
     service: &Service,
     skip: &mut dyn FnMut(&str, &str),
-) -> Result<Option<Wanted>, PluginError> {
-    match wanted(settings, service, skip) {
-        Ok(wanted) => Ok(wanted),
+) -> Result<Option<Desired>, PluginError> {
+    match desired(settings, service, skip) {
+        Ok(desired) => Ok(desired),
         Err(reason) => refuse(format!("service {}: {reason}", show(&service.name))),
     }
 }
 
-fn wanted(
+fn desired(
     settings: &Settings,
     service: &Service,
     skip: &mut dyn FnMut(&str, &str),
-) -> Result<Option<Wanted>, String> {
+) -> Result<Option<Desired>, String> {
     let name = || names::proxy(&service.name);
     let (name, mut kind) = match instances::select(settings, service, skip) {
         TcpInstances::Http(servers) => (name()?, Kind::Http(http::read(settings, service, servers)?)),
@@ -101,5 +101,5 @@ fn wanted(
         }
     };
     instances::settle(service, servers);
-    Ok(Some(Wanted { name, kind, claims }))
+    Ok(Some(Desired { name, kind, claims }))
 }
