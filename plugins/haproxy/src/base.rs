@@ -1,4 +1,4 @@
-//! What is there whatever the services.
+//! Renders the fragments that do not depend on services.
 
 use waypost_plugin_sdk::Fragment;
 
@@ -8,7 +8,7 @@ use crate::names::{DEFAULTS, STATISTICS};
 use crate::server::DEFAULT_SERVER;
 use crate::settings::{Routing, Settings};
 
-/// The base of all files.
+/// Returns the fragments that every set of files starts from.
 pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
     let mut fragments =
         vec![configuration("10 global", global(settings)), configuration("20 defaults", defaults(settings))];
@@ -37,7 +37,7 @@ const MAP_HEAD: &str = "# Domain and path of http requests, and the backend they
 
 const STANDBYS_HEAD: &str = "# Services that live in a standby backend until the next reload: filled over the stats socket, always empty here.\n";
 
-/// With `default-path config` the map is found beside the configuration, wherever both stand.
+/// Renders the section `global`. With `default-path config` HAProxy finds the map beside the configuration, wherever both are.
 fn global(settings: &Settings) -> String {
     let own = [
         Some("default-path config".to_owned()),

@@ -1,4 +1,4 @@
-//! What a service is to HAProxy: the same for the files and for a running process.
+//! Reads the desired state of a service in HAProxy, for the files and for a running process alike.
 
 use waypost_plugin_sdk::proxy::instances::TcpInstances;
 use waypost_plugin_sdk::{PluginError, Service, refuse, show};
@@ -9,17 +9,17 @@ use crate::settings::Settings;
 use crate::tcp::{self, Tcp};
 use crate::{instances, names};
 
-/// A section and what leads to it.
+/// The desired section of a service, and the routes or the port that lead to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Desired {
     /// Name of the section.
     pub(crate) name: String,
     pub(crate) kind: Kind,
-    /// All that it asks for and only one service can have, whatever it is denied.
+    /// Everything that the service asks for and only one service can have, including what it is denied.
     pub(crate) claims: Vec<String>,
 }
 
-/// What the service speaks.
+/// The protocol that the service speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Http(Http),
@@ -27,7 +27,7 @@ pub(crate) enum Kind {
 }
 
 impl Desired {
-    /// Its servers, by id.
+    /// Returns the servers, sorted by id.
     pub(crate) fn servers(&self) -> &[Server] {
         match &self.kind {
             Kind::Http(http) => &http.servers,
@@ -35,7 +35,7 @@ impl Desired {
         }
     }
 
-    /// What an http service is.
+    /// Returns the http service, if it is one.
     pub(crate) fn http(&self) -> Option<&Http> {
         match &self.kind {
             Kind::Http(http) => Some(http),
@@ -43,7 +43,7 @@ impl Desired {
         }
     }
 
-    /// What a tcp service is.
+    /// Returns the tcp service, if it is one.
     pub(crate) fn tcp(&self) -> Option<&Tcp> {
         match &self.kind {
             Kind::Http(_) => None,
@@ -52,7 +52,8 @@ impl Desired {
     }
 }
 
-/// None when no instance speaks http or tcp. `skip` is told of bad instances.
+/// Reads the desired state of a service; `None` when no instance speaks http or tcp. Calls `skip` with the id of each bad
+/// instance and the reason.
 ///
 /// # Errors
 /// `invalid-input` when HAProxy cannot carry the service, or when others have all that it asks for.

@@ -1,4 +1,4 @@
-//! An http service: a `backend` section, and the domains and paths that lead to it.
+//! Renders an http service: a `backend` section, and the domains and paths that lead to it.
 
 mod acl;
 
@@ -17,28 +17,28 @@ use crate::settings::{Routing, Settings};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Http {
     pub(crate) servers: Vec<Server>,
-    /// The routes that any of its instances asks for, but for those it is denied; at least one.
+    /// The routes that any instance asks for, without those that other services have; at least one.
     pub(crate) routes: BTreeSet<Route>,
 }
 
 impl Http {
-    /// What only one service can have.
+    /// Returns the claims to the routes.
     pub(crate) fn claims(&self) -> impl Iterator<Item = String> {
         self.routes.iter().filter_map(route::claim)
     }
 
-    /// Keys of the map, each with [`NOBODY`] for a value, that keep requests of its domains from the wildcard's service and
-    /// the default service: one for each domain whose root path it has not. Services share them.
+    /// Returns keys of the map whose value is [`NOBODY`]: one for each domain whose root path the service does not have. They keep
+    /// requests for that domain from the service of a wildcard and from the default service. Services share them.
     pub(crate) fn markers(&self) -> BTreeSet<String> {
         let root = |route: &Route| Route { domain: route.domain.clone(), path: String::new() };
         let has_root = |route: &Route| self.routes.contains(&root(route));
         self.routes.iter().filter(|route| !has_root(route)).map(route::marker).collect()
     }
 
-    /// Leaves out the routes that other services have.
+    /// Removes the routes that other services have.
     ///
     /// # Errors
-    /// None is left.
+    /// No route is left.
     pub(crate) fn deny(&mut self, denied: &[String]) -> Result<(), String> {
         let (lost, kept) = std::mem::take(&mut self.routes)
             .into_iter()
@@ -53,10 +53,10 @@ impl Http {
     }
 }
 
-/// Puts the routes of all servers together.
+/// Merges the routes of all servers.
 ///
 /// # Errors
-/// There is no frontend, or no domain that leads to the service.
+/// `http-bind` is off, or no domain leads to the service.
 pub(crate) fn read(settings: &Settings, service: &Service, servers: Vec<(Server, Vec<Route>)>) -> Result<Http, String> {
     if settings.http_bind.get().is_none() {
         return Err(NO_LISTENER.to_owned());
@@ -72,7 +72,7 @@ pub(crate) fn read(settings: &Settings, service: &Service, servers: Vec<(Server,
     Ok(Http { servers, routes })
 }
 
-/// The section, and what leads to it.
+/// Renders the section, and the routes that lead to it.
 pub(crate) fn fragments(settings: &Settings, service: &Service, name: &str, http: &Http) -> Vec<Fragment> {
     let lines: String = http.servers.iter().map(|server| server.line(settings)).collect();
     let lines = format!("    log global\n{lines}{}", slots(settings));
@@ -88,7 +88,7 @@ pub(crate) fn fragments(settings: &Settings, service: &Service, name: &str, http
     fragments
 }
 
-/// A line of the map.
+/// Builds a line of the map.
 fn map_entry(key: &str, name: &str) -> Fragment {
     Fragment::new(ROUTES, key, format!("{key} {name}\n"))
 }

@@ -1,4 +1,4 @@
-//! Which instances of a service HAProxy can carry, and as what.
+//! Selects the instances of a service that HAProxy can proxy.
 
 use std::collections::BTreeSet;
 
@@ -33,8 +33,8 @@ pub(crate) fn select(settings: &Settings, service: &Service, skip: &mut dyn FnMu
     selected.tcp
 }
 
-/// The servers that stand in the section, by id: those of a service that is gone leave it without any. Weights keep their
-/// proportions when one is above what HAProxy takes, and none that is positive becomes 0.
+/// Sorts the servers of the section by id, and removes all of them when the service is gone. Scales the weights in
+/// proportion when one exceeds HAProxy's limit; no positive weight becomes 0.
 pub(crate) fn settle(service: &Service, servers: &mut Vec<Server>) {
     if instances::is_gone(service) {
         servers.clear();

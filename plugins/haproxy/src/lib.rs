@@ -1,11 +1,11 @@
-//! Writes services down as HAProxy's configuration.
+//! Renders services as HAProxy's configuration.
 //!
-//! `haproxy.cfg` holds one section for each service, `routes.map` the domains and paths of http services. Whatever
-//! only one service can have is claimed in words: the name of its section, its port, its domains and paths. What
-//! another service has is denied to it, and left out here.
+//! `haproxy.cfg` holds one section for each service, `routes.map` the domains and paths of http services. A service claims
+//! whatever only one service can have: the name of its section, its port, its domains and paths. The plugin omits what the
+//! agent denies a service because another one has it.
 //!
-//! A section is named by [`names::proxy`] of the service, a server is named by the instance's id: both follow from the
-//! service and the instance alone, so that a running HAProxy can be spoken to about them.
+//! [`names::proxy`] names the section of a service, and the instance's id names a server. Both names follow from the service and
+//! the instance alone, so that commands to a running HAProxy can use them.
 
 mod base;
 mod desired;
@@ -40,9 +40,9 @@ impl Plugin for Haproxy {
     const SCHEMA: &'static str = include_str!("settings.json");
 }
 
-/// The fragments that are there whatever the services: global settings, defaults, the statistics page and the frontend of
-/// http services. That frontend is one fragment, and so is the statistics page: each can be left out while its port is
-/// taken. (With routing by acl it is the `bind` of the frontend that is a part of its own.)
+/// Renders the fragments that do not depend on services: global settings, defaults, the statistics page and the frontend of
+/// http services. That frontend is one fragment, and so is the statistics page, so that the agent can omit each while its port
+/// is taken. (With routing by acl, the `bind` of the frontend is a fragment of its own.)
 ///
 /// # Errors
 /// None today.
@@ -50,14 +50,14 @@ pub fn base(settings: &Settings, _node: &Node) -> Result<Vec<Fragment>, PluginEr
     Ok(base::fragments(settings))
 }
 
-/// The fragments of one service, and what it claims; nothing when no instance speaks http or tcp.
+/// Renders the fragments and the claims of one service; nothing when no instance speaks http or tcp.
 ///
-/// The claims are `domain D`, `domain D path /P`, `port N` and `section S`. They are the same whatever is denied. A
-/// denied domain or path is left out; a service without any, or without its port or section, is refused.
+/// The claims are `domain D`, `domain D path /P`, `port N` and `section S`. They do not depend on what the service is denied.
+/// The plugin omits a denied domain or path; it refuses a service that has no other, or that is denied its port or section.
 ///
 /// # Errors
-/// `invalid-input` when HAProxy cannot carry the service: its name, a missing or taken port, a missing domain. A bad
-/// instance is logged and left out.
+/// `invalid-input` when HAProxy cannot proxy the service: its name is invalid, its port is missing or taken, or its domain is
+/// missing. The plugin logs a bad instance and skips it.
 pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Rendering, PluginError> {
     let mut skip = |id: &str, reason: &str| warn_skipped(service, id, reason);
     let Some(Desired { name, kind, claims }) = desired::read(settings, service, &mut skip)? else {

@@ -1,11 +1,11 @@
-//! Brings a running HAProxy to what the catalog says, over its stats socket.
+//! Applies the catalog to a running HAProxy over its stats socket.
 //!
-//! Nothing is remembered: what to say follows from what is wanted and what the process answers, so a lost command, another
-//! hand on the socket or a restart is put right by asking again. A line holds several commands, separated by `;`, because
-//! a connection costs more than a command.
+//! The plugin keeps no state: the commands follow from the desired state and from what the process answers, so the next
+//! queries repair a lost command, another client's change or a restart. A line holds several commands, separated by `;`,
+//! because a connection costs more than a command.
 //!
 //! A new http service moves into a standby backend: `standby.map`, empty in the file, says which one it has. The
-//! routes lead to the service's own name all the time, so that the routes of the process are those of the file.
+//! routes always lead to the service's own name, so that the process has the same routes as the file.
 
 mod answers;
 mod ask;
@@ -27,21 +27,21 @@ use answers::Process;
 use change::NeedsReload;
 use plan::Plan;
 
-/// The process that gave the answers to [`queries`].
+/// Identifies the process that answered [`queries`], by its process id.
 pub fn process(answers: &[String]) -> Option<String> {
     answers::process(answers).map(|number| number.to_string())
 }
 
-/// What to ask the process about these services.
+/// Lists the queries that the process has to answer before [`plan`], one line each.
 ///
 /// # Errors
-/// `invalid-input` when HAProxy cannot carry one of them.
+/// `invalid-input` when HAProxy cannot proxy one of the services.
 pub fn queries(settings: &Settings, changes: &[Change]) -> Result<Vec<String>, PluginError> {
     let changes = change::read(settings, changes)?;
     Ok(ask::texts(&ask::asks(settings, &changes)))
 }
 
-/// What to tell it, given the answers to [`queries`].
+/// Plans the commands for these changes, given the answers to [`queries`].
 ///
 /// # Errors
 /// `invalid-input` as above; `other` when an answer is none that HAProxy gives, or when two processes answered: asking

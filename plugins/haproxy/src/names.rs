@@ -1,4 +1,4 @@
-//! What HAProxy takes as a name, a domain, a path and an address; nothing else gets into a file.
+//! Checks names, domains, paths and addresses: only what HAProxy accepts gets into a file.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,29 +12,29 @@ pub use waypost_plugin_sdk::proxy::route::parse_domain as domain;
 /// Longest path of a route, in bytes; a request line has to fit HAProxy's 16 KiB buffer.
 const PATH_LIMIT: usize = 1024;
 
-/// What `routes.map` has for a domain without its root path: the domain is known, and no service is named so.
+/// The value in `routes.map` for a domain without its root path: the domain is known, and no service has this name.
 pub(crate) const NOBODY: &str = ".";
 
-/// The frontend that all http services share.
+/// Name of the frontend that all http services share.
 pub const HTTP_FRONTEND: &str = "http-in";
-/// The statistics page.
+/// Name of the statistics page's section.
 pub const STATISTICS: &str = "waypost-stats";
-/// The `defaults` section.
+/// Name of the `defaults` section.
 pub const DEFAULTS: &str = "waypost";
-/// How the names of standby backends begin; a number follows.
+/// Prefix of the names of standby backends; a number follows.
 pub const STANDBY: &str = "waypost-standby-";
-/// How the names of prepared servers begin; a number follows.
+/// Prefix of the names of prepared servers; a number follows.
 pub const SLOT: &str = "waypost-slot-";
 
-/// What `invalid_char()` of HAProxy lets pass.
+/// Returns whether `invalid_char()` of HAProxy accepts all characters.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'.' | b'-'))
 }
 
-/// The name of a service's section: the service's name, with `/` written as `_`.
+/// Returns the name of a service's section: the service's name, with `/` written as `_`.
 ///
 /// # Errors
-/// Says what HAProxy does not take.
+/// Says which names HAProxy accepts.
 pub fn proxy(service: &str) -> Result<String, String> {
     let name = service.replace('/', "_");
     if !is_name(&name) {
@@ -46,10 +46,10 @@ pub fn proxy(service: &str) -> Result<String, String> {
     Ok(name)
 }
 
-/// The name of an instance's server: its id.
+/// Returns the name of an instance's server: its id.
 ///
 /// # Errors
-/// Says what HAProxy does not take.
+/// Says which ids HAProxy accepts.
 pub fn server(id: &str) -> Result<&str, String> {
     if !is_name(id) {
         return Err("HAProxy takes ids of A-Z a-z 0-9 _ : . -".to_owned());
@@ -61,7 +61,7 @@ pub fn server(id: &str) -> Result<&str, String> {
     }
 }
 
-/// A path as [`route::parse_path`] reads it.
+/// Parses a path by [`route::parse_path`].
 ///
 /// # Errors
 /// Says what was found and what is expected.
@@ -69,7 +69,7 @@ pub fn path(text: &str) -> Result<&str, String> {
     route::parse_path(text, PATH_LIMIT)
 }
 
-/// Where a server listens; shown as HAProxy writes it.
+/// The address and port of a server; displayed as HAProxy writes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// An IP address, or a host name, which HAProxy has to look up.
@@ -86,7 +86,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// An address and a port.
+/// Checks the address and port of a server.
 ///
 /// # Errors
 /// Says what was found and what is expected.
@@ -104,7 +104,7 @@ pub fn endpoint(address: &str, port: u16) -> Result<Endpoint, String> {
     }
 }
 
-/// A leading `_` would ask DNS for a service record.
+/// Returns whether HAProxy reads it as a host name. A leading `_` would ask DNS for a service record.
 fn is_host(text: &str) -> bool {
     check::is_host_name(text) && !text.starts_with('_')
 }

@@ -1,4 +1,4 @@
-//! The routes of http services: which an instance asks for, how they stand in the map, and what they claim.
+//! Reads the routes of http services, and builds their keys in the map and their claims.
 
 use waypost_plugin_sdk::proxy::route;
 use waypost_plugin_sdk::{Instance, Service};
@@ -8,10 +8,10 @@ use crate::settings::{Routing, Settings};
 
 pub(crate) use route::Route;
 
-/// What a route to the default service has for a domain; no client can ask for it.
+/// The domain of the route to the default service; no client can ask for it.
 pub(crate) const ANY_DOMAIN: &str = "*";
 
-/// The routes that an instance asks for; none when it names no domain and the service's name is none either.
+/// Reads the routes that an instance asks for; none when it names no domain and the service's name is no domain either.
 ///
 /// # Errors
 /// Says what was found and what is expected.
@@ -23,26 +23,27 @@ pub(crate) fn read(settings: &Settings, service: &Service, instance: &Instance) 
     Ok(routes)
 }
 
-/// What leads to the default service.
+/// Returns the route to the default service.
 pub(crate) fn default() -> Route {
     Route { domain: ANY_DOMAIN.to_owned(), path: String::new() }
 }
 
+/// Returns whether the route leads to the default service.
 pub(crate) fn is_default(route: &Route) -> bool {
     route.domain == ANY_DOMAIN
 }
 
-/// Its key in the map.
+/// Returns the route's key in the map.
 pub(crate) fn key(route: &Route) -> String {
     format!("{}{}/", route.domain, route.path)
 }
 
-/// The key that says of its domain that it is known: no request has a path of `//`.
+/// Returns the key that marks the route's domain as known: no request has the path `//`.
 pub(crate) fn marker(route: &Route) -> String {
     format!("{}//", route.domain)
 }
 
-/// What only one service can have; nothing where the settings say who has it.
+/// Returns the route's claim; `None` for the default route, which the settings give to a service.
 pub(crate) fn claim(route: &Route) -> Option<String> {
     (!is_default(route)).then(|| route.claim())
 }

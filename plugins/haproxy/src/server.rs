@@ -1,11 +1,11 @@
-//! The servers of a section.
+//! Renders the servers of a section.
 
 use waypost_plugin_sdk::{Instance, Readiness};
 
 use crate::names::{self, Endpoint, SLOT};
 use crate::settings::Settings;
 
-/// What every server has. A container that listens only after its first check would wait for three more at 2 s each
+/// The options of every server. A container that listens only after its first check would wait for three more at 2 s each
 /// (5.7 s on HAProxy 2.6); the shorter intervals make that 0.7 s.
 pub(crate) const DEFAULT_SERVER: &str = "fastinter 200ms downinter 500ms";
 
@@ -16,15 +16,15 @@ pub(crate) struct Server {
     pub(crate) id: String,
     /// Where it listens.
     pub(crate) endpoint: Endpoint,
-    /// Its share; HAProxy's own when absent.
+    /// Its weight; HAProxy's default when absent.
     pub(crate) weight: Option<u16>,
 }
 
 impl Server {
-    /// The server of an instance; `weight 0` keeps what is open and takes nothing new.
+    /// Reads the server of an instance. A server of weight 0 keeps open connections and gets no new ones.
     ///
     /// # Errors
-    /// Says what HAProxy does not take.
+    /// Says what HAProxy does not accept.
     pub(crate) fn read(instance: &Instance) -> Result<Self, String> {
         let id = names::server(&instance.id)?.to_owned();
         let endpoint = names::endpoint(&instance.address, instance.port)?;
@@ -35,12 +35,12 @@ impl Server {
         Ok(Server { id, endpoint, weight })
     }
 
-    /// Its line in a section.
+    /// Renders its line in a section.
     pub(crate) fn line(&self, settings: &Settings) -> String {
         let weight = self.weight.map(|weight| format!(" weight {weight}")).unwrap_or_default();
-        // A name that nobody knows takes its server down instead of making the whole file invalid.
+        // An unknown name takes its server down and does not make the whole file invalid.
         let lookup = match (self.endpoint.is_name, &settings.resolvers) {
-            // Who follows a name need not stop at the start until the system has found it.
+            // With resolvers, HAProxy need not wait at its start until the system has found the name.
             (true, Some(resolvers)) => format!(" resolvers {} init-addr last,none", resolvers.0),
             (true, None) => " init-addr last,libc,none".to_owned(),
             (false, _) => String::new(),
@@ -49,7 +49,7 @@ impl Server {
     }
 }
 
-/// How HAProxy checks a server, with a blank before it; empty when it does not.
+/// Renders the options of a server's checks, with a space before them; empty when HAProxy does not check.
 pub(crate) fn check(settings: &Settings) -> String {
     let Settings { check, check_interval, check_rise, check_fall, .. } = settings;
     if *check {
@@ -59,7 +59,7 @@ pub(crate) fn check(settings: &Settings) -> String {
     }
 }
 
-/// Prepared servers of a section; their address is set when they are used.
+/// Renders the prepared servers of a section; they get an address when they are used.
 pub(crate) fn slots(settings: &Settings) -> String {
     match settings.slots {
         0 => String::new(),

@@ -1,4 +1,4 @@
-//! What the operator may set.
+//! Defines the settings.
 
 use serde::Deserialize;
 use waypost_plugin_sdk::proxy::bind::{Bind, Host, List, first_taken};
@@ -13,7 +13,7 @@ pub type Binds = List<Bind, false>;
 /// Addresses.
 pub type Hosts = List<Host, false>;
 
-/// HAProxy may take the IPv4 addresses along where it listens on `[::]`.
+/// Where HAProxy listens on `[::]`, it may listen on the IPv4 addresses too.
 pub(crate) const DUAL_STACK: bool = true;
 
 /// Most standby backends, and servers of a section; each takes memory in HAProxy (servers some 8 KB).
@@ -94,7 +94,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// How many backends are prepared: what is not spoken to, or has no map, needs none.
+    /// Returns the number of standby backends: without a socket, a map or http services, none is needed.
     pub fn standbys(&self) -> u16 {
         let wanted = self.socket.is_some() && self.routing == Routing::Map && self.http_bind.get().is_some();
         if wanted { self.standby_backends } else { 0 }

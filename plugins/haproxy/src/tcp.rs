@@ -1,4 +1,4 @@
-//! A tcp service: a `listen` section on the port that its consumers know.
+//! Renders a tcp service: a `listen` section on the port that its consumers know.
 
 use waypost_plugin_sdk::proxy::bind::{Bind, refuse_taken};
 use waypost_plugin_sdk::proxy::instances;
@@ -18,13 +18,15 @@ pub(crate) struct Tcp {
 }
 
 impl Tcp {
-    /// What only one service can have.
+    /// Returns the claim to the port.
     pub(crate) fn claim(&self) -> String {
         format!("port {}", self.port)
     }
 
+    /// Checks that no other service has the port.
+    ///
     /// # Errors
-    /// Another service has its port.
+    /// Another service has it.
     pub(crate) fn deny(&self, denied: &[String]) -> Result<(), String> {
         let claim = self.claim();
         if denied.contains(&claim) {
@@ -34,10 +36,10 @@ impl Tcp {
     }
 }
 
-/// The first port that a server names decides; servers that name another are left out.
+/// Reads a tcp service. The first port that a server names decides; `skip` gets the servers that name another.
 ///
 /// # Errors
-/// The port is missing, or taken by a section of Waypost's own.
+/// The port is missing, or a section of Waypost's own has it.
 pub(crate) fn read(
     settings: &Settings,
     servers: Vec<(Server, Option<u16>)>,
@@ -48,7 +50,7 @@ pub(crate) fn read(
     Ok(Tcp { servers: instances::agreed(port, servers, |server, reason| skip(&server.id, reason)), port })
 }
 
-/// The section, and its line in the list of ports.
+/// Renders the section, and its line in the list of ports.
 pub(crate) fn fragments(
     settings: &Settings,
     service: &Service,
@@ -65,7 +67,7 @@ pub(crate) fn fragments(
     ]
 }
 
-/// HAProxy would take the port twice without a word and hand it some connections for each.
+/// Refuses a port of Waypost's own. HAProxy would silently listen twice and split the connections between both.
 fn refuse_own(settings: &Settings, binds: &[Bind]) -> Result<(), String> {
     let own = [
         (settings.stats_bind.get(), "stats-bind", names::STATISTICS),

@@ -1,4 +1,4 @@
-//! An http service: an `upstream`, and the locations of the domains that lead to it.
+//! Renders an http service: an `upstream`, and the locations of the domains that lead to it.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ use crate::side::Side;
 use crate::upstream::{self, Server};
 use crate::{claims, names, server};
 
-/// What an http service is: its upstream, the servers that it shares with others, and its locations.
+/// Renders an http service: its upstream, the servers that it shares with others, and its locations.
 ///
 /// # Errors
-/// There is no address for http services, no domain that leads to the service, or nginx does not take its name.
+/// `http-bind` is off, no domain leads to the service, or nginx does not accept its name.
 pub(crate) fn side(settings: &Settings, service: &Service, servers: &[(Server, Vec<Route>)]) -> Result<Side, String> {
     let Some(binds) = settings.http_bind.get() else {
         return Err(NO_LISTENER.to_owned());
@@ -33,10 +33,10 @@ pub(crate) fn side(settings: &Settings, service: &Service, servers: &[(Server, V
     Ok(Side { claims, fragments })
 }
 
-/// The routes that no other service has.
+/// Returns the routes that no other service has.
 ///
 /// # Errors
-/// Others have all of them, or the upstream's name.
+/// Other services have all of them, or the upstream's name.
 fn granted<'a>(
     settings: &Settings,
     service: &Service,
@@ -53,7 +53,7 @@ fn granted<'a>(
     Ok(granted)
 }
 
-/// Whether it answers for domains that nobody has.
+/// Returns whether the service answers for unknown domains.
 fn is_default(settings: &Settings, service: &Service) -> bool {
     settings.default_service.as_ref() == Some(&service.name)
 }
@@ -95,18 +95,18 @@ fn fragments(
     fragments
 }
 
-/// How long a connection to an instance rests: most servers close one after 5 s or later, and a request that meets the close
-/// and may not be repeated would be lost.
+/// How long nginx keeps an idle connection to an instance. Most servers close one after 5 s or later, and a request that meets the
+/// close and may not be repeated would be lost.
 const IDLE: &str = "4s";
 
-/// The place of a domain's lines in the file. nginx takes the first regular expression that fits, and a long name is one as well
-/// as a `*.`: those written out stand before all others.
+/// Builds the sort key of a domain's lines. nginx takes the first regular expression that matches, and both long names and `*.`
+/// are regular expressions: complete names come before wildcards.
 fn key(domain: &str, line: &str) -> String {
     let place = if domain.starts_with("*.") { "5 wildcard" } else { "4 server" };
     format!("{place} {domain} {line}")
 }
 
-/// The locations of a path: itself and what is below it.
+/// Renders the locations of a path: the path itself and the paths below it.
 fn location(route: &Route, action: &str) -> Fragment {
     let Route { domain, path } = route;
     let block = |uri: &str| format!("    location {uri} {action}\n");

@@ -1,12 +1,12 @@
-//! Writes services down as nginx's configuration.
+//! Renders services as nginx's configuration.
 //!
 //! `http.conf` is for an `http` block: one `upstream` for each http service, one `server` for each domain, one
 //! `location` for each path. `stream.conf` is for a `stream` block: one `upstream` and one `server` for each port.
 //! `nginx.conf` is a whole configuration of both, to check candidates and to run.
 //!
-//! Whatever only one service can have is claimed, and is a part of its own, keyed by that thing: the name of an
-//! upstream, a port, a domain and path. Services that share a domain give the same first and last lines of its `server`
-//! block, and the keys put their locations between.
+//! A service claims whatever only one service can have: the name of an upstream, a port, a domain and path. Each is a fragment of
+//! its own, with a key of its own. Services that share a domain render the same first and last lines of its `server` block, and
+//! the keys put their locations between.
 
 mod base;
 mod claims;
@@ -40,7 +40,7 @@ impl Plugin for Nginx {
     const SCHEMA: &'static str = include_str!("settings.json");
 }
 
-/// The fragments that are there whatever the services: the whole configuration, and the server for unknown domains.
+/// Renders the fragments that do not depend on services: the whole configuration, and the server for unknown domains.
 ///
 /// # Errors
 /// None today.
@@ -48,11 +48,12 @@ pub fn base(settings: &Settings, _node: &Node) -> Result<Vec<Fragment>, PluginEr
     Ok(base::fragments(settings))
 }
 
-/// The fragments of one service, and its claims; none when no instance speaks http, tcp or udp.
+/// Renders the fragments and the claims of one service; nothing when no instance speaks http, tcp or udp.
 ///
 /// # Errors
-/// `invalid-input` when nginx cannot carry the service: its name, a missing or taken port, a missing domain, or all that
-/// leads to it is denied. A bad instance, or one side of a service that has another, is logged and left out.
+/// `invalid-input` when nginx cannot proxy the service: its name is invalid, its port is missing or taken, its domain is missing,
+/// or other services have all that leads to it. The plugin logs a bad instance and skips it, and so a transport that it cannot
+/// proxy where the service has another.
 pub fn render(settings: &Settings, _node: &Node, service: &Service) -> Result<Rendering, PluginError> {
     let instances = instances::select(
         instances::present(service),

@@ -1,4 +1,4 @@
-//! What nginx takes as a name, a domain, a path and an address; nothing else gets into a file.
+//! Checks names, domains, paths and addresses: only what nginx accepts gets into a file.
 
 use std::net::IpAddr;
 
@@ -11,16 +11,16 @@ pub use waypost_plugin_sdk::proxy::route::parse_domain as domain;
 /// Longest path of a location, in bytes: nginx before 1.23.4 keeps the length of a location, with a `/` after the
 /// path, in one byte.
 const PATH_LIMIT: usize = 254;
-/// Longest domain that fits into a bucket of nginx's table of names as it is by default (64 bytes, of which 16 are
+/// Longest domain that fits into a bucket of nginx's table of server names at its default size (64 bytes, of which 16 are
 /// pointers and 2 the length).
 const TABLE_LIMIT: usize = 46;
 
-/// The name of a service's upstream, without its ending: the service's name in lower case, because nginx does not tell `A`
-/// from `a`, with `/` and `:` written as `_`. What all upstreams have in common goes behind it: nginx compares each with each, and a
-/// common beginning makes that up to eight times as long (10,000 upstreams: 8.3 s instead of 1.1).
+/// Returns the name of a service's upstream, without its suffix: the service's name in lower case, because nginx does not
+/// distinguish `A` from `a`, with `/` and `:` written as `_`. All upstreams share a suffix and not a prefix: nginx compares each
+/// with each, and a common prefix makes that up to eight times as long (10,000 upstreams: 8.3 s, not 1.1 s).
 ///
 /// # Errors
-/// Says what nginx does not take.
+/// Says which names nginx accepts.
 pub fn upstream(service: &str) -> Result<String, String> {
     let name = service.to_ascii_lowercase().replace(['/', ':'], "_");
     if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-')) {
@@ -30,9 +30,8 @@ pub fn upstream(service: &str) -> Result<String, String> {
     }
 }
 
-/// A domain as `server_name` has it. `*.` of nginx's own would take any number of labels, and a long name would need a larger
-/// table than an `http` block of the operator's may have: both are written as regular expressions, which nginx asks
-/// last.
+/// Renders a domain for `server_name`. nginx's own `*.` matches any number of labels, and a long name needs a larger table than
+/// the operator's `http` block may have: both become regular expressions, which nginx tries last.
 pub(crate) fn server_name(domain: &str) -> String {
     let quoted = |text: &str| text.replace('.', "\\.");
     match domain.strip_prefix("*.") {
@@ -42,7 +41,7 @@ pub(crate) fn server_name(domain: &str) -> String {
     }
 }
 
-/// A path as [`route::parse_path`] reads it.
+/// Parses a path by [`route::parse_path`].
 ///
 /// # Errors
 /// Says what was found and what is expected.
@@ -50,10 +49,10 @@ pub fn path(text: &str) -> Result<&str, String> {
     route::parse_path(text, PATH_LIMIT).map_err(|why| format!("{why}, of at most {PATH_LIMIT} bytes"))
 }
 
-/// An address and a port as nginx writes them; IPv6 addresses in brackets.
+/// Renders an address and a port, with an IPv6 address in brackets.
 ///
 /// # Errors
-/// Says what was found and what is expected; a host name only passes where `host_names` are taken.
+/// Says what was found and what is expected. A host name is an error unless `host_names` is set.
 pub fn endpoint(address: &str, port: u16, host_names: bool) -> Result<String, String> {
     if port == 0 {
         return Err("its port is 0, expected 1 to 65535".to_owned());
@@ -73,7 +72,7 @@ pub fn endpoint(address: &str, port: u16, host_names: bool) -> Result<String, St
     }
 }
 
-/// An instance's id as a comment, where it is plain enough for one.
+/// Renders an instance's id as a comment; nothing when the id has characters that a comment must not have.
 pub(crate) fn comment(id: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'.' | b'-');
     if !id.is_empty() && id.bytes().all(plain) { format!(" # {id}") } else { String::new() }

@@ -1,4 +1,4 @@
-//! What the operator may set.
+//! Defines the settings.
 
 use serde::Deserialize;
 use waypost_plugin_sdk::proxy::bind::{Bind, Host, List};
@@ -14,7 +14,7 @@ pub type Binds = List<Bind, true>;
 /// Different addresses.
 pub type Hosts = List<Host, true>;
 
-/// nginx leaves the IPv4 addresses alone where it listens on `[::]`.
+/// Where nginx listens on `[::]`, it does not listen on the IPv4 addresses.
 pub(crate) const DUAL_STACK: bool = false;
 
 /// Most connections of one worker that can be set; four files for each stay below what a kernel allows by default.

@@ -1,24 +1,27 @@
-//! What a service is by one transport, and the two together.
+//! Joins the tcp and the udp side of a service.
 
 use waypost_plugin_sdk::{Fragment, PluginError, Rendering, Service, log, refuse, show};
 
-/// What a service is by one transport.
+/// One transport of a service, tcp or udp.
 pub(crate) struct Side {
-    /// What only one service can have, whatever this one is denied.
+    /// Everything that it asks for and only one service can have, including what it is denied.
     pub(crate) claims: Vec<String>,
-    /// Its fragments, or why it has none.
+    /// Its fragments, or the reason why it has none.
     pub(crate) fragments: Result<Vec<Fragment>, String>,
 }
 
 impl Side {
-    /// One that cannot be carried.
+    /// Builds a side that nginx cannot proxy.
     pub(crate) fn refused(reason: String) -> Side {
         Side { claims: Vec::new(), fragments: Err(reason) }
     }
 }
 
-/// A port that only some of the containers' clients use does not cost the others theirs: a side that cannot be carried is left
-/// out as long as there is another.
+/// Joins the sides. A fault of one side must not take the other away: the plugin skips a side that nginx cannot proxy as long as
+/// there is another.
+///
+/// # Errors
+/// `invalid-input` when nginx can proxy no side.
 pub(crate) fn together(service: &Service, sides: Vec<(&str, Side)>) -> Result<Rendering, PluginError> {
     let carried = sides.iter().any(|(_, side)| side.fragments.is_ok());
     let mut rendering = Rendering::default();

@@ -1,4 +1,4 @@
-//! A tcp or udp service: an `upstream`, and a `server` on the port that its consumers know.
+//! Renders a tcp or udp service: an `upstream`, and a `server` on the port that its consumers know.
 
 use waypost_plugin_sdk::proxy::bind::{Bind, refuse_taken};
 use waypost_plugin_sdk::proxy::instances::{agreed, listen_port, warn_skipped};
@@ -11,10 +11,10 @@ use crate::side::Side;
 use crate::upstream::{self, Server};
 use crate::{claims, lines, names};
 
-/// What a tcp or udp service is: its upstream, and the server on its port.
+/// Renders a tcp or udp service: its upstream, and the server on its port.
 ///
 /// # Errors
-/// Streams are off, the port is missing or taken by http services, or nginx does not take the service's name.
+/// `stream` is off, the port is missing, http services have the port, or nginx does not accept the service's name.
 pub(crate) fn side(
     settings: &Settings,
     service: &Service,
@@ -49,8 +49,8 @@ pub(crate) fn side(
     Ok(Side { claims, fragments })
 }
 
-/// Only with `reuseport` does nginx hand all datagrams of a client to one worker, which knows whose answer is whose. Without an
-/// upstream a connection is closed at once.
+/// Renders the server. Only with `reuseport` does one worker get all datagrams of a client and recognise the answers to them.
+/// Without an upstream nginx closes a connection at once.
 fn server(settings: &Settings, transport: Transport, binds: &[Bind], upstream: Option<&str>) -> String {
     let Settings { connect_timeout, tcp_timeout, udp_timeout, udp_responses, .. } = settings;
     let (options, own) = if transport == Transport::Udp {

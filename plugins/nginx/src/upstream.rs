@@ -1,25 +1,25 @@
-//! An `upstream`, and its servers.
+//! Renders an `upstream`, and its servers.
 
 use waypost_plugin_sdk::{Instance, Readiness, Service};
 
 use crate::names;
 use crate::settings::{Balance, Settings};
 
-/// A line of an upstream.
+/// An instance as a server of an upstream.
 pub(crate) struct Server {
     /// The instance's id, for messages.
     pub(crate) id: String,
-    /// The line; none of one that has left.
+    /// Its line; `None` when the instance is gone.
     pub(crate) line: Option<String>,
-    /// Whether it takes new requests.
+    /// Whether it gets new requests.
     pub(crate) ready: bool,
 }
 
-/// The server of an instance. `down` takes nothing new, and what is open goes on in the workers that had it; nginx takes no
-/// weight of 0.
+/// Reads the server of an instance. A server that is `down` gets nothing new, and open connections go on in the workers that have
+/// them; nginx accepts no weight of 0.
 ///
 /// # Errors
-/// Says what nginx does not take.
+/// Says what nginx does not accept.
 pub(crate) fn server(settings: &Settings, instance: &Instance) -> Result<Server, String> {
     let endpoint = names::endpoint(&instance.address, instance.port, settings.host_names)?;
     let Settings { max_fails, fail_timeout, .. } = settings;
@@ -36,8 +36,8 @@ pub(crate) fn server(settings: &Settings, instance: &Instance) -> Result<Server,
     Ok(Server { id: instance.id.clone(), line, ready })
 }
 
-/// A whole upstream. A service whose name had to change is named in it, so that its text differs from that of the
-/// service which has this name by itself.
+/// Renders a whole upstream. A comment gives the service's name where the upstream's name differs, so that two services with the
+/// same upstream name have different texts.
 pub(crate) fn block(settings: &Settings, service: &Service, name: &str, lines: &str) -> String {
     let unchanged = names::upstream(&service.name).is_ok_and(|name| name == service.name);
     let origin = if unchanged { String::new() } else { format!("# service {}\n", service.name) };

@@ -1,4 +1,4 @@
-//! What outputs for reverse proxies share.
+//! Shared code of the outputs for reverse proxies.
 
 pub mod bind;
 pub mod instances;

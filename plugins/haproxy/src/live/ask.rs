@@ -1,4 +1,4 @@
-//! What to ask.
+//! Builds the queries.
 
 use std::collections::BTreeSet;
 
@@ -8,20 +8,20 @@ use super::{cookies, standby};
 use crate::files::{ROUTES, STANDBYS};
 use crate::settings::Settings;
 
-/// A query to HAProxy; each has an answer that ends in an empty line.
+/// A query to HAProxy, whose answer ends in an empty line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ask {
-    /// Which HAProxy it is.
+    /// The version of HAProxy.
     Version,
-    /// Which service has which standby backend.
+    /// The standby backend of each service that has one.
     Claims,
     /// The servers of a section.
     Servers(String),
-    /// How many connections they have.
+    /// The number of connections of the servers of a section.
     Connections(String),
-    /// Who is in a section: its frontend and backend, and with `true` its servers too.
+    /// The traffic of a section: of its frontend and backend, and with `true` of its servers too.
     Traffic(String, bool),
-    /// Where a key of the map leads to.
+    /// The value of a key of the map.
     Route(String),
 }
 
@@ -39,11 +39,11 @@ impl Ask {
     }
 }
 
-/// Up to so many changes of one call are asked about closely: the traffic of a section has a header of 2 to 4 KB. When
-/// that matters among more, it is a reload, and the agent asks about each alone.
+/// Up to so many changes in one call, the queries include all traffic: each such answer has a header of 2 to 4 KB. Where that
+/// matters among more changes, the plan is a reload, and the agent asks about each change alone.
 const FEW: usize = 4;
 
-/// Everything that decides on these services, each query once.
+/// Returns every query that the plan for these changes needs, each once.
 pub(super) fn asks(settings: &Settings, changes: &[ServiceChange]) -> Vec<Ask> {
     if changes.is_empty() {
         return Vec::new();
@@ -67,7 +67,7 @@ pub(super) fn asks(settings: &Settings, changes: &[ServiceChange]) -> Vec<Ask> {
         let with_cookies = has_cookies && change.after.as_ref().is_some_and(|after| after.http().is_some());
         let traffic = |section: &String| Ask::Traffic(section.clone(), with_cookies);
         let is_new = change.before.is_none();
-        // One that should have its place may have lost it all the same.
+        // A service that should have its standby backend may have lost it all the same.
         let places = match change.after {
             _ if with_cookies || is_new => candidates.len(),
             Some(_) if are_few => 2,
@@ -84,10 +84,10 @@ pub(super) fn asks(settings: &Settings, changes: &[ServiceChange]) -> Vec<Ask> {
     asks.into_iter().collect()
 }
 
-/// Asked first on every line: the process that answers it.
+/// The first query of every line, which identifies the process.
 pub(super) const PROCESS: &str = "show info";
 
-/// The queries that share a line.
+/// Groups the queries that share a line.
 pub(super) fn lines(asks: &[Ask]) -> Vec<&[Ask]> {
     let mut lines = Vec::new();
     let mut start = 0;
@@ -106,7 +106,7 @@ pub(super) fn lines(asks: &[Ask]) -> Vec<&[Ask]> {
     lines
 }
 
-/// The lines as they are sent.
+/// Renders the lines.
 pub(super) fn texts(asks: &[Ask]) -> Vec<String> {
     let text = |asks: &[Ask]| asks.iter().fold(PROCESS.to_owned(), |line, ask| format!("{line}; {}", ask.command()));
     lines(asks).into_iter().map(text).collect()

@@ -1,4 +1,4 @@
-//! What changes about a service between the last files and the next.
+//! Reads changes of services.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::http::Http;
 use crate::route;
 use crate::settings::{Routing, Settings};
 
-/// A service that changes.
+/// The change of the service that has one section.
 pub(super) struct ServiceChange {
     /// Name of its section.
     pub(super) name: String,
@@ -21,7 +21,11 @@ pub(super) struct ServiceChange {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NeedsReload(pub(super) String);
 
-/// Bad instances were named when the files were rendered. A service that could not be carried before was not there.
+/// Reads the changes, sorted by section. Ignores bad instances, which rendering has logged. Treats a service that was refused
+/// before as absent.
+///
+/// # Errors
+/// `invalid-input` when HAProxy cannot proxy a service as it is desired.
 pub(super) fn read(settings: &Settings, changes: &[Change]) -> Result<Vec<ServiceChange>, PluginError> {
     let desired = |service: &Option<Service>| match service {
         Some(service) => desired::read(settings, service, &mut |_, _| {}),
@@ -48,7 +52,7 @@ pub(super) fn read(settings: &Settings, changes: &[Change]) -> Result<Vec<Servic
 }
 
 impl ServiceChange {
-    /// Whether it needs what only a file can say: a section, a port, a rule.
+    /// Checks that the change needs nothing that only the file can add: a section, a port, a rule.
     pub(super) fn check(&self, settings: &Settings) -> Result<(), NeedsReload> {
         let why =
             match (self.before.as_ref().map(|desired| &desired.kind), self.after.as_ref().map(|desired| &desired.kind))
@@ -75,24 +79,24 @@ impl ServiceChange {
         NeedsReload(format!("{}: {why}", self.name))
     }
 
-    /// What is read or written in `routes.map` for it.
+    /// Returns whether the change concerns entries of `routes.map`.
     pub(super) fn is_routed(&self, settings: &Settings) -> bool {
         let http = |desired: &Option<Desired>| desired.as_ref().is_some_and(|desired| desired.http().is_some());
         settings.routing == Routing::Map && (http(&self.before) || http(&self.after))
     }
 
-    /// Whether it leaves without servers, so that nothing but what the file says of it is left.
+    /// Returns whether the service leaves and had no server any more, so that only the file still has it.
     pub(super) fn leaves_empty(&self) -> bool {
         self.after.is_none() && self.before.as_ref().is_some_and(|before| before.servers().is_empty())
     }
 
-    /// Keys of the map that keep the rest of a domain from `*`, before and after.
+    /// Returns the keys of the map that keep other paths of a domain from `*`, before and after.
     pub(super) fn markers(&self) -> [BTreeSet<String>; 2] {
         [&self.before, &self.after]
             .map(|desired| desired.as_ref().and_then(Desired::http).map(Http::markers).unwrap_or_default())
     }
 
-    /// Keys of the map that lead to it before and after.
+    /// Returns the keys of the map that lead to the service, before and after.
     pub(super) fn keys(&self) -> [Vec<String>; 2] {
         [&self.before, &self.after].map(|desired| {
             let http = desired.as_ref().and_then(Desired::http);

@@ -1,10 +1,10 @@
-//! Lines that the stats socket takes.
+//! Builds lines that the stats socket accepts.
 
-/// Longest line, in bytes. A longer one than `tune.bufsize` (16 KiB unless changed) is cut off by HAProxy; this leaves room, and
-/// keeps the answer to one line small.
+/// Longest line, in bytes. HAProxy cuts a line off at `tune.bufsize` (16 KiB by default); this limit stays well below and keeps
+/// the answer to one line small.
 pub(super) const LINE_LIMIT: usize = 4096;
 
-/// Joins commands, keeping their order, into lines that HAProxy takes.
+/// Joins commands into lines, and keeps their order.
 pub(super) fn join<'a>(commands: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for command in commands {
@@ -19,7 +19,7 @@ pub(super) fn join<'a>(commands: impl IntoIterator<Item = &'a str>) -> Vec<Strin
     lines
 }
 
-/// Whether the stats socket takes it for itself in a word.
+/// Returns whether the byte has no special meaning to the stats socket.
 pub(super) fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"._:/=+@,()%-".contains(&byte)
 }

@@ -1,4 +1,4 @@
-//! From what is wanted and what runs to commands.
+//! Plans the commands that bring the running process to the desired state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::files::STANDBYS;
 use crate::names::{DEFAULTS, STANDBY};
 use crate::settings::{Routing, Settings};
 
-/// What to say.
+/// The commands for a set of changes.
 pub(super) struct Plan {
     /// Lines, in order.
     pub(super) lines: Vec<String>,
@@ -21,11 +21,11 @@ pub(super) struct Plan {
     pub(super) reload_soon: bool,
 }
 
-/// Where the servers of a service are, or go.
+/// The backend that has the servers of a service, or gets them.
 struct TargetBackend<'a> {
     section: String,
     servers: &'a Servers,
-    /// What makes it the service's home.
+    /// The commands that make the backend the service's.
     opening: Option<String>,
 }
 
@@ -41,15 +41,15 @@ struct Planner<'a> {
     leave: Vec<String>,
     join: Vec<String>,
     reload_soon: bool,
-    /// Something is left that nothing but the file can take away, and there is nothing to say.
+    /// Only a reload removes what is left of a service, and no command remains.
     file_only: bool,
 }
 
 impl Plan {
-    /// What leaves comes before what joins, over all services.
+    /// Plans all changes: over all services, what leaves comes before what joins.
     ///
     /// # Errors
-    /// Something can only be done by a reload.
+    /// A change needs a reload.
     pub(super) fn make(settings: &Settings, changes: &[ServiceChange], process: &Process) -> Result<Plan, NeedsReload> {
         if let Some([change, _]) = changes.array_windows().find(|[one, other]| one.name == other.name) {
             return Err(change.needs_reload("two services have a section of this name, one after the other"));
@@ -141,7 +141,7 @@ impl<'a> Planner<'a> {
         Ok(commands)
     }
 
-    /// Its own section, or the prepared one that it has, or one that is free.
+    /// Returns the service's own section, or the standby backend that it has, or a free one.
     fn target(&mut self, change: &ServiceChange, after: &Desired) -> Result<TargetBackend<'a>, NeedsReload> {
         let process = self.process;
         let claim = process.claim(&change.name);
@@ -203,7 +203,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// A standby backend that no service has, and nobody is in; one with servers that are left over only if it must be.
+    /// Returns a standby backend that no service has and that has no traffic; prefers one without servers.
     fn free(&mut self, change: &ServiceChange) -> Result<TargetBackend<'a>, NeedsReload> {
         let process = self.process;
         let total = self.settings.standbys();
@@ -229,12 +229,13 @@ impl<'a> Planner<'a> {
         Ok(TargetBackend { section, servers, opening: Some(opening) })
     }
 
-    /// The section itself stays until the next reload. A standby backend is given back last, when nothing of the service is left.
+    /// Plans the removal of a service. Its section stays until the next reload. Its standby backend becomes free last, when
+    /// nothing of the service is left.
     fn remove(&mut self, change: &ServiceChange, before: &Desired) {
         let process = self.process;
         let ids = ids(change);
         let start = self.leave.len();
-        // First what leads to it: a standby backend is given away after a later look that finds nobody in it.
+        // First the routes to it: the standby backend becomes free after later answers show no traffic in it.
         self.leave.extend(self.routes.leave(change, process));
         let claim = process.claim(&change.name);
         let standby = claim.filter(|standby| standby.starts_with(STANDBY));
@@ -245,7 +246,7 @@ impl<'a> Planner<'a> {
             }
         }
         let is_gone = self.leave.len() == start;
-        // A server that is deleted now went into maintenance earlier, and a reload was asked for then.
+        // A server that is deleted now went into maintenance earlier, and that plan asked for the reload.
         let leaves_now = self.leave[start..].iter().any(|said| !said.starts_with("del server "));
         if is_gone && claim.is_some() {
             self.leave.push(format!("del map {STANDBYS} {}", change.name));
@@ -254,11 +255,11 @@ impl<'a> Planner<'a> {
         // (`shutdown frontend` is no way out: HAProxy 2.8 and 3.0 keep the socket, and let clients wait.)
         let is_in_file = before.tcp().is_some() || self.settings.routing == Routing::Acl;
         self.reload_soon |= leaves_now && (is_in_file || self.routes.leaves_marker(change));
-        // One that had no server left has nothing but its place in the file.
+        // A service without servers has nothing left but its section in the file.
         self.file_only |= is_in_file && change.leaves_empty() && self.is_open(change, before);
     }
 
-    /// Whether the process still has the port of a tcp service, the section of an http service.
+    /// Returns whether the process still has the port of a tcp service or the section of an http service.
     fn is_open(&self, change: &ServiceChange, before: &Desired) -> bool {
         match before.tcp() {
             Some(_) => self.process.traffic(&change.name).is_some_and(|traffic| traffic.listens),
@@ -267,7 +268,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Ids of the servers that it had.
+/// Returns the ids of the servers that the service had.
 fn ids(change: &ServiceChange) -> BTreeSet<&str> {
     change.before.iter().flat_map(Desired::servers).map(|server| server.id.as_str()).collect()
 }

@@ -1,4 +1,4 @@
-//! The entries of `routes.map`.
+//! Plans the commands for the entries of `routes.map`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::files::ROUTES;
 use crate::names::NOBODY;
 use crate::settings::Settings;
 
-/// What is wanted of the map by the services that change.
+/// The desired entries of the services that change.
 pub(super) struct Routes<'a> {
     settings: &'a Settings,
     /// Key to section.
@@ -18,6 +18,8 @@ pub(super) struct Routes<'a> {
 }
 
 impl<'a> Routes<'a> {
+    /// Collects the entries.
+    ///
     /// # Errors
     /// Two services want one key, or the process has no map.
     pub(super) fn of(
@@ -42,7 +44,7 @@ impl<'a> Routes<'a> {
         Ok(routes)
     }
 
-    /// Commands that take entries away: a key which another service has by now is that one's.
+    /// Returns the commands that remove entries, except those that lead to another service by now.
     pub(super) fn leave(&self, change: &ServiceChange, process: &Process) -> Vec<String> {
         let gone = self.obsolete.get(change.name.as_str()).into_iter().flatten();
         gone.filter(|key| !self.desired.contains_key(*key) && process.route(key) == Some(change.name.as_str()))
@@ -50,8 +52,8 @@ impl<'a> Routes<'a> {
             .collect()
     }
 
-    /// Commands that make the entries of a service. What leads elsewhere is taken over: only one service is given what
-    /// another claims as well, and the other one takes away no entry but its own.
+    /// Returns the commands that add the entries of a service. They also take over entries that lead elsewhere: the agent grants
+    /// a claim to one service only, and the other service removes no entry but its own.
     pub(super) fn join(&self, change: &ServiceChange, process: &Process) -> Vec<String> {
         let mut commands = Vec::new();
         let own = self.desired.iter().filter(|(_, name)| **name == change.name);
@@ -67,11 +69,11 @@ impl<'a> Routes<'a> {
         commands
     }
 
-    /// Whether it leaves a marker that others may share: the file knows whether it stays.
+    /// Returns whether the service leaves a marker that others may share, so that only the file tells whether it stays.
     pub(super) fn leaves_marker(&self, change: &ServiceChange) -> bool {
         let [before, after] = change.markers();
         let [_, keys] = change.keys();
-        // With the root of the domain in the map nothing looks for the marker.
+        // With the root of the domain in the map, no lookup reaches the marker.
         let is_left = |marker: &String| !after.contains(marker) && !keys.iter().any(|key| *marker == format!("{key}/"));
         change.is_routed(self.settings) && before.iter().any(is_left)
     }

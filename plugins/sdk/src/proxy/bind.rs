@@ -1,4 +1,4 @@
-//! Where a proxy listens.
+//! Parses the addresses that a proxy listens on, and finds conflicts between them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,7 +17,7 @@ pub enum Host {
 }
 
 impl Host {
-    /// Reads `*`, or an IP address with or without brackets.
+    /// Parses `*`, or an IP address with or without brackets.
     fn parse(text: &str, zero_is_any: bool) -> Option<Self> {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         match bare.parse() {
@@ -27,7 +27,7 @@ impl Host {
         }
     }
 
-    /// Whether both cannot listen on one port.
+    /// Returns whether a proxy cannot listen on one port of both.
     fn overlaps(self, other: Host, dual_stack: bool) -> bool {
         let every_v4 = |host| matches!(host, Host::Any | Host::Ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
         let every_v6 = |host| host == Host::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
@@ -62,8 +62,8 @@ impl fmt::Display for Bind {
     }
 }
 
-/// Addresses to listen on: [`Host`]s or [`Bind`]s, separated by `,`. A `DISTINCT` list is for a proxy that refuses an
-/// address which it is given twice: none stands in it twice, and `0.0.0.0` is read as `*`.
+/// Addresses to listen on: [`Host`]s or [`Bind`]s, separated by `,` in the settings. A `DISTINCT` list, for a proxy that refuses
+/// an address given twice, contains no address twice and reads `0.0.0.0` as `*`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String", bound = "Self: TryFrom<String, Error = String>")]
 pub struct List<T, const DISTINCT: bool>(pub Vec<T>);
@@ -80,7 +80,7 @@ impl<T: PartialEq, const DISTINCT: bool> List<T, DISTINCT> {
 }
 
 impl<const DISTINCT: bool> List<Host, DISTINCT> {
-    /// These addresses with this port.
+    /// Returns these addresses, each with the port.
     pub fn at(&self, port: u16) -> List<Bind, DISTINCT> {
         List(self.0.iter().map(|&host| Bind { host, port }).collect())
     }
@@ -115,16 +115,18 @@ impl<T: fmt::Display, const DISTINCT: bool> fmt::Display for List<T, DISTINCT> {
     }
 }
 
-/// The first of `binds` that a proxy cannot listen on beside `taken`. With `dual_stack`, `[::]` includes the IPv4 addresses.
+/// Returns the first of `binds` that a proxy cannot listen on beside `taken`. With `dual_stack`, `[::]` includes all IPv4
+/// addresses.
 pub fn first_taken<'a>(binds: &'a [Bind], taken: &[Bind], dual_stack: bool) -> Option<&'a Bind> {
     let overlaps = |one: &Bind, other: &Bind| one.port == other.port && one.host.overlaps(other.host, dual_stack);
     binds.iter().find(|bind| taken.iter().any(|taken| overlaps(taken, bind)))
 }
 
-/// Refuses a service one of whose `binds` is `taken` by `holder`, which listens where `setting` says.
+/// Checks that none of a service's `binds` conflicts with the addresses `taken` by a part of the proxy itself: the name of that
+/// part, and the setting with its addresses.
 ///
 /// # Errors
-/// Says which port is taken, by whom, and what to do.
+/// Names the port, the part that has it, and what to do.
 pub fn refuse_taken(
     binds: &[Bind],
     taken: &[Bind],

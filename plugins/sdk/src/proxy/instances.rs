@@ -1,16 +1,16 @@
-//! Which instances of a service a proxy carries, and as what.
+//! Selects the instances of a service that a proxy can serve.
 
 use super::route::Route;
 use crate::{Instance, Readiness, Service, Transport, attributes, log, show};
 
-/// What an instance speaks.
+/// The protocol of an instance, and what it asks for.
 enum Protocol {
     Http(Vec<Route>),
     Tcp(Option<u16>),
     Udp(Option<u16>),
 }
 
-/// The instances of a service that a proxy carries, each as a server `S`.
+/// The selected instances of a service, each as a server `S` of the proxy's own type.
 pub struct Instances<S> {
     /// Instances on TCP.
     pub tcp: TcpInstances<S>,
@@ -22,27 +22,26 @@ pub struct Instances<S> {
 pub enum TcpInstances<S> {
     /// Servers, each with the routes that it asks for; none without a domain.
     Http(Vec<(S, Vec<Route>)>),
-    /// Servers, and the port each one names for its consumers.
+    /// Servers, each with the port that it names for its consumers.
     Plain(Vec<(S, Option<u16>)>),
-    /// None.
+    /// No instance.
     None,
 }
 
-/// Whether all instances of a service are gone, so that only what leads to it is left.
+/// Returns whether all instances of a service are gone, so that only its routes and ports remain.
 pub fn is_gone(service: &Service) -> bool {
     service.instances.iter().all(|instance| instance.readiness == Readiness::Gone)
 }
 
-/// The instances of a service that count: those that are gone count only where no other is left.
+/// Returns the instances of a service that count: those that are gone count only where no other is left.
 pub fn present(service: &Service) -> impl Iterator<Item = &Instance> {
     let is_gone = is_gone(service);
     service.instances.iter().filter(move |instance| (instance.readiness == Readiness::Gone) == is_gone)
 }
 
-/// Selects the instances that a proxy carries. The first good one says whether the service speaks http or tcp, so that one
-/// that differs changes nothing for the others unless it comes first. `routes` reads the routes of an instance that
-/// speaks http, `server` makes the server of an instance. `skip` is told the id of an instance that the proxy cannot
-/// carry, and the reason.
+/// Selects the instances that a proxy can serve. The first valid one decides whether the service speaks http or tcp, so that an
+/// instance that differs changes nothing for the others unless it comes first. `routes` reads the routes of an instance that
+/// speaks http, `server` builds the server of an instance. `skip` gets the id of each instance that is skipped, and the reason.
 pub fn select<'a, S>(
     instances: impl IntoIterator<Item = &'a Instance>,
     routes: impl Fn(&Instance) -> Result<Vec<Route>, String>,
@@ -81,7 +80,7 @@ impl<S> Instances<S> {
     }
 }
 
-/// None for SCTP, which no proxy carries.
+/// Reads the protocol of an instance; `None` for SCTP, which no proxy supports.
 fn protocol(
     instance: &Instance,
     routes: impl Fn(&Instance) -> Result<Vec<Route>, String>,
@@ -99,10 +98,10 @@ fn protocol(
     Ok(Some(protocol))
 }
 
-/// The port of a service that speaks `protocol`: the first that one of its servers names.
+/// Returns the port of a service that speaks `protocol`: the first that one of its servers names.
 ///
 /// # Errors
-/// No server names one.
+/// No server names a port.
 pub fn listen_port<S>(protocol: &str, servers: &[(S, Option<u16>)]) -> Result<u16, String> {
     servers.iter().find_map(|(_, port)| *port).ok_or_else(|| {
         format!(
@@ -112,7 +111,7 @@ pub fn listen_port<S>(protocol: &str, servers: &[(S, Option<u16>)]) -> Result<u1
     })
 }
 
-/// The servers that name `port`, or none. `skip` is told of the others, and the reason.
+/// Returns the servers that name `port` or no port. `skip` gets each of the others, and the reason.
 pub fn agreed<S>(port: u16, servers: Vec<(S, Option<u16>)>, mut skip: impl FnMut(&S, &str)) -> Vec<S> {
     let mut agreed = Vec::new();
     for (server, other) in servers {
@@ -126,7 +125,7 @@ pub fn agreed<S>(port: u16, servers: Vec<(S, Option<u16>)>, mut skip: impl FnMut
     agreed
 }
 
-/// Logs why an instance is left out.
+/// Logs why an instance is skipped.
 pub fn warn_skipped(service: &Service, id: &str, reason: &str) {
     log::warn(&format!("service {} instance {} is left out: {reason}", show(&service.name), show(id)));
 }

@@ -1,4 +1,4 @@
-//! Which http requests a service asks for.
+//! Reads the routes of http services: domains and paths.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ pub const NO_DOMAIN: &str = "it speaks http, but no instance has the attribute d
 /// The refusal of an http service where the proxy does not listen for http.
 pub const NO_LISTENER: &str = "it speaks http, and the setting `http-bind` is \"off\"";
 
-/// What requests must look like to belong to a service.
+/// A domain and a path of it whose requests belong to a service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
     /// In lower case; `*.` stands for one label.
@@ -23,15 +23,15 @@ pub struct Route {
 }
 
 impl Route {
-    /// The claim that only one service can have: `domain D`, or `domain D path /P`.
+    /// Returns the claim to this route: `domain D`, or `domain D path /P`.
     pub fn claim(&self) -> String {
         let Route { domain, path } = self;
         if path.is_empty() { format!("domain {domain}") } else { format!("domain {domain} path {path}") }
     }
 }
 
-/// The routes that an instance asks for by its attributes `domain` and `path`; none when it names no domain and the
-/// service's name is none either. `path` reads a path as the proxy takes it.
+/// Reads the routes that an instance asks for by its attributes `domain` and `path`; none when it names no domain and the
+/// service's name is no domain either. `path` parses a path, by the proxy's own limit.
 ///
 /// # Errors
 /// Says what was found and what is expected.
@@ -57,7 +57,7 @@ pub fn read(
     Ok(domains.iter().flat_map(|domain| paths.iter().map(move |path| route(domain, path))).collect())
 }
 
-/// A domain in lower case; `*.` may stand for exactly one label.
+/// Parses a domain, and returns it in lower case; `*.` may stand for exactly one label.
 ///
 /// # Errors
 /// Says what was found and what is expected.
@@ -69,7 +69,7 @@ pub fn parse_domain(text: &str) -> Result<String, String> {
     }
 }
 
-/// A path of at most `limit` bytes without its last `/`, so that `/` is empty and `/api/` is `/api`.
+/// Parses a path of at most `limit` bytes, and returns it without its last `/`: `/` is empty and `/api/` is `/api`.
 ///
 /// # Errors
 /// Says what was found and what is expected, but not the limit.
