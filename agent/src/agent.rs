@@ -12,14 +12,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::config::{self, Config, OnStop, RegistryKind};
+use crate::config::{self, Advertise, Config, ConfigError, OnStop, RegistryKind};
 use crate::discover::{self, Inputs, Pace, Target};
 use crate::docker;
 use crate::grouping::Grouping;
 use crate::layout::{Decoder, Encoder, Layout};
 use crate::model::{Ages, Node};
 use crate::output::{Consumed, Memory, Output};
-use crate::plugin::{Host, Kind, Limits, Plugin, Source};
+use crate::plugin::{Host, Kind, Limits, LoadError, Plugin, Source};
 use crate::proxy::{Proxy, ProxyOptions};
 use crate::register::Register;
 use crate::registry::{Registry, etcd, memory};
@@ -46,13 +46,8 @@ const REGISTRY_CHECK: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The operator has to change the configuration.
-    #[error("{key}: {text}")]
-    Config {
-        /// The part of the configuration, like `output[0]`.
-        key: String,
-        /// What is wrong.
-        text: String,
-    },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The world is not as it must be.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
@@ -85,7 +80,7 @@ impl Plugins {
         let stages = |key: &'static str, stages: Vec<&config::Stage>, kind| {
             let named =
                 stages.into_iter().enumerate().map(move |(index, stage)| (format!("{key}[{index}]"), stage.clone()));
-            let loading: Vec<_> = named.map(|(key, stage)| load(&host, key, stage, kind)).collect();
+            let loading: Vec<_> = named.map(|(key, stage)| load(&host, config, key, stage, kind)).collect();
             futures::future::try_join_all(loading)
         };
         let (groupings, layouts, outputs) = futures::try_join!(
@@ -98,14 +93,18 @@ impl Plugins {
             ),
         )?;
         for (index, (plugin, output)) in outputs.iter().zip(&config.output).enumerate() {
-            target::fits(output, plugin)
-                .map_err(|error| BuildError::Config { key: format!("output[{index}]"), text: format!("{error:#}") })?;
+            if output.live.is_some() && !plugin.description().live {
+                let text = "does not take changes over a stats socket; remove the key";
+                let text = format!("the plugin {} {text}", plugin.name());
+                return Err(config.mistake(&format!("output[{index}].live"), text).into());
+            }
         }
         let mut prepared = Vec::new();
         for (index, (plugin, layout)) in layouts.into_iter().zip(&config.layout).enumerate() {
-            let built = Layout::new(plugin).await;
-            let built = built
-                .map_err(|error| BuildError::Config { key: format!("layout[{index}]"), text: format!("{error:#}") })?;
+            let built = Layout::new(plugin).await.map_err(|error| {
+                let text = format!("{error:#}");
+                config.mistake(&config.key_named(&format!("layout[{index}].settings"), &text), text)
+            })?;
             prepared.push((built, layout.read.unwrap_or(index == 0), layout.write));
         }
         Ok(Plugins { host, groupings, layouts: prepared, outputs })
@@ -124,16 +123,32 @@ impl Plugins {
     }
 }
 
-async fn load(host: &Host, key: String, stage: config::Stage, kind: Kind) -> Result<Plugin, BuildError> {
-    let source = match &stage.source {
-        config::Source::Shipped(name) => Source::Shipped(name),
-        config::Source::File(path, digest) => Source::File(path, digest.as_deref()),
+async fn load(
+    host: &Host,
+    config: &Config,
+    key: String,
+    stage: config::Stage,
+    kind: Kind,
+) -> Result<Plugin, ConfigError> {
+    let (source, source_key) = match &stage.source {
+        config::Source::Shipped(name) => (Source::Shipped(name), format!("{key}.plugin")),
+        config::Source::File(path, digest) => {
+            (Source::File(path, digest.as_ref().map(|digest| digest.0.as_str())), format!("{key}.path"))
+        }
     };
-    let wrong = |text: String| BuildError::Config { key: key.clone(), text };
-    let plugin = host.load(source, &stage.settings).await.map_err(|error| wrong(format!("{error:#}")))?;
+    let plugin = host.load(source, &stage.settings).await.map_err(|error| {
+        let key = match error.downcast_ref() {
+            Some(LoadError::Digest { .. }) => format!("{key}.sha256"),
+            Some(LoadError::Settings { words, .. }) => config.key_named(&format!("{key}.settings"), words),
+            Some(LoadError::Crash(_)) => format!("{key}.settings"),
+            None => source_key.clone(),
+        };
+        config.mistake(&key, format_args!("{error:#}"))
+    })?;
     let found = plugin.description().kind;
     if found != kind {
-        return Err(wrong(format!("plugin {}: found a plugin of kind {found}, expected {kind}", plugin.name())));
+        let text = format!("plugin {}: found a plugin of kind {found}, expected {kind}", plugin.name());
+        return Err(config.mistake(&source_key, text));
     }
     Ok(plugin)
 }
@@ -147,8 +162,15 @@ pub fn node(config: &Config) -> Result<Arc<Node>, BuildError> {
         Some(name) => name.clone(),
         None => address::host_name()?,
     };
-    let address = address::resolve(config.agent.advertise.as_ref())
-        .map_err(|error| BuildError::Config { key: "agent.advertise".to_owned(), text: format!("{error:#}") })?;
+    let advertise = config.agent.advertise.as_ref();
+    let address = address::resolve(advertise).map_err(|error| {
+        let key = match advertise {
+            Some(Advertise::Interface(_)) => "agent.advertise.interface",
+            Some(Advertise::Network(..)) => "agent.advertise.network",
+            Some(Advertise::Address(_)) | None => "agent.advertise",
+        };
+        config.mistake(key, format_args!("{error:#}"))
+    })?;
     Ok(Arc::new(Node { name, address: address.to_string(), attributes: crate::model::Attributes::new() }))
 }
 
@@ -160,17 +182,18 @@ pub fn registry(
     config: &Config,
     state_dir: Option<PathBuf>,
     node: Option<Arc<Node>>,
-) -> Result<Arc<dyn Registry>, BuildError> {
+) -> Result<Arc<dyn Registry>, ConfigError> {
     let settings = &config.registry;
     if settings.kind != Some(RegistryKind::Etcd) {
         return Ok(memory::new());
     }
-    let read = |key: &str, path: &Option<PathBuf>| -> Result<Option<Vec<u8>>, BuildError> {
+    let read = |key: &str, path: &Option<PathBuf>| -> Result<Option<Vec<u8>>, ConfigError> {
         let Some(path) = path else { return Ok(None) };
-        let text = |error| format!("{} cannot be read: {error}", path.display());
-        std::fs::read(path)
-            .map(Some)
-            .map_err(|error| BuildError::Config { key: format!("registry.{key}"), text: text(error) })
+        let wrong = |error| {
+            let text = format!("{} cannot be read: {error}", path.display());
+            config.mistake(&format!("registry.{key}"), text)
+        };
+        std::fs::read(path).map(Some).map_err(wrong)
     };
     let password = read("password-file", &settings.password_file)?;
     let first_line = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().to_owned();
@@ -185,7 +208,10 @@ pub fn registry(
         state_dir,
         node,
     };
-    etcd::connect(options).map_err(|error| BuildError::Config { key: "registry".to_owned(), text: error.to_string() })
+    etcd::connect(options).map_err(|error| {
+        let text = error.to_string();
+        config.mistake(&config.key_named("registry", &text), text)
+    })
 }
 
 /// A built agent, ready to run.
@@ -207,10 +233,11 @@ impl Agent {
         let plugins = Plugins::load(&config).await?;
         let registry = registry(&config, Some(config.agent.state_dir.clone()), Some(Arc::clone(&node)))?;
         for (index, output) in config.output.iter().enumerate().filter(|_| config.agent.discover) {
-            let wrong = |text| BuildError::Config { key: format!("output[{index}]"), text };
-            let made = std::fs::create_dir_all(&output.directory);
-            made.map_err(|error| wrong(format!("directory {} cannot be made: {error}", output.directory.display())))?;
-            access(output).map_err(|error| wrong(format!("{error:#}")))?;
+            std::fs::create_dir_all(&output.directory).map_err(|error| {
+                let text = format!("directory {} cannot be made: {error}", output.directory.display());
+                config.mistake(&format!("output[{index}].directory"), text)
+            })?;
+            access(&config, index)?;
         }
         let status = Status::new(&node.name);
         Ok(Agent { config, plugins, node, registry, status })
@@ -318,10 +345,10 @@ fn spawn_discover(
         let name = names[index].clone();
         let leave = ending.of_proxy(&name, config.agent.on_stop == OnStop::Leave);
         let output = Output::new(&name, Arc::new(plugin.clone()), Arc::clone(node), status.clone());
-        let directory = target::directory(settings, index)?;
+        let directory = target::directory(config, index)?;
         // The proxy is stopped by its output's loop, after that loop's last turn.
         let proxy = Proxy::new(proxy_options(config, settings, &name)?, CancellationToken::new());
-        let live = target::live(settings, plugin, node).with_context(|| format!("output[{index}]"))?;
+        let live = target::live(settings, plugin, node);
         let memory = Memory::new(&config.agent.state_dir, &name);
         let linger = settings.linger.0;
         let target = Target { name, directory, memory, linger, proxy, live, leave };

@@ -96,6 +96,15 @@ impl From<ConfigError> for Failure {
     }
 }
 
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Config(error) => Failure::Config(error),
+            BuildError::Other(error) => Failure::Other(error),
+        }
+    }
+}
+
 impl ConfigArgument {
     /// The file, when there is one.
     fn path(&self) -> Option<&Path> {
@@ -111,16 +120,6 @@ impl ConfigArgument {
             Some(path) => Config::read(path, &environment)?,
             None => Config::parse("", Path::new("defaults"), &environment)?,
         })
-    }
-
-    /// Gives a mistake that showed while building its place in the file.
-    fn with_location(&self, error: BuildError) -> Failure {
-        match error {
-            BuildError::Config { key, text } => {
-                Failure::Config(ConfigError::at(self.path().unwrap_or(Path::new("defaults")), &key, &text))
-            }
-            BuildError::Other(error) => Failure::Other(error),
-        }
     }
 }
 
@@ -167,7 +166,7 @@ async fn run(RunArguments { config: argument, again }: RunArguments) -> Result<(
     let Signals { mut stop, mut hangup } = Signals::new()?;
     let mut config = argument.read()?;
     let _lock = agent::lock(&config.agent.state_dir)?;
-    let mut next = Agent::build(config.clone()).await.map_err(|error| argument.with_location(error))?;
+    let mut next = Agent::build(config.clone()).await?;
     if next.compiled() > 0 && !again {
         if stop.asked().now_or_never().is_some() {
             return Ok(());
@@ -230,13 +229,10 @@ async fn reread(argument: &ConfigArgument, old: &Config) -> Result<(Config, Agen
         return Err(anyhow!("agent.state-dir has changed, which takes a restart").into());
     }
     // At a start they may come later; here there is a configuration that works.
-    for (index, output) in config.output.iter().enumerate().filter(|_| config.agent.discover) {
-        for program in agent::programs(output) {
-            let wrong = |error| BuildError::Config { key: format!("output[{index}]"), text: format!("{error:#}") };
-            program.map_err(|error| argument.with_location(wrong(error)))?;
-        }
+    for index in (0..config.output.len()).filter(|_| config.agent.discover) {
+        agent::programs(&config, index).into_iter().collect::<Result<Vec<_>, _>>()?;
     }
-    let agent = Agent::build(config.clone()).await.map_err(|error| argument.with_location(error))?;
+    let agent = Agent::build(config.clone()).await?;
     Ok((config, agent))
 }
 

@@ -80,6 +80,32 @@ pub enum CallError {
     Resting,
 }
 
+/// Why a plugin was not loaded, where it is not the fault of its name or file alone.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file has another digest than the operator gave.
+    #[error("plugin {}: found sha256 {found}, expected {expected}", path.display())]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// Its digest, hexadecimal.
+        found: String,
+        /// That of the operator.
+        expected: String,
+    },
+    /// The plugin refused its settings.
+    #[error("it refuses its settings {settings}: {words}")]
+    Settings {
+        /// The settings, a JSON object.
+        settings: serde_json::Value,
+        /// What the plugin said of them.
+        words: String,
+    },
+    /// The plugin crashed while it took its settings.
+    #[error("it crashed while it took its settings: {0}")]
+    Crash(CallError),
+}
+
 /// Where a plugin comes from.
 #[derive(Clone, Copy, Debug)]
 pub enum Source<'a> {
@@ -139,8 +165,8 @@ impl Host {
     /// Loads a plugin and has it take its settings.
     ///
     /// # Errors
-    /// Says in words what is wrong: no such plugin, not a component, a missing import or export, a type mismatch,
-    /// settings refused.
+    /// Says in words what is wrong: no such plugin, not a component, a missing import or export, a type mismatch. A
+    /// wrong digest and settings that were refused are a [`LoadError`].
     pub async fn load(&self, source: Source<'_>, settings: &serde_json::Value) -> Result<Plugin> {
         let (name, bytes) = read(source)?;
         let (loader, settings, name): (_, _, Arc<str>) = (Arc::clone(&self.loader), settings.clone(), name.into());
@@ -166,7 +192,8 @@ fn read(source: Source<'_>) -> Result<(String, std::borrow::Cow<'static, [u8]>)>
             let bytes = std::fs::read(path).with_context(|| format!("plugin {} cannot be read", path.display()))?;
             if let Some(expected) = digest {
                 let found = load::digest(&bytes);
-                ensure!(found == expected, "plugin {}: found sha256 {found}, expected {expected}", path.display());
+                let (path, expected) = (path.to_owned(), expected.to_owned());
+                ensure!(found == expected, LoadError::Digest { path, found, expected });
             }
             let name = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into_owned());
             Ok((name, bytes.into()))

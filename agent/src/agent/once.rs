@@ -45,9 +45,8 @@ pub struct Rendered {
 /// The configuration is wrong, another agent uses the state directory, or there is no complete list in time.
 pub async fn render_once(config: &Config, limit: Duration) -> Result<Vec<Rendered>, BuildError> {
     let node = node(config)?;
-    for (index, output) in config.output.iter().enumerate() {
-        target::access(output)
-            .map_err(|error| BuildError::Config { key: format!("output[{index}]"), text: format!("{error:#}") })?;
+    for index in 0..config.output.len() {
+        target::access(config, index)?;
     }
     if config.output.is_empty() || !config.agent.discover {
         return Err(anyhow!("the configuration has no [[output]], or agent.discover = false: nothing to render").into());
@@ -86,7 +85,7 @@ async fn output(
     let options = ProxyOptions { reload: None, ..proxy_options(config, settings, &name)? };
     let target = Target {
         name: name.clone(),
-        directory: target::directory(settings, index)?,
+        directory: target::directory(config, index)?,
         memory: Memory::new(&config.agent.state_dir, &name),
         linger: settings.linger.0,
         proxy: Proxy::new(options, CancellationToken::new()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, anyhow};
 use clap::Args;
 use waypost::agent::{self, Plugins, SOCKET};
 use waypost::config::{Config, RegistryKind};
@@ -56,15 +56,15 @@ pub(crate) async fn catalog(arguments: CatalogArguments) -> Result<(), Failure> 
             Err(error.context(hint).into())
         }
         Err(_) => {
-            let plugins = Plugins::load(&config).await.map_err(|error| arguments.config.with_location(error))?;
-            Ok(from_registry(&config, &plugins, &arguments).await?)
+            let plugins = Plugins::load(&config).await?;
+            from_registry(&config, &plugins, &arguments).await
         }
     }
 }
 
 /// Without an agent: the registry is asked directly.
-async fn from_registry(config: &Config, plugins: &Plugins, arguments: &CatalogArguments) -> Result<()> {
-    let registry = agent::registry(config, None, None).map_err(|error| anyhow!("{error:#}"))?;
+async fn from_registry(config: &Config, plugins: &Plugins, arguments: &CatalogArguments) -> Result<(), Failure> {
+    let registry = agent::registry(config, None, None)?;
     let status = Status::new("");
     status.registry(registry.status().description);
     let mut followed: Vec<_> =
@@ -82,7 +82,10 @@ async fn from_registry(config: &Config, plugins: &Plugins, arguments: &CatalogAr
         if !arguments.watch {
             return Ok(());
         }
-        futures::future::select_all(followed.iter_mut().map(|entries| Box::pin(entries.changed()))).await.0?;
+        futures::future::select_all(followed.iter_mut().map(|entries| Box::pin(entries.changed())))
+            .await
+            .0
+            .context("the registry's list ended")?;
     }
 }
 

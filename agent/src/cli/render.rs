@@ -41,12 +41,11 @@ pub(crate) struct RenderArguments {
 
 pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     let config = arguments.config.read()?;
-    let place = |error| arguments.config.with_location(error);
     if arguments.once {
-        return written(&agent::render_once(&config, arguments.wait).await.map_err(place)?);
+        return written(&agent::render_once(&config, arguments.wait).await?);
     }
-    let node = agent::node(&config).map_err(place)?;
-    let plugins = Plugins::load(&config).await.map_err(place)?;
+    let node = agent::node(&config)?;
+    let plugins = Plugins::load(&config).await?;
     let status = Status::new(&node.name);
     let containers = match &arguments.containers {
         Some(path) if path.as_os_str() == "-" => docker::read_saved(Path::new("/dev/stdin"))?,
@@ -114,11 +113,11 @@ fn written(rendered: &[Rendered]) -> Result<(), Failure> {
 }
 
 /// What other hosts registered; nothing where there are no other hosts.
-async fn others(config: &Config, prefixes: Vec<String>) -> anyhow::Result<Entries> {
+async fn others(config: &Config, prefixes: Vec<String>) -> Result<Entries, Failure> {
     if config.registry.kind != Some(RegistryKind::Etcd) {
         return Ok(Entries::new());
     }
-    let registry = agent::registry(config, None, None).map_err(|error| anyhow!("{error:#}"))?;
+    let registry = agent::registry(config, None, None)?;
     let mut followed = registry.watch(prefixes);
     let listed = tokio::time::timeout(PATIENCE, followed.wait_for(Option::is_some)).await;
     let failed = || format!("{} does not answer; use --containers to do without", registry.status().description);
