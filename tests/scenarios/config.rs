@@ -275,6 +275,10 @@ fn the_environment_and_the_command_line_are_checked_as_well() {
         assert_eq!(done.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.contains("--help"), "{arguments:?}: {said}");
     }
+    let logged = waypost_here(dir.path(), &["plugin", "list", "--log", "verbose"]);
+    let said = String::from_utf8_lossy(&logged.stderr).into_owned();
+    assert_eq!(logged.status.code(), Some(2), "{said}");
+    assert!(said.contains("--log: found \"verbose\", expected error, warn"), "{said}");
     let help = waypost_here(dir.path(), &["--help"]);
     let text = String::from_utf8_lossy(&help.stdout).into_owned();
     assert!(help.status.success() && text.lines().count() <= 50 && text.contains("waypost run"), "{text}");

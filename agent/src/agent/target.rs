@@ -52,8 +52,8 @@ pub fn programs(config: &Config, index: usize) -> Vec<Result<PathBuf, ConfigErro
 /// The directory of `output[index]`.
 pub(super) fn directory(config: &Config, index: usize) -> Result<Directory> {
     let path = &config.output[index].directory;
-    let opened =
-        Directory::open(path).with_context(|| format!("output[{index}]: directory {} cannot be used", path.display()))?;
+    let opened = Directory::open(path)
+        .with_context(|| format!("output[{index}]: directory {} cannot be used", path.display()))?;
     Ok(opened.with_access(access(config, index)?))
 }
 

@@ -43,19 +43,24 @@ pub(super) struct Places {
 impl Places {
     fn new(path: &Path, text: &str, table: &DeTable<'_>) -> Self {
         let mut places = Places { path: path.to_owned(), lines: BTreeMap::new() };
-        table.iter().for_each(|(name, value)| places.add(name.to_string(), name.span().start, value, text));
+        for (name, value) in table {
+            places.add(name.to_string(), name.span().start, value, text);
+        }
         places
     }
 
     fn add(&mut self, key: String, start: usize, value: &Spanned<DeValue<'_>>, text: &str) {
         match value.get_ref() {
-            DeValue::Table(table) => table
-                .iter()
-                .for_each(|(name, value)| self.add(format!("{key}.{name}"), name.span().start, value, text)),
-            DeValue::Array(items) => items
-                .iter()
-                .enumerate()
-                .for_each(|(index, item)| self.add(format!("{key}[{index}]"), item.span().start, item, text)),
+            DeValue::Table(table) => {
+                for (name, value) in table {
+                    self.add(format!("{key}.{name}"), name.span().start, value, text);
+                }
+            }
+            DeValue::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.add(format!("{key}[{index}]"), item.span().start, item, text);
+                }
+            }
             _ => {}
         }
         self.lines.insert(key, line_at(text, start));
@@ -83,8 +88,8 @@ impl Places {
     /// What the file says instead of TOML.
     fn not_toml(&self, text: &str, error: &toml::de::Error) -> ConfigError {
         let line = error.span().map(|span| line_at(text, span.start));
-        let mut keys = self.lines.iter().filter(|(_, at)| Some(**at) == line);
-        let is_mode = keys.any(|(key, _)| key.ends_with(".mode"));
+        let mut here = self.lines.iter().filter(|(_, at)| Some(**at) == line);
+        let is_mode = here.any(|(key, _)| key.rsplit('.').next() == Some("mode"));
         let advice = if is_mode { "; a mode stands in quotes, like mode = \"0640\"" } else { "" };
         let line = line.map(|line| format!(":{line}")).unwrap_or_default();
         ConfigError(format!("{}{line}: {}{advice}", self.path.display(), error.message()))

@@ -71,6 +71,9 @@ fn mistakes_name_file_line_key_found_and_expected() {
             "w.toml:6: output[1].directory: found directory \"/a\" twice",
         ),
         ("[agent\n", "w.toml:1: unclosed table, expected `]`"),
+        ("[agent]\nnode = \"a\"\n\nnode = \"b\"", "w.toml:4: duplicate key"),
+        ("[agent]\nnode = \"a\"\n[docker]\n[agent]", "w.toml:4: duplicate key"),
+        ("[agent]\n\nnode = a", "w.toml:3: "),
     ];
     for (text, expected) in cases {
         let error = parse(text).unwrap_err();
@@ -88,7 +91,14 @@ fn a_mistake_has_the_line_of_its_value_however_the_table_is_written() {
             "2: output[1].directory: found \"b\"",
         ),
         ("output = [\n{ plugin = \"a\" },\n]", "2: output[0]: missing field `directory`"),
-        ("\n[[output]] # web\ndirectory = \"/a\"\n\n[[output]] # edge\n", "5: output[1]: missing field `directory`"),
+        (
+            "\n[[output]] # web\nplugin = \"a\"\ndirectory = \"/a\"\n\n[[output]] # edge\nplugin = \"b\"\n",
+            "6: output[1]: missing field `directory`",
+        ),
+        (
+            "[[output]]\nplugin = \"a\"\ndirectory = \"/a\"\n[[output]]\nplugin = \"b\"\ntimeout = 5\ndirectory = \"/b\"",
+            "6: output[1].timeout: expected a time in quotes",
+        ),
         ("[[ output ]]\nmode = \"rw\"", "2: output[0].mode: found \"rw\""),
         ("[[output]]\nlive = { socket = \"s\" }", "2: output[0].live.socket: found \"s\", expected an absolute path"),
         ("[[output]]\n[output.live]\nsocket = \"s\"", "3: output[0].live.socket: found \"s\""),
@@ -133,7 +143,8 @@ fn a_mistake_has_the_line_of_its_value_however_the_table_is_written() {
 
 #[test]
 fn a_mistake_that_shows_later_has_the_line_of_its_key_or_of_what_is_around_it() {
-    let text = "[[output]]\nplugin = \"a\"\ndirectory = \"/a\"\n\n[output.settings]\nbalence = 1\nhttp = { bind = 1 }\n";
+    let text =
+        "[[output]]\nplugin = \"a\"\ndirectory = \"/a\"\n\n[output.settings]\nbalence = 1\nhttp = { bind = 1 }\n";
     let config = Config::parse(text, Path::new("w.toml"), &BTreeMap::new()).unwrap();
     for (key, expected) in [
         ("output[0].plugin", "w.toml:2: output[0].plugin: no"),
