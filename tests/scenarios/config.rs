@@ -241,6 +241,9 @@ fn what_the_host_does_not_have_is_told_with_its_line() {
     for (text, place, words) in cases {
         names(dir.path(), text, place, words);
     }
+    let (text, place, _) = &cases[cases.len() - 1];
+    let said = refused(dir.path(), "catalog", text);
+    assert!(said.contains(place), "{said}");
 }
 
 #[test]
