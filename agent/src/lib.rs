@@ -19,12 +19,16 @@ pub mod simulated;
 
 pub mod backoff;
 
+pub mod dialect;
+
 pub mod shutdown;
 
 pub mod status;
 
 // Plugins, which the stages call.
 pub mod plugin;
+
+pub mod memo;
 
 // The stages, in the order in which data passes them.
 pub mod docker;

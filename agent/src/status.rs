@@ -132,6 +132,13 @@ impl Status {
         self.bump();
     }
 
+    /// Notes a problem that says less than any that is known already.
+    pub fn problem_if_none(&self, component: &str, subject: &str, text: String) {
+        if !self.state().problems.contains_key(&(component.to_owned(), subject.to_owned())) {
+            self.problem(component, subject, text);
+        }
+    }
+
     /// Changes the text of a problem that stands, without another line in the log.
     pub fn update(&self, component: &str, subject: &str, text: String) {
         if let Some(known) = self.state().problems.get_mut(&(component.to_owned(), subject.to_owned())) {

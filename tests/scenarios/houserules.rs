@@ -19,17 +19,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("simulated", &[]),
     ("backoff", &["simulated"]),
+    ("dialect", &[]),
     ("shutdown", &[]),
     ("status", &["model"]),
     ("plugin", &["model", "backoff", "status"]),
-    ("docker", &["model", "backoff", "status"]),
+    ("memo", &["plugin", "status"]),
+    ("docker", &["model", "backoff", "dialect", "status"]),
     ("health", &["model", "status"]),
-    ("grouping", &["model", "backoff", "plugin", "status"]),
-    ("layout", &["model", "backoff", "plugin", "status"]),
+    ("grouping", &["model", "plugin", "memo", "status"]),
+    ("layout", &["model", "backoff", "plugin", "memo", "status"]),
     ("registry", &["model", "backoff", "status"]),
     ("catalog", &["model", "backoff", "status"]),
     ("output", &["model", "simulated", "backoff", "plugin", "status"]),
-    ("proxy", &["model", "backoff", "shutdown", "status"]),
+    ("proxy", &["model", "backoff", "dialect", "shutdown", "status"]),
 ];
 
 /// Modules that use all the others, in the order of `lib.rs`; those of the binary are last.
@@ -40,6 +42,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("bollard", "docker"),
     ("etcd_client", "registry"),
     ("tonic", "registry"),
+    ("redb", "output"),
     ("wasmtime", "plugin"),
     ("wasmtime_wasi", "plugin"),
 ];

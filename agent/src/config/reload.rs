@@ -1,10 +1,11 @@
 //! How a proxy takes new files up, as the operator writes it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
 use super::value::{AbsolutePath, Argv};
+use crate::dialect::Program;
 
 /// How a proxy takes new files up.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -48,11 +49,6 @@ const FORMS: &str = "expected one of { command = [..] }, { pid-file = \"..\", si
                      { supervise = [..], signal = \"USR2\" }, { container = \"..\", signal = \"HUP\" }, \
                      { container = \"..\", restart = true } or { master-socket = \"..\" }";
 
-/// The signal by which the master process of `HAProxy` reloads.
-const HAPROXY: &str = "USR2";
-/// The one by which that of nginx does; by USR1 it opens its logs again, by USR2 it starts a second nginx beside itself.
-const NGINX: &str = "HUP";
-
 impl TryFrom<RawReload> for Reload {
     type Error = String;
 
@@ -69,10 +65,10 @@ impl TryFrom<RawReload> for Reload {
         let signal = signal.map(|signal| signal.0);
         match (command, pid_file, supervise, container, master_socket) {
             (Some(command), ..) => Ok(Reload::Command(command)),
-            (_, Some(path), ..) => Ok(Reload::PidFile(path, signal.unwrap_or_else(|| HAPROXY.to_owned()))),
+            (_, Some(path), ..) => Ok(Reload::PidFile(path, signal.unwrap_or_else(|| usual_signal(None)))),
             (_, _, Some(command), ..) => {
-                let usual = if is_nginx(&command) { NGINX } else { HAPROXY };
-                Ok(Reload::Supervise(command, signal.unwrap_or_else(|| usual.to_owned())))
+                let usual = usual_signal(program(&command));
+                Ok(Reload::Supervise(command, signal.unwrap_or(usual)))
             }
             (_, _, _, Some(Container(name)), _) => in_container(name, signal, restart == Some(true)),
             (.., Some(AbsolutePath(path))) => Ok(Reload::MasterSocket(path)),
@@ -84,18 +80,25 @@ impl TryFrom<RawReload> for Reload {
 impl Reload {
     /// Whether the signal is one by which the program reloads.
     pub(super) fn check_signal(&self) -> Result<(), String> {
-        match self {
-            Reload::Supervise(command, signal) if is_nginx(command) && signal != NGINX => Err(format!(
-                "found signal \"{signal}\" for nginx, which reloads by \"{NGINX}\" only (USR2 starts a second nginx), \
-                 expected signal = \"{NGINX}\" or none"
-            )),
-            _ => Ok(()),
+        let Reload::Supervise(command, signal) = self else { return Ok(()) };
+        let usual = Program::Nginx.reload_signal();
+        if program(command) != Some(Program::Nginx) || signal == usual {
+            return Ok(());
         }
+        Err(format!(
+            "found signal \"{signal}\" for nginx, which reloads by \"{usual}\" only (USR2 starts a second nginx), \
+             expected signal = \"{usual}\" or none"
+        ))
     }
 }
 
-fn is_nginx(command: &Argv) -> bool {
-    command.0.first().is_some_and(|program| Path::new(program).file_name() == Some("nginx".as_ref()))
+fn program(command: &Argv) -> Option<Program> {
+    Program::of_command(command.0.first()?)
+}
+
+/// The signal of a proxy that is known, and HAProxy's otherwise.
+fn usual_signal(program: Option<Program>) -> String {
+    program.unwrap_or(Program::Haproxy).reload_signal().to_owned()
 }
 
 fn in_container(name: String, signal: Option<String>, restart: bool) -> Result<Reload, String> {

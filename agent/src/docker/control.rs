@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 
 use super::connect_for;
 use super::found::words;
+use crate::dialect::Program;
 
 /// How often a container is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -183,7 +184,7 @@ fn workers(rows: &[Vec<String>]) -> BTreeSet<String> {
     let proxies: Vec<_> = rows
         .iter()
         .filter_map(|row| match &row[..] {
-            [pid, parent, name, ..] if name.starts_with("haproxy") || name.starts_with("nginx") => Some((pid, parent)),
+            [pid, parent, name, ..] if Program::of_process(name).is_some() => Some((pid, parent)),
             _ => None,
         })
         .collect();

@@ -115,9 +115,12 @@ impl Decoder {
                 self.complain(&directory, refused);
                 self.set(directory, sound);
             }
-            Err(CallError::Resting) => _ = self.retry.insert(directory),
             Err(error) => {
-                self.status.problem(&self.place, &directory, format!("what it held stays: {error}"));
+                let text = format!("what it held stays: {error}");
+                match error {
+                    CallError::Resting => self.status.problem_if_none(&self.place, &directory, text),
+                    _ => self.status.problem(&self.place, &directory, text),
+                }
                 if !matches!(error, CallError::Refused(_)) {
                     self.retry.insert(directory);
                 }

@@ -1,114 +1,88 @@
 //! Instances of this host to the entries that stand for them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Layout;
+use crate::memo::{Answer, Memo, Subject};
 use crate::model::{Entry, Instance, LeasedEntries, LeasedValue, Node, check_entry};
-use crate::plugin::CallError;
 use crate::status::Status;
 
 type Key = (Arc<str>, Arc<str>);
 
-/// The encoding stage and what it wrote for each instance.
+/// What a layout wrote for each instance.
+type Written = Memo<Key, Instance, Vec<Entry>>;
+
+/// The encoding stage and what it wrote for each instance, layout by layout: one that fails holds back no other.
 pub struct Encoder {
-    layouts: Vec<Layout>,
+    layouts: Vec<(Layout, Written)>,
     node: Arc<Node>,
     status: Status,
-    done: BTreeMap<Key, (Arc<Instance>, Vec<Entry>)>,
-    retry: BTreeSet<Key>,
 }
 
 impl Encoder {
     /// A stage that writes every layout.
     pub fn new(layouts: Vec<Layout>, node: Arc<Node>, status: Status) -> Self {
-        Encoder { layouts, node, status, done: BTreeMap::new(), retry: BTreeSet::new() }
+        let with_memo = |layout: Layout| {
+            let memo = Memo::new(format!("layout {}", layout.plugin.name()), status.clone());
+            (layout, memo)
+        };
+        Encoder { layouts: layouts.into_iter().map(with_memo).collect(), node, status }
     }
 
     /// Encodes the instances that differ from the last turn, and returns all entries of this host.
     pub async fn update(&mut self, provided: &BTreeMap<Key, Arc<Instance>>) -> LeasedEntries {
-        let retry = std::mem::take(&mut self.retry);
-        for (service, id) in self.done.keys().filter(|key| !provided.contains_key(*key)) {
-            for layout in &self.layouts {
-                self.status.gone(&format!("layout {}", layout.plugin.name()), &format!("{id} in {service}"));
-            }
+        for (layout, memo) in &mut self.layouts {
+            let now = provided.iter().map(|(key, instance)| (key.clone(), Arc::clone(instance)));
+            let (layout, node) = (&*layout, &self.node);
+            memo.update(now, |instance| encode(layout, node, instance)).await;
+            layout.plugin.trim();
         }
-        self.done.retain(|key, _| provided.contains_key(key));
-        for (key, instance) in provided {
-            let same = self.done.get(key).is_some_and(|(known, _)| known == instance);
-            if same && !retry.contains(key) {
-                continue;
-            }
-            let entries = self.encode(key, instance).await;
-            self.done.insert(key.clone(), (Arc::clone(instance), entries));
-        }
-        self.layouts.iter().for_each(|layout| layout.plugin.trim());
         self.desired()
     }
 
     /// Whether a plugin crashed on some instance, which is worth another try.
     pub fn wants_retry(&self) -> bool {
-        !self.retry.is_empty()
-    }
-
-    /// The entries of all layouts; one layout that fails holds back what it wrote before, not the other layouts.
-    async fn encode(&mut self, key: &Key, instance: &Arc<Instance>) -> Vec<Entry> {
-        let mut all = Vec::new();
-        for layout in &self.layouts {
-            let unit = format!("{} in {}", instance.id, instance.service);
-            let place = format!("layout {}", layout.plugin.name());
-            match layout.plugin.encode(&self.node, instance).await {
-                Ok(mut entries) => {
-                    let mut refused = None;
-                    entries.retain(|entry| match check_entry(entry, &layout.prefixes) {
-                        Ok(()) => true,
-                        Err(error) => {
-                            refused = Some(format!("entry ignored: {error}"));
-                            false
-                        }
-                    });
-                    match refused {
-                        Some(text) => self.status.problem(&place, &unit, text),
-                        None => self.status.resolved(&place, &unit),
-                    }
-                    all.extend(entries);
-                }
-                Err(error) => {
-                    if !matches!(error, CallError::Refused(_)) {
-                        self.retry.insert(key.clone());
-                    }
-                    if error != CallError::Resting {
-                        self.status.problem(&place, &unit, error.to_string());
-                    }
-                    let old = self.done.get(key).map(|(_, entries)| entries.as_slice()).unwrap_or_default();
-                    let owned = |entry: &&Entry| layout.prefixes.iter().any(|prefix| entry.key.starts_with(prefix));
-                    all.extend(old.iter().filter(owned).cloned());
-                }
-            }
-        }
-        all
+        self.layouts.iter().any(|(_, memo)| memo.wants_retry())
     }
 
     fn desired(&self) -> LeasedEntries {
         let mut desired = LeasedEntries::new();
         let mut clashes = BTreeMap::new();
-        for ((service, id), (_, entries)) in &self.done {
-            for entry in entries {
-                let value: Arc<str> = entry.value.as_str().into();
-                match desired.get(&entry.key) {
-                    Some(known) if known.value != value => {
-                        let known = &known.value;
-                        let text = format!("it wants {value:?} at {}, where another instance has {known:?}", entry.key);
-                        clashes.insert(format!("{id} in {service}"), text);
-                    }
-                    Some(_) => {}
-                    None => {
-                        desired.insert(entry.key.clone(), LeasedValue { value, lease: entry.lease });
-                    }
+        let results = self.layouts.iter().flat_map(|(_, memo)| memo.results());
+        for (instance, entry) in results.flat_map(|(_, instance, all)| all.iter().map(move |entry| (instance, entry))) {
+            let value: Arc<str> = entry.value.as_str().into();
+            match desired.get(&entry.key) {
+                Some(known) if known.value != value => {
+                    let known = &known.value;
+                    let text = format!("it wants {value:?} at {}, where another instance has {known:?}", entry.key);
+                    clashes.insert(instance.title(), text);
+                }
+                Some(_) => {}
+                None => {
+                    desired.insert(entry.key.clone(), LeasedValue { value, lease: entry.lease });
                 }
             }
         }
         self.status.replace("entries", clashes);
         desired
+    }
+}
+
+async fn encode(layout: &Layout, node: &Arc<Node>, instance: Arc<Instance>) -> Answer<Vec<Entry>> {
+    let mut entries = layout.plugin.encode(node, &instance).await?;
+    let mut complaints = Vec::new();
+    let mut refused = |error| complaints.push(format!("entry ignored: {error}"));
+    entries.retain(|entry| check_entry(entry, &layout.prefixes).map_err(&mut refused).is_ok());
+    Ok((entries, complaints))
+}
+
+impl Subject for Instance {
+    fn title(&self) -> String {
+        format!("{} in {}", self.id, self.service)
+    }
+
+    fn has_moved(&self, before: &Self) -> bool {
+        (&self.address, self.port, self.transport) != (&before.address, before.port, before.transport)
     }
 }

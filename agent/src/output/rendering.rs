@@ -53,9 +53,17 @@ impl Output {
                     self.problems.insert(Arc::clone(&name), (format!("{how}: {text}"), true));
                     self.unrendered.insert(name);
                 }
-                None => {}
+                None => self.waits(name),
             }
         }
+    }
+
+    /// The plugin rests: that is said where nothing says why.
+    fn waits(&mut self, name: Arc<str>) {
+        let how = if self.rendered.contains_key(&name) { "it stays as it was" } else { "it is left out" };
+        let text = || (format!("{how}: {}", CallError::Resting), true);
+        self.problems.entry(Arc::clone(&name)).or_insert_with(text);
+        self.unrendered.insert(name);
     }
 
     /// Settles who has what, and renders who loses or gains something; those services.
@@ -88,7 +96,10 @@ impl Output {
                         self.unrendered.insert(name);
                     }
                     // What it had may be another one's now.
-                    None => _ = self.rendered.remove(&name),
+                    None => {
+                        self.rendered.remove(&name);
+                        self.waits(name);
+                    }
                 }
             }
             open = self.claims.settle(now);

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpSocket;
@@ -14,6 +14,7 @@ use tokio::net::TcpSocket;
 use super::address::Bind;
 use super::check::Place;
 use super::listener;
+use crate::dialect::binds;
 
 /// A line that asks for an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,8 @@ pub struct Asked {
 /// Every line of these files that asks for an address.
 pub fn asked(files: &BTreeMap<String, Arc<str>>) -> Vec<Asked> {
     let of = |(path, text): (&String, &Arc<str>)| -> Vec<Asked> {
-        binds(text).into_iter().map(|(line, bind)| Asked { path: path.clone(), line, bind }).collect()
+        let asked = |(line, address, udp)| Asked { path: path.clone(), line, bind: Bind { address, udp } };
+        binds(text).into_iter().map(asked).collect()
     };
     files.iter().flat_map(of).collect()
 }
@@ -43,39 +45,6 @@ pub(super) fn refused(asked: &[Asked], ours: impl Fn(u32) -> bool) -> Vec<Place>
         Some(Place { path: one.path.clone(), line: one.line, text, may_pass: true })
     };
     asked.iter().filter_map(place).collect()
-}
-
-/// Line (1-based) and address of every `bind ADDRESS:PORT[,…]` of `HAProxy`, and of every `listen ADDRESS:PORT [udp] …;` of nginx's
-/// streams. Listeners of http, in a file with server names, are left out: a server of the operator's may have the same.
-fn binds(text: &str) -> Vec<(usize, Bind)> {
-    let is_http = text.contains("server_name ") || text.contains(" default_server;");
-    let lines = text.lines().enumerate().filter_map(|(number, line)| {
-        let (words, nginx) = line.trim_end().strip_suffix(';').map_or((line, false), |words| (words, true));
-        let mut words = words.split_whitespace();
-        let wanted = match words.next() {
-            Some("bind") => !nginx,
-            Some("listen") => nginx && !is_http,
-            _ => false,
-        };
-        let addresses = words.next().filter(|_| wanted)?;
-        Some((number + 1, addresses, words.any(|word| nginx && word == "udp")))
-    });
-    let each = |(number, all, udp): (usize, &'_ str, bool)| {
-        let found = all.split(',').filter_map(address).map(|address| (number, Bind { address, udp }));
-        found.collect::<Vec<_>>()
-    };
-    lines.flat_map(each).collect()
-}
-
-/// `*:80`, `:80`, `10.0.0.1:80`, `[::]:80`; other forms (names, sockets, ranges) are left to the proxy.
-fn address(text: &str) -> Option<SocketAddr> {
-    let (host, port) = text.rsplit_once(':')?;
-    let host: IpAddr = match host.trim_start_matches('[').trim_end_matches(']') {
-        "" | "*" | "0.0.0.0" => Ipv4Addr::UNSPECIFIED.into(),
-        "::" => Ipv6Addr::UNSPECIFIED.into(),
-        host => host.parse().ok()?,
-    };
-    Some(SocketAddr::new(host, port.parse().ok()?))
 }
 
 /// Why an address cannot be bound; what depends on who asks (privileged ports) is left to the proxy.
@@ -106,26 +75,9 @@ fn tcp_error(address: SocketAddr) -> Option<std::io::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
-
-    #[test]
-    fn binds_are_found() {
-        let text = "listen a\n    bind *:8000\n  bind 127.0.0.1:5432,[::1]:5432 v4v6\nbind /run/x.sock\nbind :80-90\n# bind *:1\n";
-        let found: Vec<_> = binds(text).into_iter().map(|(line, bind)| format!("{line} {}", bind.address)).collect();
-        assert_eq!(found, ["2 0.0.0.0:8000", "3 127.0.0.1:5432", "3 [::1]:5432"]);
-    }
-
-    #[test]
-    fn listeners_of_streams_are_found() {
-        let found = |text: &str| -> Vec<_> {
-            binds(text).into_iter().map(|(line, bind)| format!("{line} {} {}", bind.address, bind.udp)).collect()
-        };
-        let text = "server {\n    listen *:5432;\n    listen [::1]:53 udp reuseport;\n    listen unix:/x;\n}\n";
-        assert_eq!(found(text), ["2 0.0.0.0:5432 false", "3 [::1]:53 true"]);
-        assert_eq!(found("server {\n    listen *:80;\n    server_name a.example;\n}\n"), [""; 0]);
-        assert_eq!(found("server {\n    listen *:80 default_server;\n    return 503;\n}\n"), [""; 0]);
-        assert_eq!(found("listen 10.0.0.1:80\n    mode tcp\n"), [""; 0], "a section of HAProxy's with such a name");
-    }
 
     fn files(text: &str) -> BTreeMap<String, Arc<str>> {
         [("x.cfg".to_owned(), Arc::from(text))].into()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::bail;
 
 use super::command::{self, Outcome, Overdue};
+use crate::dialect;
 
 /// What a check said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,14 +63,18 @@ pub(super) async fn run(check: &[String], staged: &Path, limit: Duration) -> any
 }
 
 fn judge(outcome: &Outcome, staged: &Path) -> Verdict {
-    // HAProxy 3.4 ends with 0 after some errors, but says `[ALERT]` at each.
-    if outcome.status.success() && !outcome.stderr.contains("[ALERT]") {
+    if outcome.status.success() && !dialect::has_failed(&outcome.stderr) {
         return Verdict::Valid;
     }
     let mut text = outcome.text();
     let mut places = Vec::new();
     for dir in spellings(staged) {
-        places.extend(text.lines().filter_map(|line| place(line, &dir)));
+        places.extend(text.lines().filter_map(|line| dialect::fault(line, &dir)).map(|fault| Place {
+            path: fault.path,
+            line: fault.line,
+            text: fault.text,
+            may_pass: false,
+        }));
         text = text.replace(&dir, "");
     }
     if text.is_empty() {
@@ -86,42 +91,6 @@ fn spellings(staged: &Path) -> Vec<String> {
         spellings.push(format!("{}/", real.display()));
     }
     spellings
-}
-
-/// The first `DIR/PATH:LINE` of a line of output, as the others in it are what the fault clashes with; nginx says where it is
-/// last. A warning is no fault.
-fn place(line: &str, dir: &str) -> Option<Place> {
-    if ["[WARNING]", "[NOTICE]", "[warn]", "[notice]"].iter().any(|level| line.contains(level)) {
-        return None;
-    }
-    let mut starts: Vec<usize> = line.match_indices(dir).map(|(start, _)| start).collect();
-    if line.contains("[emerg]") {
-        starts.reverse();
-    }
-    starts.into_iter().find_map(|start| {
-        let (path, rest) = line[start + dir.len()..].split_once(':')?;
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let number = rest[..digits].parse().ok().filter(|number| *number > 0)?;
-        if path.is_empty() || path.contains(['[', ']', '\'', '"']) {
-            return None;
-        }
-        let text = sentence(&line[..start], &rest[digits..]).replace(dir, "");
-        Some(Place { path: path.to_owned(), line: number, text, may_pass: false })
-    })
-}
-
-/// The words after a place (`HAProxy`), or those before it when there are none (nginx).
-fn sentence(before: &str, after: &str) -> String {
-    let after = after.trim_start_matches([']', ')', ':', ',', ' ']).trim();
-    if after.chars().any(char::is_alphabetic) {
-        return after.to_owned();
-    }
-    let before = before.trim_end_matches(['[', '(', '<', '"', '\'', ' ']);
-    let before = before.strip_suffix(" in").or_else(|| before.strip_suffix(" at")).unwrap_or(before);
-    let said = before.rsplit_once("] ").map_or(before, |(_, said)| said);
-    // nginx puts `PID#THREAD: ` between the level and the words.
-    let said = said.split_once(": ").filter(|(head, _)| head.contains('#')).map_or(said, |(_, said)| said);
-    said.trim().to_owned()
 }
 
 #[cfg(test)]
@@ -142,55 +111,13 @@ mod tests {
         }
     }
 
-    fn is(path: &str, line: usize, text: &str) -> (String, usize, String) {
-        (path.to_owned(), line, text.to_owned())
-    }
-
     #[test]
-    fn haproxy_names_lines() {
-        let said = "[NOTICE]   (7) : haproxy version is 2.6.12-1+deb12u4\n\
-            [WARNING]  (7) : config : parsing [/x/.waypost-staged/haproxy.cfg:3] : 'option httplog' is not usable\n\
-            [ALERT]    (7) : config : parsing [/x/.waypost-staged/haproxy.cfg:37] : unknown keyword 'garbage'\n\
-            [ALERT]    (7) : config : Parsing [/x/.waypost-staged/a/b.cfg:16]: backend 'b' has the same name as \
-            backend 'b' declared at /x/.waypost-staged/haproxy.cfg:13.\n\
-            [ALERT]    (7) : config : [/x/.waypost-staged/haproxy.cfg:17] : 'server b/a' : invalid port '99999'\n\
-            [ALERT]    (7) : config : Error(s) found in configuration file : /x/.waypost-staged/haproxy.cfg\n";
-        let clash = "backend 'b' has the same name as backend 'b' declared at haproxy.cfg:13.";
-        assert_eq!(
-            places(said),
-            [
-                is("haproxy.cfg", 37, "unknown keyword 'garbage'"),
-                is("a/b.cfg", 16, clash),
-                is("haproxy.cfg", 17, "'server b/a' : invalid port '99999'")
-            ]
-        );
+    fn a_refused_line_is_a_place_below_the_directory() {
+        let said =
+            "[ALERT]    (7) : config : parsing [/x/.waypost-staged/haproxy.cfg:37] : unknown keyword 'garbage'\n";
+        assert_eq!(places(said), [("haproxy.cfg".to_owned(), 37, "unknown keyword 'garbage'".to_owned())]);
         let Verdict::Invalid { text, .. } = judged(1, said) else { panic!("valid") };
         assert!(text.contains("parsing [haproxy.cfg:37]") && !text.contains("staged"));
-    }
-
-    #[test]
-    fn nginx_names_lines() {
-        let said = "2026/11/22 16:39:00 [emerg] 25431#25431: unknown directive \"fooo\" in \
-            /x/.waypost-staged/nginx.conf:2\nnginx: configuration file /x/.waypost-staged/nginx.conf test failed\n";
-        assert_eq!(places(said), [is("nginx.conf", 2, "unknown directive \"fooo\"")]);
-        let said = "nginx: [emerg] host not found in upstream \"a:1\" in /x/.waypost-staged/sites/a.conf:12\n";
-        assert_eq!(places(said), [is("sites/a.conf", 12, "host not found in upstream \"a:1\"")]);
-        let said = "nginx: [warn] conflicting server name \"a\" on 0.0.0.0:80, ignored in /x/.waypost-staged/http.conf:3\n\
-            nginx: [emerg] upstream \"a\" may not have port 80 in /x/.waypost-staged/http.conf:7 in \
-            /x/.waypost-staged/http.conf:2\n";
-        assert_eq!(places(said), [is("http.conf", 2, "upstream \"a\" may not have port 80 in http.conf:7")]);
-        let said = "nginx: [emerg] open() \"/x/.waypost-staged/y.conf\" failed (2: No such file or directory) in \
-            /x/.waypost-staged/nginx.conf:31\n";
-        let text = "open() \"y.conf\" failed (2: No such file or directory)";
-        assert_eq!(places(said), [is("nginx.conf", 31, text)]);
-    }
-
-    #[test]
-    fn what_is_no_place_is_not_taken_for_one() {
-        assert_eq!(places("[ALERT] /x/.waypost-staged/haproxy.cfg: no line"), []);
-        assert_eq!(places("[ALERT] /x/.waypost-staged/haproxy.cfg:0 : zero"), []);
-        assert_eq!(places("[ALERT] /elsewhere/haproxy.cfg:5 : not ours"), []);
-        assert_eq!(places("[ALERT] /x/.waypost-staged/:5 : no file"), []);
     }
 
     #[test]

@@ -17,6 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
+use crate::dialect::{is_expected, is_fault, is_routine};
+
 /// Lines that are remembered, to be told when the process ends or refuses.
 const REMEMBERED: usize = 30;
 /// Longest line, in bytes; what is longer is cut.
@@ -170,24 +172,6 @@ impl Reader {
             tail.lines.pop_front();
         }
     }
-}
-
-/// Whether a line of `HAProxy` or nginx tells of a fault.
-pub(super) fn is_fault(line: &str) -> bool {
-    line.contains("[ALERT]") || line.contains("[emerg]")
-}
-
-/// Whether an alert only follows from what Waypost did: HAProxy raises one when the last server of a section leaves, and
-/// when a worker ends by the signal to stop.
-fn is_expected(line: &str) -> bool {
-    line.contains(" has no server available!") || line.ends_with(" exited with code 143 (Terminated)")
-}
-
-/// What HAProxy says of every section that an old worker ends, and of itself.
-fn is_routine(line: &str) -> bool {
-    (line.contains(" Proxy ") && line.contains(" stopped (cumulated conns: "))
-        || (line.starts_with("[NOTICE]")
-            && (line.contains(" haproxy version is ") || line.contains(" path to executable is ")))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::Signal;
 use super::command;
 use super::process::Process;
 use super::reload::{Failure, Reloader};
+use crate::dialect::Program;
 
 /// How often the workers of a proxy are looked at while it reloads.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
@@ -90,7 +91,7 @@ pub(super) struct ByPidFile {
 impl Reloader for ByPidFile {
     async fn reload(&mut self) -> Result<(), Failure> {
         let process = named_in(&self.path)?;
-        if self.signal == Signal::Usr2 && process.is_nginx() {
+        if self.signal == Signal::Usr2 && process.program() == Some(Program::Nginx) {
             let (path, pid) = (self.path.display(), process.pid);
             return Err(anyhow!(
                 "the pid file {path} names process {pid}, an nginx, which starts a second nginx when it is sent USR2 \

@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::Signal;
+use crate::dialect::Program;
 
 /// How often a process is looked at where the kernel does not tell when it ends (before Linux 5.3).
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -62,12 +63,12 @@ impl Process {
     /// Whether it is a proxy that is known to put new worker processes in the place of the old ones when it
     /// reloads, so that a reload without a new one did not happen.
     pub(super) fn renews_workers(self) -> bool {
-        self.is_nginx() || stat(self.pid).is_some_and(|stat| stat.comm.starts_with("haproxy"))
+        self.program().is_some()
     }
 
-    /// Whether it is called nginx.
-    pub(super) fn is_nginx(self) -> bool {
-        stat(self.pid).is_some_and(|stat| stat.comm.starts_with("nginx"))
+    /// The proxy that it is, if it is one that is known.
+    pub(super) fn program(self) -> Option<Program> {
+        Program::of_process(&stat(self.pid)?.comm)
     }
 
     /// Waits until it ends.

@@ -14,12 +14,13 @@ use tracing::{info, warn};
 
 use super::Signal;
 use super::command;
-use super::lines::{Lines, is_fault};
+use super::lines::Lines;
 use super::methods::Workers;
 use super::notify::NotifySocket;
 use super::process::{self, Process};
 use super::record::{self, Record};
 use super::reload::{Ended, Failure, Reloader};
+use crate::dialect::is_fault;
 
 mod running;
 

@@ -1,6 +1,5 @@
 //! The database: redb is known here alone. Keys are names of services and claims, values are JSON.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
-use super::{Changes, Holders, Known};
+use super::record::{Changes, Record};
 
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 
@@ -19,13 +18,6 @@ const SERVICES: Table = Table::new("services");
 const CLAIMS: Table = Table::new("claims");
 /// Memory for pages, in bytes.
 const CACHE: usize = 1 << 20;
-
-/// What an earlier agent left.
-#[derive(Default)]
-pub(super) struct Record {
-    pub(super) services: BTreeMap<Arc<str>, Known>,
-    pub(super) claims: Holders,
-}
 
 pub(super) struct Store {
     database: Database,
