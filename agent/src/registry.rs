@@ -28,6 +28,7 @@ mod commit;
 pub mod etcd;
 mod lease;
 pub mod memory;
+mod options;
 mod plan;
 mod reason;
 mod shared;

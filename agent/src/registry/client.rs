@@ -1,19 +1,20 @@
 //! Calls to etcd: with a time limit, over all endpoints, signed in, and with errors that say what to do.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{
     Certificate, ConnectOptions, GetOptions, Identity, KeyValue, KvClient, LeaseClient, LeaseTimeToLiveOptions,
-    LeaseTimeToLiveResponse, TlsOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchClient,
+    TlsOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchClient,
 };
 use futures::FutureExt;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::etcd::EtcdOptions;
+use super::options::{EtcdOptions, endpoints};
 use super::reason::{self, code, is_connection, is_token, naming, reason, remedy};
 use super::{Error, RegistryStatus};
 
@@ -59,9 +60,18 @@ pub(super) enum KeepAlive {
     Lost,
 }
 
+/// What etcd says of a lease that has not ended.
+pub(super) struct LivingLease {
+    /// The cluster that granted it.
+    pub(super) cluster: u64,
+    /// What it holds, without keys that are no text.
+    pub(super) keys: BTreeSet<String>,
+}
+
 impl Client {
     /// Prepares a connection without making one; fails on options that cannot work.
-    pub(super) fn new(options: &EtcdOptions, endpoints: &[String]) -> Result<Client, Error> {
+    pub(super) fn new(options: &EtcdOptions) -> Result<Client, Error> {
+        let endpoints = endpoints(options)?;
         let description = format!("etcd {}", endpoints.join(","));
         let refused = |reason: String| Error::Refused {
             registry: description.clone(),
@@ -70,7 +80,7 @@ impl Client {
             remedy: "check registry.endpoints, ca-file, cert-file and key-file".into(),
         };
         // Without a user nothing is sent, so the future is done at once.
-        let etcd = etcd_client::Client::connect(endpoints, Some(connect_options(options)))
+        let etcd = etcd_client::Client::connect(&endpoints, Some(connect_options(options)))
             .now_or_never()
             .ok_or_else(|| refused("the client library waited".into()))?
             .map_err(|error| refused(reason(&error)))?;
@@ -192,6 +202,18 @@ impl Client {
         Ok(found)
     }
 
+    /// Reads what `lease` holds of `keys`; keys that moved to another lease meanwhile, and values that are no text, are
+    /// left out.
+    pub(super) async fn held<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a str>,
+        lease: i64,
+    ) -> Result<BTreeMap<String, Arc<str>>, Error> {
+        let found = self.read(keys).await?;
+        let mine = found.iter().flatten().filter(|kv| kv.lease() == lease);
+        Ok(mine.filter_map(|kv| Some((kv.key_str().ok()?.to_owned(), kv.value_str().ok()?.into()))).collect())
+    }
+
     /// Grants a lease and gives its id; the cluster's id comes with it.
     pub(super) async fn grant(&self, ttl: Duration) -> Result<(i64, u64), Error> {
         let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).max(1);
@@ -221,13 +243,16 @@ impl Client {
         .await
     }
 
-    /// Whether a lease lives (its `ttl()` is then above 0) and which keys it holds.
-    pub(super) async fn time_to_live(&self, id: i64) -> Result<LeaseTimeToLiveResponse, Error> {
-        self.call("look at a lease", || {
+    /// A lease that lives; `None` when it has ended.
+    pub(super) async fn living(&self, id: i64) -> Result<Option<LivingLease>, Error> {
+        let call = self.call("look at a lease", || {
             let mut lease = self.lease.clone();
             async move { lease.time_to_live(id, Some(LeaseTimeToLiveOptions::new().with_keys())).await }
-        })
-        .await
+        });
+        let answer = call.await?;
+        let cluster = answer.header().map_or(0, etcd_client::ResponseHeader::cluster_id);
+        let keys = answer.keys().iter().filter_map(|key| String::from_utf8(key.clone()).ok()).collect();
+        Ok((answer.ttl() > 0).then_some(LivingLease { cluster, keys }))
     }
 
     /// Ends a lease and deletes its keys in one revision; one that is gone already is fine.

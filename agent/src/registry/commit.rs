@@ -105,7 +105,7 @@ impl Inner {
     /// Moves an entry to a lease of its own, which nobody keeps alive.
     async fn leave(&self, state: &mut State, lease: i64, step: &Step) -> Result<(), Error> {
         let Step::PutDetached { key, value } = step else { return Ok(()) };
-        let (last, _) = self.client.grant(self.ttl).await?;
+        let last = self.leases.grant().await?;
         let put = TxnOp::put(key.as_str(), &**value, Some(PutOptions::new().with_lease(last)));
         let mine = Compare::lease(key.as_str(), CompareOp::Equal, lease);
         self.client.transact(&format!("put {key}"), Txn::new().when([mine]).and_then([put])).await?;
@@ -115,22 +115,22 @@ impl Inner {
 
     /// Tells the loss of the agent's lease from that of a shared entry's.
     async fn still_alive(&self, lease: i64) -> Result<(), Error> {
-        if self.client.time_to_live(lease).await?.ttl() > 0 {
+        if self.client.living(lease).await?.is_some() {
             return Ok(());
         }
-        self.lost(lease);
+        self.leases.lost(lease);
         Err(self.client.lease_lost())
     }
 
     /// Keys whose value is not the believed one any more. Compares on etcd's side, so no value travels back.
-    pub(super) async fn overwritten(&self, own: &BTreeMap<String, Arc<str>>) -> Result<Vec<Vec<u8>>, Error> {
+    pub(super) async fn overwritten(&self, own: &BTreeMap<String, Arc<str>>) -> Result<Vec<String>, Error> {
         let entries: Vec<(&String, &Arc<str>)> = own.iter().collect();
         let mut changed = Vec::new();
         for batch in split(&entries, |(key, value)| (1, key.len() + value.len())) {
             let equal = |(key, value): &(&String, &Arc<str>)| Compare::value(key.as_str(), CompareOp::Equal, &***value);
             let same = Txn::new().when(batch.iter().map(equal).collect::<Vec<_>>());
             if !self.client.transact("compare own entries", same).await?.succeeded() {
-                changed.extend(batch.iter().map(|(key, _)| key.as_bytes().to_vec()));
+                changed.extend(batch.iter().map(|(key, _)| (*key).clone()));
             }
         }
         Ok(changed)

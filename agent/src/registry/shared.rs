@@ -4,23 +4,17 @@
 //! outlives every one of them, gracefully or not, and is never written twice. Who leaves deletes it only when no other
 //! host has an entry in the same directory, in a transaction that fails when one comes in between.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp};
-use futures::{StreamExt, TryStreamExt, stream};
-use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::client::KeepAlive;
 use super::commit::holds_in;
 use super::etcd::{Inner, State};
 use super::{Error, Step};
-use crate::backoff::Backoff;
 use crate::model::directory;
 
-/// Keep-alives on the way at once.
-const PARALLEL: usize = 8;
 /// How often a release is tried again because the directory changed.
 const ATTEMPTS: usize = 4;
 
@@ -109,44 +103,10 @@ struct Neighbours {
     others: bool,
 }
 
-/// Keeps the shared entries there: renews their leases and puts back what is gone; takes over what others leave.
-pub(super) async fn keep(inner: Arc<Inner>, lease: i64) {
-    let mut backoff = Backoff::new(inner.interval() / 16, inner.interval());
-    let mut pause = inner.interval();
-    loop {
-        sleep(pause).await;
-        let mut state = inner.state.lock().await;
-        let mut kept = inner.keep_shared_alive(&state).await;
-        if kept.is_ok() {
-            kept = inner.check_shared(&mut state, lease).await;
-        }
-        if kept.is_ok() {
-            kept = inner.check_contested(&mut state, lease).await;
-        }
-        pause = inner.interval();
-        match kept {
-            Ok(()) => backoff.reset(),
-            Err(error) => {
-                debug!(%error, "shared entries could not be kept, trying on");
-                pause = backoff.next_delay();
-            }
-        }
-    }
-}
-
 impl Inner {
     /// Renews the leases of the shared entries. One that is gone shows when the keys are checked.
     pub(super) async fn keep_shared_alive(&self, state: &State) -> Result<(), Error> {
-        let leases: BTreeSet<i64> = state.shared.values().filter_map(Shared::lease).collect();
-        let keep = |lease| async move {
-            match timeout(self.call_timeout(), self.client.keep_alive(lease)).await {
-                Ok(Ok(pulse)) => Ok(pulse),
-                // Another endpoint may answer where one hangs.
-                _ => self.client.keep_alive(lease).await,
-            }
-        };
-        let kept = stream::iter(leases).map(keep).buffer_unordered(PARALLEL);
-        kept.try_for_each(|_| async { Ok(()) }).await
+        self.leases.keep_all_alive(state.shared.values().filter_map(Shared::lease).collect()).await
     }
 
     /// Reads the shared keys and settles those that are not as they were left.
@@ -226,7 +186,7 @@ impl Inner {
     }
 
     async fn write(&self, value: Arc<str>, guards: Vec<Compare>) -> Result<Share, Error> {
-        let (lease, _) = self.client.grant(self.ttl).await?;
+        let lease = self.leases.grant().await?;
         Ok(Share::Write { value, lease, guards })
     }
 

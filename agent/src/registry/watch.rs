@@ -11,9 +11,10 @@ use std::time::Duration;
 use etcd_client::{Event, EventType, GetOptions, WatchOptions, WatchResponse, WatchStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::etcd::Inner;
+use super::client::Client;
 use super::reason::is_token;
 use super::snapshot::{Change, after, apply, outermost, readable, replace};
 use super::{Error, WatchReceiver};
@@ -30,14 +31,14 @@ const TOO_LONG: &str = "message length too large";
 const MAX_BEHIND: u32 = 4;
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// Starts to follow `prefixes`, in a task that ends with the last receiver or with the registry.
-pub(super) fn watch_prefixes(inner: Arc<Inner>, prefixes: Vec<String>) -> WatchReceiver {
+/// Starts to follow `prefixes`, in a task that ends with the last receiver or when `dropped` fires.
+pub(super) fn watch_prefixes(client: Arc<Client>, dropped: CancellationToken, prefixes: Vec<String>) -> WatchReceiver {
     let (entries, watched) = watch::channel(None);
-    let task = Watcher { inner, prefixes: outermost(prefixes), entries };
+    let task = Watcher { client, prefixes: outermost(prefixes), entries };
     tokio::spawn(async move {
         tokio::select! {
             biased;
-            () = task.inner.dropped.cancelled() => {}
+            () = dropped.cancelled() => {}
             () = task.entries.closed() => {}
             () = task.run() => {}
         }
@@ -46,7 +47,7 @@ pub(super) fn watch_prefixes(inner: Arc<Inner>, prefixes: Vec<String>) -> WatchR
 }
 
 struct Watcher {
-    inner: Arc<Inner>,
+    client: Arc<Client>,
     /// None within another.
     prefixes: Vec<String>,
     entries: watch::Sender<Option<Entries>>,
@@ -157,7 +158,7 @@ impl Watcher {
         let mut page = PAGE;
         loop {
             let options = GetOptions::new().with_range(end.clone()).with_limit(page).with_revision(revision);
-            let mut answer = match self.inner.client.range(&start, options).await {
+            let mut answer = match self.client.range(&start, options).await {
                 Err(Error::Unavailable { reason, .. }) if reason.contains(TOO_LONG) && page > 1 => {
                     page = (page / 8).max(1);
                     continue;
@@ -187,7 +188,7 @@ impl Watcher {
             let message = match timeout_at(due, stream.message()).await {
                 Err(_) => return Ended::Due,
                 Ok(Ok(Some(message))) => message,
-                Ok(Ok(None)) => return Ended::Broken(self.inner.client.unavailable("the watch was closed".into())),
+                Ok(Ok(None)) => return Ended::Broken(self.client.unavailable("the watch was closed".into())),
                 Ok(Err(error)) => return self.failed(&error),
             };
             if let Some(ended) = self.take(&message, position).await {
@@ -198,7 +199,7 @@ impl Watcher {
     }
 
     fn failed(&self, error: &etcd_client::Error) -> Ended {
-        match self.inner.client.error("watch", error) {
+        match self.client.error("watch", error) {
             // It would be as long again; a listing comes in pages.
             Error::Unavailable { reason, .. } if reason.contains(TOO_LONG) => Ended::Gap(reason),
             error => Ended::Broken(error),
@@ -208,12 +209,11 @@ impl Watcher {
     /// Opens one stream that watches every prefix from where it was.
     async fn open(&self, position: &Position) -> Result<WatchStream, Error> {
         let from = |revision: i64| Some(WatchOptions::new().with_prefix().with_start_revision(revision + 1));
-        self.inner
-            .client
+        self.client
             .call("watch", || async {
                 let mut prefixes = self.prefixes.iter().zip(&position.revisions);
                 let first = prefixes.next().map_or(("", 0), |(prefix, revision)| (prefix.as_str(), *revision));
-                let mut stream = self.inner.client.watch().watch(first.0, from(first.1)).await?;
+                let mut stream = self.client.watch().watch(first.0, from(first.1)).await?;
                 for (prefix, revision) in prefixes {
                     stream.watch(prefix.as_str(), from(*revision)).await?;
                 }
@@ -249,7 +249,7 @@ impl Watcher {
     }
 
     async fn canceled(&self, reason: &str) -> Ended {
-        let client = &self.inner.client;
+        let client = &self.client;
         if is_token(reason) {
             return Ended::Broken(match client.renew_token().await {
                 Ok(()) => client.unavailable("the sign-in had expired".into()),
