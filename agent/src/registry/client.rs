@@ -18,8 +18,8 @@ use super::options::{EtcdOptions, endpoints};
 use super::reason::{self, code, is_connection, is_token, naming, reason, remedy};
 use super::{Error, RegistryStatus};
 
-/// Longest answer that is taken, in bytes: a watch that catches up gets a thousand revisions in one message, and the
-/// library's own 4 MiB would then fail on every try.
+/// Longest answer that the client takes, in bytes: a watch that catches up gets a thousand revisions in one message,
+/// and the library's own 4 MiB would then fail on every try.
 pub(super) const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// Most operations in one transaction; etcd takes 128.
 pub(super) const MAX_OPERATIONS: usize = 100;
@@ -31,13 +31,12 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until the end of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often each endpoint is tried on average before a call fails: the library may choose a dead one several times in a
-/// row.
+/// Tries for each endpoint on average before a call fails: the library may choose a dead one several times in a row.
 const TRIES: usize = 3;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A connection to an etcd cluster, made when it is first needed and again whenever it broke.
+/// A connection to an etcd cluster; the first call makes it, and a call after it broke makes it again.
 pub(super) struct Client {
     description: String,
     endpoints: usize,
@@ -61,10 +60,10 @@ pub(super) enum KeepAlive {
 }
 
 /// What etcd says of a lease that has not ended.
-pub(super) struct LivingLease {
+pub(super) struct FoundLease {
     /// The cluster that granted it.
     pub(super) cluster: u64,
-    /// What it holds, without keys that are no text.
+    /// The keys under it, without those that are no text.
     pub(super) keys: BTreeSet<String>,
 }
 
@@ -79,7 +78,7 @@ impl Client {
             reason,
             remedy: "check registry.endpoints, ca-file, cert-file and key-file".into(),
         };
-        // Without a user nothing is sent, so the future is done at once.
+        // Without a user the library sends nothing, so the future is done at once.
         let etcd = etcd_client::Client::connect(&endpoints, Some(connect_options(options)))
             .now_or_never()
             .ok_or_else(|| refused("the client library waited".into()))?
@@ -108,8 +107,8 @@ impl Client {
         }
     }
 
-    /// Calls etcd; when an endpoint is down or a connection broke, at once again, for the library does not. Everything
-    /// asked of etcd here may be asked twice.
+    /// Calls etcd. When an endpoint is down or a connection broke, it calls again at once, because the library does
+    /// not: so every request must bear to be carried out twice.
     pub(super) async fn call<T, F>(&self, what: &str, request: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
@@ -160,7 +159,7 @@ impl Client {
         self.signed_in.get_or_try_init(|| self.attempts("sign in", sign_in)).await.copied()
     }
 
-    /// Renews the token, as a watch cannot by itself.
+    /// Renews the token, which a watch cannot do by itself.
     pub(super) async fn renew_token(&self) -> Result<(), Error> {
         self.call("sign in again", || self.etcd.refresh_token()).await
     }
@@ -182,7 +181,7 @@ impl Client {
         .await
     }
 
-    /// Reads `keys`, in their order, absent ones as `None`.
+    /// Reads `keys`, in their order; `None` stands for a key that is not there.
     pub(super) async fn read<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a str>,
@@ -202,9 +201,8 @@ impl Client {
         Ok(found)
     }
 
-    /// Reads what `lease` holds of `keys`; keys that moved to another lease meanwhile, and values that are no text, are
-    /// left out.
-    pub(super) async fn held<'a>(
+    /// Reads those of `keys` that are under `lease`. Leaves out values that are no text.
+    pub(super) async fn read_held<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a str>,
         lease: i64,
@@ -214,7 +212,7 @@ impl Client {
         Ok(mine.filter_map(|kv| Some((kv.key_str().ok()?.to_owned(), kv.value_str().ok()?.into()))).collect())
     }
 
-    /// Grants a lease and gives its id; the cluster's id comes with it.
+    /// Grants a lease; returns its id and the cluster's.
     pub(super) async fn grant(&self, ttl: Duration) -> Result<(i64, u64), Error> {
         let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).max(1);
         let answer = self
@@ -243,8 +241,8 @@ impl Client {
         .await
     }
 
-    /// A lease that lives; `None` when it has ended.
-    pub(super) async fn living(&self, id: i64) -> Result<Option<LivingLease>, Error> {
+    /// Looks at a lease; `None` when it has ended.
+    pub(super) async fn find_lease(&self, id: i64) -> Result<Option<FoundLease>, Error> {
         let call = self.call("look at a lease", || {
             let mut lease = self.lease.clone();
             async move { lease.time_to_live(id, Some(LeaseTimeToLiveOptions::new().with_keys())).await }
@@ -252,10 +250,10 @@ impl Client {
         let answer = call.await?;
         let cluster = answer.header().map_or(0, etcd_client::ResponseHeader::cluster_id);
         let keys = answer.keys().iter().filter_map(|key| String::from_utf8(key.clone()).ok()).collect();
-        Ok((answer.ttl() > 0).then_some(LivingLease { cluster, keys }))
+        Ok((answer.ttl() > 0).then_some(FoundLease { cluster, keys }))
     }
 
-    /// Ends a lease and deletes its keys in one revision; one that is gone already is fine.
+    /// Revokes a lease, which deletes its keys in one revision; a lease that is gone already is fine.
     pub(super) async fn revoke(&self, id: i64) -> Result<(), Error> {
         let revoked = self.call("end a lease", || {
             let mut lease = self.lease.clone();
@@ -272,7 +270,7 @@ impl Client {
         self.watch.clone()
     }
 
-    /// No answer; with a hint when there never was one.
+    /// The error of a call without an answer; has a hint while there never was one.
     pub(super) fn unavailable(&self, mut reason: String) -> Error {
         if !self.answered.load(Ordering::Relaxed) {
             reason.push_str(" (no answer so far: check the address, http or https, and client certificates)");
@@ -288,7 +286,7 @@ impl Client {
         Error::Refused { registry: self.description.clone(), what: what.into(), reason, remedy: remedy.into() }
     }
 
-    /// Says what an error of the library means for the caller.
+    /// What an error of the library means for the caller.
     pub(super) fn error(&self, what: &str, error: &etcd_client::Error) -> Error {
         let text = reason(error);
         if text.contains("requested lease not found") {

@@ -1,4 +1,4 @@
-//! The agent's lease: granted or resumed, kept alive, and remembered on disk for the next process.
+//! Grants leases and keeps them alive; remembers the agent's own on disk for the next process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -15,21 +15,21 @@ use super::Error;
 use super::client::{Client, KeepAlive};
 use crate::backoff::Backoff;
 
-/// Longest time between two keep-alives, also for a long time to live: etcd closes a connection that is only pinged.
+/// Longest time between two keep-alives, also for a long time to live: etcd closes a connection that only pings.
 const MAX_INTERVAL: Duration = Duration::from_secs(15);
-/// Keep-alives on the way at once.
+/// Keep-alives at the same time.
 const PARALLEL: usize = 8;
 /// Name of the file in the state directory.
 const FILE: &str = "lease";
 
-/// Where the agent's lease is.
+/// State of the agent's lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lease {
-    /// There is none yet, or no more.
+    /// The agent has none yet, or no more.
     None,
-    /// It is kept alive under this id.
+    /// The agent keeps the lease of this id alive.
     Alive(i64),
-    /// It ended against the agent's will.
+    /// The lease ended against the agent's will.
     Lost,
 }
 
@@ -38,7 +38,7 @@ pub(super) enum Lease {
 struct Saved {
     cluster: u64,
     lease: i64,
-    /// What was asked for, in seconds; etcd may have granted more.
+    /// The time to live that the agent asked for, in seconds; etcd may have granted more.
     ttl: u64,
 }
 
@@ -47,27 +47,28 @@ pub(super) struct Leases {
     client: Arc<Client>,
     ttl: Duration,
     state_dir: Option<PathBuf>,
-    agents: watch::Sender<Lease>,
+    /// State of the agent's own lease.
+    own: watch::Sender<Lease>,
 }
 
 impl Leases {
     pub(super) fn new(client: Arc<Client>, ttl: Duration, state_dir: Option<PathBuf>) -> Leases {
-        Leases { client, ttl, state_dir, agents: watch::Sender::new(Lease::None) }
+        Leases { client, ttl, state_dir, own: watch::Sender::new(Lease::None) }
     }
 
-    /// The agent's lease at this moment.
+    /// State of the agent's lease at this moment.
     pub(super) fn current(&self) -> Lease {
-        *self.agents.borrow()
+        *self.own.borrow()
     }
 
-    /// Says where the agent's lease is from now on; gives where it was.
+    /// Changes the state of the agent's lease; returns the last one.
     pub(super) fn set(&self, lease: Lease) -> Lease {
-        self.agents.send_replace(lease)
+        self.own.send_replace(lease)
     }
 
-    /// Says that the agent's lease is lost, unless another has taken its place.
-    pub(super) fn lost(&self, id: i64) {
-        self.agents.send_if_modified(|lease| {
+    /// Marks the agent's lease as lost, unless another has taken its place.
+    pub(super) fn mark_lost(&self, id: i64) {
+        self.own.send_if_modified(|lease| {
             let mine = *lease == Lease::Alive(id);
             if mine {
                 *lease = Lease::Lost;
@@ -76,14 +77,14 @@ impl Leases {
         });
     }
 
-    /// Pends until the agent's lease is as `wanted` says.
-    pub(super) async fn until(&self, wanted: impl Fn(Lease) -> bool) {
-        let mut lease = self.agents.subscribe();
+    /// Waits for a state of the agent's lease.
+    pub(super) async fn wait_until(&self, wanted: impl Fn(Lease) -> bool) {
+        let mut lease = self.own.subscribe();
         // The sender lives as long as `self`, so this cannot end early.
         drop(lease.wait_for(|lease| wanted(*lease)).await);
     }
 
-    /// Resumes the agent's lease of the last process while it lives, or grants a new one; gives what it holds.
+    /// Resumes the lease of the last process while it lives, or grants a new one; returns it with the entries under it.
     pub(super) async fn open(&self) -> Result<(i64, BTreeMap<String, Arc<str>>), Error> {
         if let Some((lease, own)) = self.resume().await? {
             info!(lease = format_args!("{lease:x}"), entries = own.len(), "lease resumed");
@@ -95,28 +96,28 @@ impl Leases {
         Ok((lease, BTreeMap::new()))
     }
 
-    /// The saved lease and the entries it holds, when it still lives.
+    /// The saved lease and the entries under it, when it still lives.
     async fn resume(&self) -> Result<Option<(i64, BTreeMap<String, Arc<str>>)>, Error> {
         let Some(saved) = self.saved().await else { return Ok(None) };
-        // First of all it must not end while its keys are read.
+        // The keep-alive comes first, so that the lease does not end while its keys are read.
         if saved.ttl != self.ttl.as_secs() || self.client.keep_alive(saved.lease).await? == KeepAlive::Lost {
             return Ok(None);
         }
-        match self.client.living(saved.lease).await? {
+        match self.client.find_lease(saved.lease).await? {
             Some(found) if found.cluster == saved.cluster => {
-                let own = self.client.held(found.keys.iter().map(String::as_str), saved.lease).await?;
+                let own = self.client.read_held(found.keys.iter().map(String::as_str), saved.lease).await?;
                 Ok(Some((saved.lease, own)))
             }
             _ => Ok(None),
         }
     }
 
-    /// Grants a lease for one entry.
+    /// Grants a lease that is not the agent's own.
     pub(super) async fn grant(&self) -> Result<i64, Error> {
         Ok(self.client.grant(self.ttl).await?.0)
     }
 
-    /// Keeps these leases alive once. One that is lost shows when its keys are read.
+    /// Keeps leases alive once. A lost one shows later, when the executor reads its keys.
     pub(super) async fn keep_all_alive(&self, leases: BTreeSet<i64>) -> Result<(), Error> {
         let keep_alive = |lease| async move {
             match timeout(self.call_timeout(), self.client.keep_alive(lease)).await {
@@ -129,8 +130,8 @@ impl Leases {
         kept.try_for_each(|_| async { Ok(()) }).await
     }
 
-    /// Keeps the agent's lease alive until it is lost. What goes wrong on the way to etcd is not a loss: only etcd's own
-    /// word is.
+    /// Keeps the agent's lease alive until it is lost. Only etcd's own word is a loss; what goes wrong on the way is
+    /// not.
     pub(super) async fn keep_alive(&self, id: i64) {
         let interval = self.interval();
         let mut backoff = Backoff::new(interval / 16, interval / 2);
@@ -156,7 +157,7 @@ impl Leases {
                 }
                 Ok(KeepAlive::Lost) => {
                     warn!(lease = format_args!("{id:x}"), "lease lost");
-                    self.lost(id);
+                    self.mark_lost(id);
                     return;
                 }
                 Err(error) => {
@@ -169,10 +170,11 @@ impl Leases {
         }
     }
 
-    /// One keep-alive. After a long silence its word is not enough: etcd before 3.4.38 also renews a lease it has revoked.
+    /// Sends one keep-alive. After a long silence its answer is not enough: etcd before 3.4.38 also renews a lease
+    /// that it has revoked.
     async fn keep_alive_once(&self, id: i64, overdue: bool) -> Result<KeepAlive, Error> {
         let answer = self.client.keep_alive(id).await?;
-        if answer == KeepAlive::Alive && overdue && self.client.living(id).await?.is_none() {
+        if answer == KeepAlive::Alive && overdue && self.client.find_lease(id).await?.is_none() {
             return Ok(KeepAlive::Lost);
         }
         Ok(answer)
@@ -183,8 +185,8 @@ impl Leases {
         (self.ttl / 3).min(MAX_INTERVAL)
     }
 
-    /// How long one keep-alive is waited for: short enough for several tries before the lease ends, because one of
-    /// several endpoints may hang.
+    /// Longest time of one keep-alive: short enough for several tries before the lease ends, because one of several
+    /// endpoints may hang.
     fn call_timeout(&self) -> Duration {
         (self.interval() / 3).max(Duration::from_secs(1))
     }
@@ -199,7 +201,7 @@ impl Leases {
         saved
     }
 
-    /// Saves the lease; without the file the next process only has to put its entries again.
+    /// Saves the lease; without the file the next process has to write its entries again, and nothing else.
     async fn save(&self, saved: Saved) {
         let Some(directory) = self.state_dir.clone() else { return };
         let written = tokio::task::spawn_blocking(move || write(&directory, saved)).await;
@@ -229,7 +231,7 @@ fn parse(text: &str) -> Option<Saved> {
     })
 }
 
-/// Replaces the file in one step, readable by this user only (as temporary files are made).
+/// Replaces the file in one step; only this user can read it, like every temporary file.
 fn write(directory: &Path, saved: Saved) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
     let mut file = tempfile::NamedTempFile::new_in(directory)?;

@@ -1,4 +1,4 @@
-//! A registry within one process: what this agent registers is all there is to discover.
+//! A registry within one process: the agent discovers what it registers itself, and nothing else.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,8 +10,8 @@ use crate::model::{Entries, LeaseKind, LeasedEntries, LeasedValue, Stored};
 
 /// An empty registry that only this process sees; its lease is never lost.
 ///
-/// Followers see nothing before the first [`Registry::apply`], not even emptiness: until this host's own containers
-/// are known nobody knows what is offered.
+/// Watchers see nothing before the first [`Registry::apply`], not even emptiness: until then nobody knows this host's
+/// containers.
 pub fn new() -> Arc<dyn Registry> {
     Arc::new(Memory::default())
 }
@@ -21,15 +21,15 @@ struct Memory {
     content: Mutex<Content>,
 }
 
-/// All entries, and who is shown which of them.
+/// All entries, and who watches which of them.
 #[derive(Default)]
 struct Content {
     owned: LeasedEntries,
-    /// How often something was applied, and at which of these times each key appeared.
+    /// Number of calls to apply; `created` has the number at which each key appeared.
     revision: u64,
     created: BTreeMap<String, u64>,
     watchers: Vec<Watcher>,
-    /// Something was applied, be it nothing.
+    /// Whether there was a call to apply, if only without steps.
     known: bool,
 }
 
@@ -71,7 +71,7 @@ impl Registry for Memory {
     }
 
     async fn withdraw(&self, mode: ShutdownMode) -> Result<(), Error> {
-        // What is left ends with the process: there is nobody to resume it.
+        // Otherwise the entries end with the process: nobody can resume them.
         if mode == ShutdownMode::Revoke {
             self.change(|content| {
                 let keys: Vec<String> = content.owned.keys().cloned().collect();

@@ -1,4 +1,4 @@
-//! How to reach etcd, and what is wrong with such options.
+//! How to reach etcd; refuses options that cannot work.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,9 +24,9 @@ pub struct EtcdOptions {
     pub cert_pem: Option<Vec<u8>>,
     /// Its private key, PEM.
     pub key_pem: Option<Vec<u8>>,
-    /// Where the lease is remembered for the next process; nowhere when absent.
+    /// Directory that remembers the lease for the next process; nothing does when absent.
     pub state_dir: Option<PathBuf>,
-    /// The host, by which an agent that is started again knows its own keys from those of others.
+    /// The host; by it an agent that starts again tells its own keys from those of others.
     pub node: Option<Arc<Node>>,
 }
 
