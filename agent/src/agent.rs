@@ -1,9 +1,8 @@
-//! Builds the stages and spawns the loops, nothing else.
+//! Builds the stages and spawns the loops.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -12,28 +11,36 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::config::{self, Config, OnStop, RegistryKind};
+use crate::config::{self, Config, OnStop};
 use crate::discover::{self, Inputs, Pace, Target};
 use crate::docker;
-use crate::grouping::Grouping;
-use crate::layout::{Decoder, Encoder, Layout};
-use crate::model::{Ages, Node};
-use crate::output::{Consumed, Memory, Output};
-use crate::plugin::{Host, Kind, Limits, Plugin, Source};
+use crate::model::Ages;
+use crate::output::{Consumed, Memory};
 use crate::proxy::{Proxy, ProxyOptions};
 use crate::register::Register;
-use crate::registry::{Registry, etcd, memory};
+use crate::registry::Registry;
+use crate::shutdown::{Kept, Shutdown};
 use crate::status::{self, Status};
 
 mod address;
-mod ending;
+mod adopted;
+mod error;
+mod node;
 mod once;
+mod pipeline;
+mod plugins;
+mod registry;
 mod reload;
 mod sources;
 mod target;
 
-pub use ending::{Ending, adopted};
+pub use adopted::adopted;
+pub use error::BuildError;
+pub use node::node;
 pub use once::{Rendered, render_once};
+pub use pipeline::{Local, Pipeline, listed};
+pub use plugins::Plugins;
+pub use registry::registry;
 pub use target::{access, programs, selection};
 
 /// Name of the stats socket in the state directory.
@@ -42,159 +49,10 @@ pub const SOCKET: &str = "waypost.sock";
 /// How often the status of the registry is read.
 const REGISTRY_CHECK: Duration = Duration::from_secs(1);
 
-/// Why an agent could not be built.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The operator has to change the configuration.
-    #[error("{key}: {text}")]
-    Config {
-        /// The part of the configuration, like `output[0]`.
-        key: String,
-        /// What is wrong.
-        text: String,
-    },
-    /// The world is not as it must be.
-    #[error(transparent)]
-    Other(#[from] anyhow::Error),
-}
-
-/// All plugins of a configuration, loaded and configured.
-pub struct Plugins {
-    host: Host,
-    /// In the order they are asked.
-    pub groupings: Vec<Plugin>,
-    /// Layouts, whether they are read, whether they are written.
-    pub layouts: Vec<(Layout, bool, bool)>,
-    /// In the order of the configuration.
-    pub outputs: Vec<Plugin>,
-}
-
-impl Plugins {
-    /// Loads everything the configuration names.
-    ///
-    /// # Errors
-    /// Names the part of the configuration and, in words, what is wrong with its plugin.
-    pub async fn load(config: &Config) -> Result<Self, BuildError> {
-        let limits = Limits {
-            memory: (config.plugins.memory_mib as usize) << 20,
-            deadline: config.plugins.deadline.0,
-            timeout: config.plugins.timeout.0,
-            result: (config.plugins.result_mib as usize) << 20,
-        };
-        let host = Host::new(limits, Some(config.agent.state_dir.join("plugins")))?;
-        let stages = |key: &'static str, stages: Vec<&config::Stage>, kind| {
-            let named =
-                stages.into_iter().enumerate().map(move |(index, stage)| (format!("{key}[{index}]"), stage.clone()));
-            let loading: Vec<_> = named.map(|(key, stage)| load(&host, key, stage, kind)).collect();
-            futures::future::try_join_all(loading)
-        };
-        let (groupings, layouts, outputs) = futures::try_join!(
-            stages("grouping", config.grouping.iter().filter(|_| config.agent.register).collect(), Kind::Grouping),
-            stages("layout", config.layout.iter().map(|layout| &layout.stage).collect(), Kind::Layout),
-            stages(
-                "output",
-                config.output.iter().filter(|_| config.agent.discover).map(|output| &output.stage).collect(),
-                Kind::Output
-            ),
-        )?;
-        for (index, (plugin, output)) in outputs.iter().zip(&config.output).enumerate() {
-            target::fits(output, plugin)
-                .map_err(|error| BuildError::Config { key: format!("output[{index}]"), text: format!("{error:#}") })?;
-        }
-        let mut prepared = Vec::new();
-        for (index, (plugin, layout)) in layouts.into_iter().zip(&config.layout).enumerate() {
-            let built = Layout::new(plugin).await;
-            let built = built
-                .map_err(|error| BuildError::Config { key: format!("layout[{index}]"), text: format!("{error:#}") })?;
-            prepared.push((built, layout.read.unwrap_or(index == 0), layout.write));
-        }
-        Ok(Plugins { host, groupings, layouts: prepared, outputs })
-    }
-
-    /// The layouts that the catalog is read from.
-    pub fn decoders(&self, status: &Status) -> Vec<(Vec<String>, Decoder)> {
-        let read = self.layouts.iter().filter(|(_, read, _)| *read);
-        read.map(|(layout, ..)| (layout.prefixes.clone(), Decoder::new(layout.clone(), status.clone()))).collect()
-    }
-
-    /// The layouts that registrations are written in.
-    pub fn encoder(&self, node: &Arc<Node>, status: &Status) -> Encoder {
-        let written = self.layouts.iter().filter(|(.., write)| *write).map(|(layout, ..)| layout.clone());
-        Encoder::new(written.collect(), Arc::clone(node), status.clone())
-    }
-}
-
-async fn load(host: &Host, key: String, stage: config::Stage, kind: Kind) -> Result<Plugin, BuildError> {
-    let source = match &stage.source {
-        config::Source::Shipped(name) => Source::Shipped(name),
-        config::Source::File(path, digest) => Source::File(path, digest.as_deref()),
-    };
-    let wrong = |text: String| BuildError::Config { key: key.clone(), text };
-    let plugin = host.load(source, &stage.settings).await.map_err(|error| wrong(format!("{error:#}")))?;
-    let found = plugin.description().kind;
-    if found != kind {
-        return Err(wrong(format!("plugin {}: found a plugin of kind {found}, expected {kind}", plugin.name())));
-    }
-    Ok(plugin)
-}
-
-/// The host as plugins see it.
-///
-/// # Errors
-/// When its address or name cannot be told.
-pub fn node(config: &Config) -> Result<Arc<Node>, BuildError> {
-    let name = match &config.agent.node {
-        Some(name) => name.clone(),
-        None => address::host_name()?,
-    };
-    let address = address::resolve(config.agent.advertise.as_ref())
-        .map_err(|error| BuildError::Config { key: "agent.advertise".to_owned(), text: format!("{error:#}") })?;
-    Ok(Arc::new(Node { name, address: address.to_string(), attributes: crate::model::Attributes::new() }))
-}
-
-/// The registry that the configuration names.
-///
-/// # Errors
-/// When its files cannot be read or its options do not go together.
-pub fn registry(
-    config: &Config,
-    state_dir: Option<PathBuf>,
-    node: Option<Arc<Node>>,
-) -> Result<Arc<dyn Registry>, BuildError> {
-    let settings = &config.registry;
-    if settings.kind != Some(RegistryKind::Etcd) {
-        return Ok(memory::new());
-    }
-    let read = |key: &str, path: &Option<PathBuf>| -> Result<Option<Vec<u8>>, BuildError> {
-        let Some(path) = path else { return Ok(None) };
-        let text = |error| format!("{} cannot be read: {error}", path.display());
-        std::fs::read(path)
-            .map(Some)
-            .map_err(|error| BuildError::Config { key: format!("registry.{key}"), text: text(error) })
-    };
-    let password = read("password-file", &settings.password_file)?;
-    let first_line = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().to_owned();
-    let options = etcd::EtcdOptions {
-        endpoints: settings.endpoints.iter().map(|endpoint| endpoint.0.clone()).collect(),
-        ttl: settings.ttl.0,
-        username: settings.username.clone(),
-        password: password.map(first_line),
-        ca_pem: read("ca-file", &settings.ca_file)?,
-        cert_pem: read("cert-file", &settings.cert_file)?,
-        key_pem: read("key-file", &settings.key_file)?,
-        state_dir,
-        node,
-    };
-    etcd::connect(options).map_err(|error| BuildError::Config { key: "registry".to_owned(), text: error.to_string() })
-}
-
 /// A built agent, ready to run.
 pub struct Agent {
-    config: Config,
-    plugins: Plugins,
-    node: Arc<Node>,
+    pipeline: Pipeline,
     registry: Arc<dyn Registry>,
-    status: Status,
 }
 
 impl Agent {
@@ -204,72 +62,108 @@ impl Agent {
     /// Names the part of the configuration that is wrong, or what the world lacks.
     pub async fn build(config: Config) -> Result<Self, BuildError> {
         let node = node(&config)?;
-        let plugins = Plugins::load(&config).await?;
-        let registry = registry(&config, Some(config.agent.state_dir.clone()), Some(Arc::clone(&node)))?;
+        let pipeline = Pipeline::load(config, Arc::clone(&node)).await?;
+        let config = &pipeline.config;
+        let registry = registry(config, Some(config.agent.state_dir.clone()), Some(node))?;
         for (index, output) in config.output.iter().enumerate().filter(|_| config.agent.discover) {
             let wrong = |text| BuildError::Config { key: format!("output[{index}]"), text };
             let made = std::fs::create_dir_all(&output.directory);
             made.map_err(|error| wrong(format!("directory {} cannot be made: {error}", output.directory.display())))?;
             access(output).map_err(|error| wrong(format!("{error:#}")))?;
         }
-        let status = Status::new(&node.name);
-        Ok(Agent { config, plugins, node, registry, status })
+        Ok(Agent { pipeline, registry })
     }
 
     /// How many plugins had to be compiled and need not be at the next start.
     pub fn compiled(&self) -> usize {
-        self.plugins.host.compiled()
+        self.pipeline.plugins.host.compiled()
     }
 
-    /// Runs both loops until it is asked to end or one of them fails.
+    /// What asks this agent to end; what stays then is what the configuration says, unless the request says otherwise.
+    pub fn shutdown(&self) -> Shutdown {
+        let leaves = self.pipeline.config.agent.on_stop == OnStop::Leave;
+        Shutdown::new(if leaves { Kept::all() } else { Kept::default() })
+    }
+
+    /// Runs both loops until `shutdown` is requested or one of them fails.
     ///
     /// # Errors
     /// What ended a loop before it was asked to end.
-    pub async fn run(self, ending: Ending) -> Result<()> {
-        let Agent { config, plugins, node, registry, status } = self;
-        let stop = ending.stop.clone();
-        if config.agent.on_stop == OnStop::Leave {
-            ending.leave.store(true, Ordering::Release);
-        }
-        info!(node = node.name, address = node.address, registry = registry.status().description, "agent started");
-        status.registry(registry.status().description);
+    pub async fn run(self, shutdown: Shutdown) -> Result<()> {
+        let Pipeline { config, node, status, .. } = &self.pipeline;
+        let description = self.registry.status().description;
+        info!(node = node.name, address = node.address, registry = description, "agent started");
+        status.registry(description);
         let mut loops = JoinSet::new();
         let (consumed_out, consumed) = watch::channel(Consumed::new());
         if config.agent.discover {
-            spawn_discover(&mut loops, &config, &plugins, &node, &*registry, &status, &consumed, &ending)?;
+            self.spawn_discover(&mut loops, &consumed, &shutdown)?;
         }
         if config.agent.register {
-            let options =
-                docker::Options { endpoint: config.docker.endpoint.0.clone(), resync: config.docker.resync.0 };
-            let containers = docker::watch(options, status.clone(), stop.clone());
-            let register = Register {
-                grouping: Grouping::new(plugins.groupings.clone(), Arc::clone(&node), status.clone()),
-                encoder: plugins.encoder(&node, &status),
-                presence: (config.registry.kind == Some(RegistryKind::Etcd)).then(|| Arc::clone(&node)),
-                consumed: consumed_out,
-                status: status.clone(),
-                resync: config.docker.resync.0,
-                leave: Arc::clone(&ending.leave),
-            };
-            loops.spawn(register.run(containers, Arc::clone(&registry), stop.clone()));
+            self.spawn_register(&mut loops, consumed_out, &shutdown);
         } else {
             // Nothing is consumed, which the outputs must not take for an ended input.
-            loops.spawn(hold(consumed_out, stop.clone()));
+            loops.spawn(hold(consumed_out, shutdown.token()));
         }
-        loops.spawn(watch_registry(Arc::clone(&registry), status.clone(), stop.clone()));
+        loops.spawn(watch_registry(Arc::clone(&self.registry), status.clone(), shutdown.token()));
         let socket = config.agent.state_dir.join(SOCKET);
-        let (status, ended) = (status.clone(), stop.clone());
-        loops.spawn(async move { status::serve(&socket, status, ended).await });
+        let (shown, ended) = (status.clone(), shutdown.token());
+        loops.spawn(async move { status::serve(&socket, shown, ended).await });
         let mut outcome = Ok(());
         while let Some(ended) = loops.join_next().await {
             let ended = ended.context("a loop panicked").and_then(|result| result);
             if ended.is_err() && outcome.is_ok() {
                 outcome = ended;
             }
-            stop.cancel();
+            shutdown.request();
         }
-        drop(plugins.host);
         outcome
+    }
+
+    fn spawn_register(&self, loops: &mut JoinSet<Result<()>>, consumed: watch::Sender<Consumed>, shutdown: &Shutdown) {
+        let Pipeline { config, plugins, node, status } = &self.pipeline;
+        let options = docker::Options { endpoint: config.docker.endpoint.0.clone(), resync: config.docker.resync.0 };
+        let containers = docker::watch(options, status.clone(), shutdown.token());
+        let register = Register {
+            grouping: self.pipeline.grouping(),
+            encoder: plugins.encoder(node, status),
+            presence: self.pipeline.is_shared().then(|| Arc::clone(node)),
+            consumed,
+            status: status.clone(),
+            resync: config.docker.resync.0,
+        };
+        loops.spawn(register.run(containers, Arc::clone(&self.registry), shutdown.clone()));
+    }
+
+    fn spawn_discover(
+        &self,
+        loops: &mut JoinSet<Result<()>>,
+        consumed: &watch::Receiver<Consumed>,
+        shutdown: &Shutdown,
+    ) -> Result<()> {
+        let Pipeline { config, plugins, node, status } = &self.pipeline;
+        let sources = sources::sources(&self.pipeline, &*self.registry);
+        if sources.is_empty() {
+            bail!("no layout is read; give one of them read = true, or set agent.discover = false");
+        }
+        let (catalog_out, services) = watch::channel(None);
+        let (ages_out, ages) = watch::channel(Ages::new());
+        for (index, (settings, plugin)) in config.output.iter().zip(&plugins.outputs).enumerate() {
+            let (name, output) = self.pipeline.output(index);
+            let directory = target::directory(settings, index)?;
+            // The proxy is stopped by its output's loop, after that loop's last turn.
+            let proxy = Proxy::new(proxy_options(config, settings, &name)?);
+            let live = target::live(settings, plugin, node).with_context(|| format!("output[{index}]"))?;
+            let memory = Memory::new(&config.agent.state_dir, &name);
+            let target = Target { name, directory, memory, linger: settings.linger.0, proxy, live };
+            let selection = target::selection(settings);
+            let (services, ages) = (services.clone(), ages.clone());
+            let inputs = Inputs { services, ages, consumed: consumed.clone(), selection };
+            let pace = Pace { min: settings.debounce.min.0, max: settings.debounce.max.0 };
+            loops.spawn(discover::serve(output, inputs, target, pace, status.clone(), shutdown.clone()));
+        }
+        loops.spawn(discover::follow(sources, catalog_out, ages_out, status.clone(), shutdown.token()));
+        Ok(())
     }
 }
 
@@ -293,44 +187,6 @@ async fn watch_registry(registry: Arc<dyn Registry>, status: Status, stop: Cance
 async fn hold(consumed: watch::Sender<Consumed>, stop: CancellationToken) -> Result<()> {
     stop.cancelled().await;
     drop(consumed);
-    Ok(())
-}
-
-#[expect(clippy::too_many_arguments, reason = "wiring: each is one wire")]
-fn spawn_discover(
-    loops: &mut JoinSet<Result<()>>,
-    config: &Config,
-    plugins: &Plugins,
-    node: &Arc<Node>,
-    registry: &dyn Registry,
-    status: &Status,
-    consumed: &watch::Receiver<Consumed>,
-    ending: &Ending,
-) -> Result<()> {
-    let sources = sources::sources(config, plugins, registry, status);
-    if sources.is_empty() {
-        bail!("no layout is read; give one of them read = true, or set agent.discover = false");
-    }
-    let (catalog_out, services) = watch::channel(None);
-    let (ages_out, ages) = watch::channel(Ages::new());
-    let names = target::names(config);
-    for (index, (settings, plugin)) in config.output.iter().zip(&plugins.outputs).enumerate() {
-        let name = names[index].clone();
-        let leave = ending.of_proxy(&name, config.agent.on_stop == OnStop::Leave);
-        let output = Output::new(&name, Arc::new(plugin.clone()), Arc::clone(node), status.clone());
-        let directory = target::directory(settings, index)?;
-        // The proxy is stopped by its output's loop, after that loop's last turn.
-        let proxy = Proxy::new(proxy_options(config, settings, &name)?, CancellationToken::new());
-        let live = target::live(settings, plugin, node).with_context(|| format!("output[{index}]"))?;
-        let memory = Memory::new(&config.agent.state_dir, &name);
-        let linger = settings.linger.0;
-        let target = Target { name, directory, memory, linger, proxy, live, leave };
-        let selection = target::selection(settings);
-        let inputs = Inputs { services: services.clone(), ages: ages.clone(), consumed: consumed.clone(), selection };
-        let pace = Pace { min: settings.debounce.min.0, max: settings.debounce.max.0 };
-        loops.spawn(discover::serve(output, inputs, target, pace, status.clone(), ending.stop.clone()));
-    }
-    loops.spawn(discover::follow(sources, catalog_out, ages_out, status.clone(), ending.stop.clone()));
     Ok(())
 }
 

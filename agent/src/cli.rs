@@ -1,8 +1,9 @@
-//! The commands that show something and end.
+//! The commands, one file each.
 
 pub(crate) mod catalog;
 pub(crate) mod check;
 pub(crate) mod log;
 pub(crate) mod plugin;
 pub(crate) mod render;
+pub(crate) mod run;
 mod table;

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::catalog::{Catalog, SelfPreservation};
-use crate::layout::{Decoder, Directories};
+use crate::catalog::Catalog;
+use crate::layout::Decoder;
 use crate::model::{Ages, Entries, Services};
 use crate::status::Status;
 
@@ -21,6 +21,7 @@ mod disk;
 mod once;
 mod self_preservation;
 mod serve;
+mod source;
 pub mod state;
 mod talk;
 mod target;
@@ -29,35 +30,11 @@ mod write;
 pub use once::once;
 use self_preservation::SelfPreservationReport;
 pub use serve::{Engine, run, serve};
+pub use source::LayoutSource;
 pub use state::Pace;
 pub use talk::{Runtime, Speaker};
 pub use target::{Inputs, LiveOptions, Target};
 pub use write::{Candidate, Disk};
-
-/// One layout that is read: its entries and what they mean.
-pub struct LayoutSource {
-    /// Everything below the layout's prefixes.
-    pub entries: watch::Receiver<Option<Entries>>,
-    /// The stage that knows what they mean.
-    pub decoder: Decoder,
-    /// Keeps instances that vanish at once, where several hosts write; then the entries contain the keys of agents too.
-    pub self_preservation: Option<SelfPreservation>,
-}
-
-impl LayoutSource {
-    async fn update(&mut self) -> bool {
-        let Some(entries) = self.entries.borrow_and_update().clone() else { return false };
-        self.decoder.update(&entries).await;
-        if let Some(self_preservation) = &mut self.self_preservation {
-            self_preservation.update(&entries, self.decoder.directories(), Instant::now());
-        }
-        true
-    }
-
-    fn directories(&self) -> &Directories {
-        self.self_preservation.as_ref().map_or(self.decoder.directories(), SelfPreservation::directories)
-    }
-}
 
 /// Keeps the catalog, and the ages of its services, in step with the registry until `stop` fires.
 ///

@@ -14,16 +14,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::backoff::Backoff;
-use crate::model::{Container, Containers};
+use crate::model::Containers;
 use crate::status::Status;
 
 mod control;
 mod convert;
+mod found;
 mod session;
 #[cfg(test)]
 mod tests;
 
 pub use control::{Control, ControlError};
+use found::words;
 use session::Session;
 
 /// How long the engine may take to answer one query.
@@ -120,19 +122,4 @@ pub fn read_saved(path: &Path) -> Result<Containers> {
         .with_context(|| format!("{}: expected the output of `docker inspect`", path.display()))?;
     let containers = saved.into_iter().filter_map(convert::container);
     Ok(containers.map(|found| (Arc::from(found.container.id.as_str()), Arc::new(found.container))).collect())
-}
-
-/// A running container, and the signal that asks it to stop.
-#[derive(Debug)]
-struct Found {
-    container: Container,
-    stop_signal: u8,
-    stop_timeout: Duration,
-}
-
-fn words(error: bollard::errors::Error) -> anyhow::Error {
-    match &error {
-        bollard::errors::Error::SocketNotFoundError(path) => anyhow::anyhow!("there is no socket {path}; does it run?"),
-        _ => anyhow::Error::new(error),
-    }
 }

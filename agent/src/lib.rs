@@ -19,6 +19,8 @@ pub mod simulated;
 
 pub mod backoff;
 
+pub mod shutdown;
+
 pub mod status;
 
 // Plugins, which the stages call.

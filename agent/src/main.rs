@@ -1,16 +1,10 @@
-//! The `waypost` command: arguments, signals, exit codes.
+//! The `waypost` command: arguments and exit codes.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand};
-use futures::FutureExt as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info};
-use waypost::agent::{self, Agent, BuildError, Ending};
+use waypost::agent::BuildError;
 use waypost::config::{Config, ConfigError};
 
 mod cli;
@@ -48,7 +42,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the agent in the foreground
-    Run(RunArguments),
+    Run(cli::run::RunArguments),
     /// Check configuration, plugins and endpoints, without starting
     Check(ConfigArgument),
     /// Show the files that would be written, or write them once
@@ -66,16 +60,6 @@ struct ConfigArgument {
     /// Configuration file
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-}
-
-/// What `run` takes.
-#[derive(Args)]
-struct RunArguments {
-    #[command(flatten)]
-    config: ConfigArgument,
-    /// It was started again by itself
-    #[arg(long, hide = true)]
-    again: bool,
 }
 
 /// Why a command failed, and so its exit code.
@@ -154,131 +138,10 @@ fn main() -> ExitCode {
 
 async fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Run(arguments) => run(arguments).await,
+        Command::Run(arguments) => cli::run::run(arguments).await,
         Command::Check(config) => cli::check::check(config).await,
         Command::Render(arguments) => cli::render::render(arguments).await,
         Command::Catalog(arguments) => cli::catalog::catalog(arguments).await,
         Command::Plugin(command) => cli::plugin::plugin(command).await,
-    }
-}
-
-/// Runs an agent until it is asked to end; a SIGHUP replaces it by one of the configuration as it is then.
-async fn run(RunArguments { config: argument, again }: RunArguments) -> Result<(), Failure> {
-    let Signals { mut stop, mut hangup } = Signals::new()?;
-    let mut config = argument.read()?;
-    let _lock = agent::lock(&config.agent.state_dir)?;
-    let mut next = Agent::build(config.clone()).await.map_err(|error| argument.with_location(error))?;
-    if next.compiled() > 0 && !again {
-        if stop.asked().now_or_never().is_some() {
-            return Ok(());
-        }
-        start_again();
-    }
-    loop {
-        let ending = Ending::default();
-        let mut running = tokio::spawn(next.run(ending.clone()));
-        let (built, agent) = loop {
-            tokio::select! {
-                ended = &mut running => return Ok(ended.context("the agent panicked")??),
-                () = stop.asked() => {
-                    info!("stopping");
-                    ending.stop.cancel();
-                    tokio::select! {
-                        ended = &mut running => return Ok(ended.context("the agent panicked")??),
-                        () = stop.asked_again() => return Err(anyhow!("asked twice to stop: ended at once").into()),
-                    }
-                }
-                _ = hangup.recv() => match reread(&argument, &config).await {
-                    Ok(built) => break built,
-                    Err(Failure::Config(error)) => error!(%error, "new configuration refused; keeping the old one"),
-                    Err(Failure::Other(error)) => {
-                        error!(error = %format_args!("{error:#}"), "cannot start the new configuration; keeping the old one");
-                    }
-                },
-            }
-        };
-        let (adopted, anew) = agent::adopted(&config, &built);
-        (config, next) = (built, agent);
-        info!(
-            kept_proxies = ?adopted,
-            restarted_proxies = ?anew,
-            "reloading the configuration"
-        );
-        ending.leave.store(true, Ordering::Release);
-        ending.leave_proxies(&adopted);
-        ending.stop.cancel();
-        if let Err(error) = running.await.context("the agent panicked")? {
-            error!(error = %format_args!("{error:#}"), "the old configuration did not shut down cleanly");
-        }
-    }
-}
-
-/// Becomes the same program anew, which finds its plugins compiled: compiling takes more than twice the memory that an
-/// agent needs, and much of it would never be given back. Comes back only when that is not possible.
-fn start_again() {
-    use std::os::unix::process::CommandExt;
-    let Ok(program) = std::env::current_exe() else { return };
-    let arguments = std::env::args_os().skip(1);
-    let error = std::process::Command::new(program).args(arguments).arg("--again").exec();
-    tracing::debug!(%error, "cannot execute the agent again; the compiler's memory stays in use");
-}
-
-/// Builds the agent of the configuration as it is now, beside the one that runs.
-async fn reread(argument: &ConfigArgument, old: &Config) -> Result<(Config, Agent), Failure> {
-    let config = argument.read()?;
-    if config.agent.state_dir != old.agent.state_dir {
-        return Err(anyhow!("agent.state-dir has changed, which takes a restart").into());
-    }
-    // At a start they may come later; here there is a configuration that works.
-    for (index, output) in config.output.iter().enumerate().filter(|_| config.agent.discover) {
-        for program in agent::programs(output) {
-            let wrong = |error| BuildError::Config { key: format!("output[{index}]"), text: format!("{error:#}") };
-            program.map_err(|error| argument.with_location(wrong(error)))?;
-        }
-    }
-    let agent = Agent::build(config.clone()).await.map_err(|error| argument.with_location(error))?;
-    Ok((config, agent))
-}
-
-/// The signals an agent listens to.
-struct Signals {
-    stop: StopSignals,
-    hangup: Signal,
-}
-
-/// Those that ask it to stop.
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("signals cannot be listened to");
-        let stop =
-            StopSignals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
-        Ok(Signals { stop, hangup: listen(SignalKind::hangup())? })
-    }
-}
-
-/// Signals within this time of the first mean the same: a shell and its `timeout` both send theirs.
-const SAME: Duration = Duration::from_secs(1);
-
-impl StopSignals {
-    async fn asked_again(&mut self) {
-        _ = tokio::time::timeout(SAME, async {
-            loop {
-                self.asked().await;
-            }
-        })
-        .await;
-        self.asked().await;
-    }
-
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }

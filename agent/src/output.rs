@@ -30,10 +30,7 @@ pub use composer::Composer;
 pub use linger::Linger;
 pub use memory::Memory;
 pub use selection::{Consumed, Filter, Selection};
-pub use served::{Refusal, Served};
-
-/// Services that may be served, by name; a clone is free, and comparing two costs what differs.
-pub type Accepted = imbl::OrdMap<Arc<str>, Arc<Served>>;
+pub use served::{Accepted, Refusal, Served};
 
 /// The fragments that are there whatever the services.
 pub type Base = Arc<[Fragment]>;

@@ -1,13 +1,11 @@
 //! The left loop: what the containers of this host offer is held in the registry.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::backoff::Backoff;
@@ -18,6 +16,7 @@ use crate::layout::Encoder;
 use crate::model::{Containers, LeaseKind, LeasedValue, Node, Presence, PresenceState};
 use crate::output::Consumed;
 use crate::registry::{Registry, ShutdownMode, Source, Step, plan};
+use crate::shutdown::Shutdown;
 use crate::status::Status;
 
 /// Time for taking registrations back before the process ends all the same.
@@ -41,23 +40,16 @@ pub struct Register {
     pub status: Status,
     /// How often what is held is read again and compared.
     pub resync: Duration,
-    /// Whether registrations stay at the end, for the next agent to take over.
-    pub leave: Arc<AtomicBool>,
 }
 
 impl Register {
-    /// Keeps the registry in step with `containers` until `stop` fires.
+    /// Keeps the registry in step with `containers` until the agent shuts down.
     ///
     /// Each turn starts from a full snapshot, so a missed or merged wake-up is harmless.
     ///
     /// # Errors
     /// When an input ends, which only a bug can do, or the registrations cannot be taken back.
-    pub async fn run(
-        mut self,
-        mut containers: Watched,
-        registry: Arc<dyn Registry>,
-        stop: CancellationToken,
-    ) -> Result<()> {
+    pub async fn run(mut self, mut containers: Watched, registry: Arc<dyn Registry>, shutdown: Shutdown) -> Result<()> {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         let mut verify_at = Instant::now() + self.resync;
         loop {
@@ -87,18 +79,17 @@ impl Register {
             }
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
+                () = shutdown.requested() => break,
                 changed = containers.changed() => changed.context("the container engine is no longer watched")?,
                 () = registry.lease_lost() => warn!("lease lost; registering again"),
                 () = tokio::time::sleep_until(wake_at) => {}
             }
         }
-        self.end(&*registry).await
+        self.end(&*registry, shutdown.keeps_registrations()).await
     }
 
     /// Takes what is registered back, or leaves it to the next agent.
-    async fn end(&self, registry: &dyn Registry) -> Result<()> {
-        let leave = self.leave.load(Ordering::Acquire);
+    async fn end(&self, registry: &dyn Registry, leave: bool) -> Result<()> {
         let mode = if leave { ShutdownMode::KeepLease } else { ShutdownMode::Revoke };
         let ended = tokio::time::timeout(SHUTDOWN_TIMEOUT, async {
             if !leave {

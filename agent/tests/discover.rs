@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use waypost::discover::{self, Inputs, LayoutSource, Pace, Target};
 use waypost::layout::{Decoder, Layout};
 use waypost::model::{Ages, Attributes, Entries, Node, Services, Stored};
@@ -17,6 +16,7 @@ use waypost::output::write::Directory;
 use waypost::output::{Consumed, Filter, Memory, Output, Selection};
 use waypost::plugin::{Host, Limits, Plugin, Source};
 use waypost::proxy::{Proxy, ProxyOptions, Reload};
+use waypost::shutdown::Shutdown;
 use waypost::status::Status;
 
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -39,7 +39,7 @@ struct Loop {
     entries: watch::Sender<Option<Entries>>,
     consumed: watch::Sender<Consumed>,
     status: Status,
-    stop: CancellationToken,
+    shutdown: Shutdown,
     directory: tempfile::TempDir,
     tasks: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
     _host: Host,
@@ -59,7 +59,7 @@ impl Loop {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
         let host = Host::new(Limits::default(), Some(cache)).unwrap();
         let status = Status::new("n");
-        let stop = CancellationToken::new();
+        let shutdown = Shutdown::default();
         let node = Arc::new(Node { name: "n".into(), address: "10.0.0.1".into(), attributes: Attributes::new() });
         let (entries, followed) = watch::channel(None);
         let (consumed, wanted) = watch::channel(Consumed::new());
@@ -72,10 +72,10 @@ impl Loop {
         let pace = Pace { min: Duration::from_millis(10), max: Duration::from_millis(50) };
         let source = LayoutSource { entries: followed, decoder, self_preservation: None };
         let tasks = vec![
-            tokio::spawn(discover::serve(output, inputs, target, pace, status.clone(), stop.clone())),
-            tokio::spawn(discover::follow(vec![source], catalog, ages_out, status.clone(), stop.clone())),
+            tokio::spawn(discover::serve(output, inputs, target, pace, status.clone(), shutdown.clone())),
+            tokio::spawn(discover::follow(vec![source], catalog, ages_out, status.clone(), shutdown.token())),
         ];
-        Loop { entries, consumed, status, stop, directory, tasks, _host: host }
+        Loop { entries, consumed, status, shutdown, directory, tasks, _host: host }
     }
 
     /// Makes these the entries: service, id and weight.
@@ -134,7 +134,7 @@ impl Loop {
     }
 
     async fn end(self) -> tempfile::TempDir {
-        self.stop.cancel();
+        self.shutdown.request();
         for task in self.tasks {
             task.await.unwrap().unwrap();
         }
@@ -164,9 +164,8 @@ fn target(root: &Path) -> Target {
         directory,
         memory: Memory::new(root, "haproxy"),
         linger: LINGER,
-        proxy: Proxy::new(options, CancellationToken::new()),
+        proxy: Proxy::new(options),
         live: None,
-        leave: Arc::default(),
     }
 }
 

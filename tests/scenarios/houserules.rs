@@ -5,8 +5,13 @@ use std::path::{Path, PathBuf};
 
 use harness::repository;
 
+mod circles;
+
 /// Lines of the longest source file.
 const LONGEST: usize = 400;
+
+/// Characters of the longest line of prose in a page.
+const WIDEST: usize = 200;
 
 /// What each module of the agent may use of the others, in the order in which data passes them; `lib.rs` declares them
 /// in this order. A module that needs more belongs into one of the loops.
@@ -14,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("simulated", &[]),
     ("backoff", &["simulated"]),
+    ("shutdown", &[]),
     ("status", &["model"]),
     ("plugin", &["model", "backoff", "status"]),
     ("docker", &["model", "backoff", "status"]),
@@ -23,7 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("registry", &["model", "backoff", "status"]),
     ("catalog", &["model", "backoff", "status"]),
     ("output", &["model", "simulated", "backoff", "plugin", "status"]),
-    ("proxy", &["model", "backoff", "status"]),
+    ("proxy", &["model", "backoff", "shutdown", "status"]),
 ];
 
 /// Modules that use all the others, in the order of `lib.rs`; those of the binary are last.
@@ -179,7 +185,8 @@ fn modules_are_declared_in_the_order_in_which_data_passes_them() {
 #[test]
 fn words_that_were_made_up_are_not_used() {
     let mut wrong = Vec::new();
-    let sources = [".rs", ".md", ".wit"].iter().flat_map(|ending| files(&repository(), ending));
+    let sources =
+        [".rs", ".md", ".wit", ".json", ".toml", ".py"].iter().flat_map(|ending| files(&repository(), ending));
     for path in sources.filter(|path| !path.ends_with("CHANGELOG.md") && !path.ends_with("houserules.rs")) {
         let text = std::fs::read_to_string(&path).unwrap_or_default().to_lowercase();
         for (index, line) in text.lines().enumerate() {
@@ -196,6 +203,23 @@ fn has_word(line: &str, word: &str) -> bool {
     let is_letter = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '-');
     line.match_indices(word)
         .any(|(at, _)| !is_letter(line[..at].chars().next_back()) && !is_letter(line[at + word.len()..].chars().next()))
+}
+
+#[test]
+fn prose_has_one_sentence_a_line() {
+    let mut wrong = Vec::new();
+    for path in files(&repository(), ".md") {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut is_code = false;
+        for (index, line) in text.lines().enumerate() {
+            is_code ^= line.trim_start().starts_with("```");
+            let is_prose = !is_code && !line.trim_start().starts_with(['|', '#', '[']) && !line.starts_with("    ");
+            if is_prose && line.chars().count() > WIDEST {
+                wrong.push(format!("{}:{}: {} characters", shown(&path), index + 1, line.chars().count()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "a line of prose has one sentence and at most {WIDEST} characters: {wrong:#?}");
 }
 
 #[test]

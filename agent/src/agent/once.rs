@@ -1,25 +1,20 @@
 //! All outputs once, for images that render their files before their proxy starts.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
 
-use super::{BuildError, Plugins, lock, node, proxy_options, registry, target};
+use super::pipeline::{Local, Pipeline, listed};
+use super::{BuildError, lock, node, proxy_options, target};
 use crate::backoff::Backoff;
-use crate::config::{Config, RegistryKind};
+use crate::config::Config;
 use crate::discover::{self, Target};
 use crate::docker;
-use crate::grouping::Grouping;
-use crate::health;
-use crate::layout::Decoder;
-use crate::model::{Ages, Containers, Entries, Node, Services, Stored};
-use crate::output::{Consumed, Memory, Output};
+use crate::model::{Ages, Containers, Services};
+use crate::output::{Consumed, Memory};
 use crate::proxy::{Proxy, ProxyOptions};
-use crate::status::Status;
 
 /// What became of one output.
 pub struct Rendered {
@@ -43,8 +38,8 @@ pub struct Rendered {
 ///
 /// # Errors
 /// The configuration is wrong, another agent uses the state directory, or there is no complete list in time.
-pub async fn render_once(config: &Config, limit: Duration) -> Result<Vec<Rendered>, BuildError> {
-    let node = node(config)?;
+pub async fn render_once(config: Config, limit: Duration) -> Result<Vec<Rendered>, BuildError> {
+    let node = node(&config)?;
     for (index, output) in config.output.iter().enumerate() {
         target::access(output)
             .map_err(|error| BuildError::Config { key: format!("output[{index}]"), text: format!("{error:#}") })?;
@@ -53,107 +48,67 @@ pub async fn render_once(config: &Config, limit: Duration) -> Result<Vec<Rendere
         return Err(anyhow!("the configuration has no [[output]], or agent.discover = false: nothing to render").into());
     }
     let _lock = lock(&config.agent.state_dir).context("`waypost run` keeps the files right by itself")?;
-    let plugins = Plugins::load(config).await?;
-    let status = Status::new(&node.name);
+    let pipeline = Pipeline::load(config, node).await?;
     // Compiling plugins, which the first start does, takes nothing of it.
-    let deadline = Instant::now() + limit;
-    let catalog = catalog(config, &plugins, &node, &status, deadline).await?;
+    let snapshot = Snapshot::take(&pipeline, Instant::now() + limit).await?;
     let mut rendered = Vec::new();
-    for index in 0..plugins.outputs.len() {
-        rendered.push(output(config, &plugins, index, &node, &status, &catalog).await?);
+    for index in 0..pipeline.plugins.outputs.len() {
+        rendered.push(snapshot.render(&pipeline, index).await?);
     }
     Ok(rendered)
 }
 
 /// What there is to render.
-struct Found {
+struct Snapshot {
     services: Services,
     ages: Ages,
     consumed: Consumed,
 }
 
-async fn output(
-    config: &Config,
-    plugins: &Plugins,
-    index: usize,
-    node: &Arc<Node>,
-    status: &Status,
-    catalog: &Found,
-) -> Result<Rendered> {
-    let (settings, name) = (&config.output[index], target::names(config).swap_remove(index));
-    let plugin = plugins.outputs[index].clone();
-    let output = Output::new(&name, Arc::new(plugin), Arc::clone(node), status.clone());
-    let options = ProxyOptions { reload: None, ..proxy_options(config, settings, &name)? };
-    let target = Target {
-        name: name.clone(),
-        directory: target::directory(settings, index)?,
-        memory: Memory::new(&config.agent.state_dir, &name),
-        linger: settings.linger.0,
-        proxy: Proxy::new(options, CancellationToken::new()),
-        live: None,
-        leave: Arc::default(),
-    };
-    let taken = target::selection(settings).update(&catalog.services, &catalog.consumed).clone();
-    let (services, written) = discover::once(output, &taken, &catalog.ages, target).await;
-    let own = ["service", "base", "claims"].map(|what| format!("output {name} {what}"));
-    let problems = status.report().problems.into_iter().filter(|problem| own.contains(&problem.component));
-    let held = problems.map(|problem| format!("{}: {}", problem.subject, problem.text)).collect();
-    Ok(Rendered { name, directory: settings.directory.clone(), services, held, written })
-}
-
-async fn catalog(
-    config: &Config,
-    plugins: &Plugins,
-    node: &Arc<Node>,
-    status: &Status,
-    deadline: Instant,
-) -> Result<Found, BuildError> {
-    let alone = config.registry.kind != Some(RegistryKind::Etcd);
-    let mut grouping = Grouping::new(plugins.groupings.clone(), Arc::clone(node), status.clone());
-    if alone || (config.agent.register && config.output.iter().any(|output| output.services.is_some())) {
-        let containers = listed(&config.docker.endpoint.0, deadline).await?;
-        grouping.update(&health::admitted(&containers)).await;
-    }
-    let readings = if alone {
-        let own = plugins.encoder(node, status).update(&grouping.provided()).await;
-        let of = |prefixes: &[String]| -> Entries {
-            let ours = own.iter().filter(|(key, _)| prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())));
-            let stored = |value: &Arc<str>| Stored { value: value.clone(), created: 0 };
-            ours.map(|(key, entry)| (Arc::from(key.as_str()), stored(&entry.value))).collect()
+impl Snapshot {
+    async fn take(pipeline: &Pipeline, deadline: Instant) -> Result<Self, BuildError> {
+        let config = &pipeline.config;
+        let is_asked = config.agent.register && config.output.iter().any(|output| output.services.is_some());
+        let mut local = match !pipeline.is_shared() || is_asked {
+            true => pipeline.local(&containers(&config.docker.endpoint.0, deadline).await?).await,
+            false => Local::default(),
         };
-        plugins.decoders(status).into_iter().map(|(prefixes, decoder)| (of(&prefixes), decoder)).collect()
-    } else {
-        registered(config, plugins.decoders(status), deadline).await?
-    };
-    let (services, ages) = discover::catalog_of(readings).await;
-    Ok(Found { services, ages, consumed: grouping.consumed() })
-}
-
-/// What all hosts registered.
-async fn registered(
-    config: &Config,
-    decoders: Vec<(Vec<String>, Decoder)>,
-    deadline: Instant,
-) -> Result<Vec<(Entries, Decoder)>, BuildError> {
-    let registry = registry(config, None, None)?;
-    let followed: Vec<_> =
-        decoders.into_iter().map(|(prefixes, decoder)| (registry.watch(prefixes), decoder)).collect();
-    let mut readings = Vec::new();
-    for (mut entries, decoder) in followed {
-        let listed = timeout_at(deadline, entries.wait_for(Option::is_some)).await;
-        let late = || {
-            let status = registry.status();
-            let why = status.error.unwrap_or_else(|| "no answer".to_owned());
-            format!("{} was not listed in time, the files stay as they are: {why}", status.description)
-        };
-        let found = listed.with_context(late)?.with_context(late)?.clone();
-        readings.push((found.unwrap_or_default(), decoder));
+        let mut registered = Vec::new();
+        if pipeline.is_shared() {
+            let registry = pipeline.registry()?;
+            let listed = listed(&mut pipeline.watch(&*registry), &*registry, deadline).await;
+            registered = listed.context("the files stay as they are")?;
+            // It is rendered when it is registered.
+            local.entries.clear();
+        }
+        let (services, ages) = pipeline.catalog(registered, &local).await;
+        Ok(Snapshot { services, ages, consumed: local.consumed })
     }
-    Ok(readings)
+
+    async fn render(&self, pipeline: &Pipeline, index: usize) -> Result<Rendered> {
+        let settings = &pipeline.config.output[index];
+        let (name, output) = pipeline.output(index);
+        let options = ProxyOptions { reload: None, ..proxy_options(&pipeline.config, settings, &name)? };
+        let target = Target {
+            name: name.clone(),
+            directory: target::directory(settings, index)?,
+            memory: Memory::new(&pipeline.config.agent.state_dir, &name),
+            linger: settings.linger.0,
+            proxy: Proxy::new(options),
+            live: None,
+        };
+        let taken = target::selection(settings).update(&self.services, &self.consumed).clone();
+        let (services, written) = discover::once(output, &taken, &self.ages, target).await;
+        let own = ["service", "base", "claims"].map(|what| format!("output {name} {what}"));
+        let problems = pipeline.status.report().problems.into_iter();
+        let problems = problems.filter(|problem| own.contains(&problem.component));
+        let held = problems.map(|problem| format!("{}: {}", problem.subject, problem.text)).collect();
+        Ok(Rendered { name, directory: settings.directory.clone(), services, held, written })
+    }
 }
 
 /// The containers of this host, as soon as the engine answers.
-async fn listed(endpoint: &str, deadline: Instant) -> Result<Containers> {
+async fn containers(endpoint: &str, deadline: Instant) -> Result<Containers> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(500));
     loop {
         let error = match timeout_at(deadline, docker::snapshot(endpoint)).await {

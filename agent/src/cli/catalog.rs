@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use clap::Args;
-use waypost::agent::{self, Plugins, SOCKET};
-use waypost::config::{Config, RegistryKind};
-use waypost::discover;
-use waypost::model::{Readiness, printable};
-use waypost::status::{self, Report, ServiceReport, Status};
+use tokio::time::Instant;
+use waypost::agent::{self, Local, Pipeline, SOCKET};
+use waypost::config::RegistryKind;
+use waypost::model::{Attributes, Node, Readiness, printable};
+use waypost::status::{self, Report, ServiceReport};
 
 use super::table::{self, paint, say};
 use crate::{ConfigArgument, Failure};
 
 /// How long the registry may take to be listed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub(crate) struct CatalogArguments {
@@ -56,33 +56,28 @@ pub(crate) async fn catalog(arguments: CatalogArguments) -> Result<(), Failure> 
             Err(error.context(hint).into())
         }
         Err(_) => {
-            let plugins = Plugins::load(&config).await.map_err(|error| arguments.config.with_location(error))?;
-            Ok(from_registry(&config, &plugins, &arguments).await?)
+            let nobody = Node { name: String::new(), address: String::new(), attributes: Attributes::new() };
+            let pipeline = Pipeline::load(config, nobody.into()).await;
+            let pipeline = pipeline.map_err(|error| arguments.config.with_location(error))?;
+            Ok(from_registry(&pipeline, &arguments).await?)
         }
     }
 }
 
 /// Without an agent: the registry is asked directly.
-async fn from_registry(config: &Config, plugins: &Plugins, arguments: &CatalogArguments) -> Result<()> {
-    let registry = agent::registry(config, None, None).map_err(|error| anyhow!("{error:#}"))?;
-    let status = Status::new("");
-    status.registry(registry.status().description);
-    let mut followed: Vec<_> =
-        plugins.decoders(&status).into_iter().map(|(prefixes, _)| registry.watch(prefixes)).collect();
+async fn from_registry(pipeline: &Pipeline, arguments: &CatalogArguments) -> Result<()> {
+    let registry = pipeline.registry()?;
+    pipeline.status.registry(registry.status().description);
+    let mut watched = pipeline.watch(&*registry);
     loop {
-        let mut readings = Vec::new();
-        for (entries, (_, decoder)) in followed.iter_mut().zip(plugins.decoders(&status)) {
-            let listed = tokio::time::timeout(PATIENCE, entries.wait_for(Option::is_some)).await;
-            let failed = || format!("{} does not answer", registry.status().description);
-            let entries = listed.with_context(failed)?.with_context(failed)?.clone();
-            readings.push((entries.unwrap_or_default(), decoder));
-        }
-        status.services(&discover::catalog_of(readings).await.0);
-        show(&status.report(), arguments);
+        let registered = agent::listed(&mut watched, &*registry, Instant::now() + TIMEOUT).await?;
+        let (services, _) = pipeline.catalog(registered, &Local::default()).await;
+        pipeline.status.services(&services);
+        show(&pipeline.status.report(), arguments);
         if !arguments.watch {
             return Ok(());
         }
-        futures::future::select_all(followed.iter_mut().map(|entries| Box::pin(entries.changed()))).await.0?;
+        futures::future::select_all(watched.iter_mut().map(|entries| Box::pin(entries.changed()))).await.0?;
     }
 }
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use waypost::agent::{self, Plugins};
-use waypost::config::{Config, Output, RegistryKind, Reload};
+use tokio::time::Instant;
+use waypost::agent::{self, Pipeline};
+use waypost::config::{Output, Reload};
 use waypost::docker;
 use waypost::registry::Registry;
 
@@ -12,13 +13,14 @@ use super::table::{paint, say};
 use crate::{ConfigArgument, Failure};
 
 /// How long an endpoint may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
     let config = argument.read()?;
     let node = agent::node(&config).map_err(|error| argument.with_location(error))?;
     good("configuration", &format!("node {} at {}", node.name, node.address));
-    let plugins = Plugins::load(&config).await.map_err(|error| argument.with_location(error))?;
+    let pipeline = Pipeline::load(config, node).await.map_err(|error| argument.with_location(error))?;
+    let Pipeline { config, plugins, .. } = &pipeline;
     let layouts = plugins.layouts.iter().map(|(layout, ..)| &layout.plugin);
     let all = plugins.groupings.iter().chain(layouts).chain(&plugins.outputs);
     let names: Vec<_> = all.map(waypost::plugin::Plugin::name).collect();
@@ -27,12 +29,12 @@ pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
     let controls = |output: &Output| matches!(output.reload, Some(Reload::Container(..)));
     if config.agent.register || config.output.iter().any(controls) {
         let endpoint = &config.docker.endpoint.0;
-        let answer = tokio::time::timeout(PATIENCE, docker::version(endpoint)).await;
-        let answer = answer.unwrap_or_else(|_| Err(anyhow!("{endpoint} does not answer within {PATIENCE:?}")));
+        let answer = tokio::time::timeout(TIMEOUT, docker::version(endpoint)).await;
+        let answer = answer.unwrap_or_else(|_| Err(anyhow!("{endpoint} does not answer within {TIMEOUT:?}")));
         failed += report("container engine", answer.map(|version| format!("version {version} at {endpoint}")));
     }
-    let registry = agent::registry(&config, None, None).map_err(|error| argument.with_location(error))?;
-    failed += report("registry", listed(&*registry, &config, &plugins).await);
+    let registry = pipeline.registry().map_err(|error| argument.with_location(error))?;
+    failed += report("registry", entries(&pipeline, &*registry).await);
     for output in &config.output {
         let directory = &output.directory;
         let found = std::fs::metadata(directory);
@@ -58,20 +60,14 @@ pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn listed(registry: &dyn Registry, config: &Config, plugins: &Plugins) -> Result<String> {
-    if config.registry.kind != Some(RegistryKind::Etcd) {
+async fn entries(pipeline: &Pipeline, registry: &dyn Registry) -> Result<String> {
+    if !pipeline.is_shared() {
         return Ok("memory: this host alone".to_owned());
     }
-    let prefixes = plugins.layouts.iter().flat_map(|(layout, ..)| layout.prefixes.clone()).collect();
-    let mut followed = registry.watch(prefixes);
-    let listed = tokio::time::timeout(PATIENCE, followed.wait_for(Option::is_some)).await;
-    let status = registry.status();
-    match listed {
-        Ok(Ok(entries)) => {
-            Ok(format!("{}, {} entries", status.description, entries.as_ref().map_or(0, imbl::OrdMap::len)))
-        }
-        _ => Err(anyhow!("{}: {}", status.description, status.error.unwrap_or_else(|| "no answer".to_owned()))),
-    }
+    let prefixes = pipeline.plugins.layouts.iter().flat_map(|(layout, ..)| layout.prefixes.clone()).collect();
+    let mut watched = [registry.watch(prefixes)];
+    let listed = agent::listed(&mut watched, registry, Instant::now() + TIMEOUT).await?;
+    Ok(format!("{}, {} entries", registry.status().description, listed[0].len()))
 }
 
 fn report(what: &str, outcome: Result<String>) -> usize {

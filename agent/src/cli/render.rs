@@ -1,25 +1,22 @@
 //! `waypost render`: the files that would be written, printed or compared with what is on disk, or written once.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 use similar::TextDiff;
-use waypost::agent::{self, Plugins, Rendered};
-use waypost::config::{Config, RegistryKind};
-use waypost::grouping::Grouping;
-use waypost::model::{Ages, Entries, Services, Stored};
+use tokio::time::Instant;
+use waypost::agent::{self, Pipeline, Rendered};
+use waypost::docker;
+use waypost::model::{Ages, Services};
 use waypost::output::Output;
-use waypost::status::Status;
-use waypost::{discover, docker, health};
 
 use super::table::{self, colour, paint, say};
 use crate::{ConfigArgument, Failure};
 
 /// How long the registry may take to be listed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Args)]
 pub(crate) struct RenderArguments {
@@ -43,42 +40,32 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     let config = arguments.config.read()?;
     let place = |error| arguments.config.with_location(error);
     if arguments.once {
-        return written(&agent::render_once(&config, arguments.wait).await.map_err(place)?);
+        return written(&agent::render_once(config, arguments.wait).await.map_err(place)?);
     }
     let node = agent::node(&config).map_err(place)?;
-    let plugins = Plugins::load(&config).await.map_err(place)?;
-    let status = Status::new(&node.name);
+    let pipeline = Pipeline::load(config, node).await.map_err(place)?;
+    let config = &pipeline.config;
     let containers = match &arguments.containers {
         Some(path) if path.as_os_str() == "-" => docker::read_saved(Path::new("/dev/stdin"))?,
         Some(path) => docker::read_saved(path)?,
         None => docker::snapshot(&config.docker.endpoint.0).await?,
     };
-    let mut grouping = Grouping::new(plugins.groupings.clone(), node.clone(), status.clone());
-    grouping.update(&health::admitted(&containers)).await;
-    let own = plugins.encoder(&node, &status).update(&grouping.provided()).await;
-    let mut readings = Vec::new();
-    for (prefixes, decoder) in plugins.decoders(&status) {
-        let mut entries = match arguments.containers {
-            Some(_) => Entries::new(),
-            None => others(&config, prefixes.clone()).await?,
-        };
-        for (key, entry) in &own {
-            if prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())) {
-                // What is not registered yet will be younger than what is.
-                let created = entries.get(key.as_str()).map_or(u64::MAX, |known| known.created);
-                entries.insert(key.as_str().into(), Stored { value: entry.value.clone(), created });
-            }
+    let local = pipeline.local(&containers).await;
+    let registered = match arguments.containers {
+        None if pipeline.is_shared() => {
+            let registry = pipeline.registry().map_err(place)?;
+            let listed = agent::listed(&mut pipeline.watch(&*registry), &*registry, Instant::now() + TIMEOUT).await;
+            listed.context("use --containers to do without it")?
         }
-        readings.push((entries, decoder));
-    }
-    let (services, ages) = discover::catalog_of(readings).await;
-    let consumed = grouping.consumed();
+        _ => Vec::new(),
+    };
+    let (services, ages) = pipeline.catalog(registered, &local).await;
     let mut differ = false;
-    for (settings, plugin) in config.output.iter().zip(&plugins.outputs) {
-        let output = Output::new(plugin.name(), Arc::new(plugin.clone()), node.clone(), status.clone());
+    for (index, settings) in config.output.iter().enumerate().take(pipeline.plugins.outputs.len()) {
+        let (_, output) = pipeline.output(index);
         let mut selection = agent::selection(settings);
-        differ |=
-            show(output, selection.update(&services, &consumed), &ages, &settings.directory, arguments.diff).await;
+        let taken = selection.update(&services, &local.consumed);
+        differ |= show(output, taken, &ages, &settings.directory, arguments.diff).await;
     }
     if config.output.is_empty() {
         return Err(anyhow!("the configuration has no [[output]], so there is nothing to render").into());
@@ -111,19 +98,6 @@ fn written(rendered: &[Rendered]) -> Result<(), Failure> {
         return Err(anyhow!("{failed} of {} outputs could not be written", rendered.len()).into());
     }
     Ok(())
-}
-
-/// What other hosts registered; nothing where there are no other hosts.
-async fn others(config: &Config, prefixes: Vec<String>) -> anyhow::Result<Entries> {
-    if config.registry.kind != Some(RegistryKind::Etcd) {
-        return Ok(Entries::new());
-    }
-    let registry = agent::registry(config, None, None).map_err(|error| anyhow!("{error:#}"))?;
-    let mut followed = registry.watch(prefixes);
-    let listed = tokio::time::timeout(PATIENCE, followed.wait_for(Option::is_some)).await;
-    let failed = || format!("{} does not answer; use --containers to do without", registry.status().description);
-    let entries = listed.with_context(failed)?.with_context(failed)?.clone();
-    Ok(entries.unwrap_or_default())
 }
 
 async fn show(mut output: Output, services: &Services, ages: &Ages, directory: &Path, diff: bool) -> bool {

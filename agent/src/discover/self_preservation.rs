@@ -4,8 +4,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::LayoutSource;
-
+use super::source::LayoutSource;
 use crate::status::Status;
 
 const PLACE: &str = "catalog";

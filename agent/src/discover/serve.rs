@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -22,6 +21,7 @@ use super::write::{Disk, Outcome, Writer};
 use crate::backoff::{Backoff, sleep_until};
 use crate::output::{Linger, Memory, Output};
 use crate::proxy::{Bind, ReloadStatus, asked};
+use crate::shutdown::Shutdown;
 use crate::status::{OutputState, Status};
 
 mod change_log;
@@ -59,7 +59,7 @@ pub struct Engine<D> {
     pub status: Status,
 }
 
-/// Keeps one proxy in step with the catalog until `stop` fires.
+/// Keeps one proxy in step with the catalog until the agent shuts down.
 ///
 /// # Errors
 /// When an input ends, which only a bug can do.
@@ -69,9 +69,9 @@ pub async fn serve(
     target: Target,
     pace: Pace,
     status: Status,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 ) -> Result<()> {
-    let Target { name, directory, memory, linger, proxy, live, leave } = target;
+    let Target { name, directory, memory, linger, proxy, live } = target;
     let proxy = Arc::new(proxy);
     // What an earlier agent wrote is served before the registry answers.
     let found = directory.files();
@@ -96,10 +96,10 @@ pub async fn serve(
         found: asked(&found).into_iter().map(|one| one.bind).collect(),
         pace,
         status,
-        name,
+        name: name.clone(),
     };
-    let outcome = run(engine, inputs, stop).await;
-    if leave.load(Ordering::Acquire) {
+    let outcome = run(engine, inputs, shutdown.token()).await;
+    if shutdown.keeps_proxy(&name) {
         proxy.leave().await;
     } else {
         proxy.stop().await;

@@ -21,17 +21,21 @@ use std::time::Duration;
 use imbl::ordmap::DiffItem;
 use tokio::time::Instant;
 
-use crate::model::{Change, Services};
+use crate::model::Services;
 use crate::output::{Accepted, Base, Served};
 use crate::proxy::{Bind, ReloadStatus};
 use crate::simulated::{Fault, has};
 
 mod agree;
+mod compare;
+mod due;
 mod files;
 mod running;
 #[cfg(test)]
 mod tests;
 
+pub use compare::change;
+use compare::same;
 pub use files::Pace;
 use files::Writing;
 use running::Running;
@@ -351,15 +355,4 @@ impl State {
         let number = self.written.as_ref().map(|written| written.number);
         self.requested != number || self.reloads.done == self.reloads.wanted
     }
-}
-
-/// Whether two sets of services are the same; costs what differs.
-fn same(one: &Accepted, other: &Accepted) -> bool {
-    one.ptr_eq(other) || one.diff(other).next().is_none()
-}
-
-/// A service before and after, as plugins are told.
-pub fn change(before: Option<&Arc<Served>>, after: Option<&Arc<Served>>) -> Change {
-    let service = |served: &Arc<Served>| Arc::clone(&served.service);
-    Change { before: before.map(service), after: after.map(service) }
 }

@@ -1,7 +1,6 @@
 //! Where one output's files go, who reads them, and what the loop reads.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -38,8 +37,6 @@ pub struct Target {
     pub proxy: Proxy,
     /// How the running process takes changes without a reload.
     pub live: Option<LiveOptions>,
-    /// Whether a supervised proxy goes on without the agent.
-    pub leave: Arc<AtomicBool>,
 }
 
 /// What live updates need of the outside.

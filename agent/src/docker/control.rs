@@ -11,7 +11,8 @@ use bollard::query_parameters::{KillContainerOptions, RestartContainerOptions, T
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::{connect_for, words};
+use super::connect_for;
+use super::found::words;
 
 /// How often a container is looked at.
 const LOOK: Duration = Duration::from_millis(50);

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bollard::models::{ContainerInspectResponse, HealthStatusEnum, NetworkSettings};
 
-use super::Found;
+use super::found::Found;
 use crate::model::{Attachment, Container, Health, Port, Transport};
 
 /// SIGTERM, what the engine sends when nothing else is said.

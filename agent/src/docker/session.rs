@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{Found, convert, words};
+use super::convert;
+use super::found::{Found, words};
 use crate::backoff::Backoff;
 use crate::model::Containers;
 

@@ -2,8 +2,8 @@
 
 use imbl::ordmap::DiffItem;
 
-use super::Accepted;
 use super::files::{Composed, Files};
+use super::served::Accepted;
 use crate::model::Fragment;
 
 /// Files, and what they were last composed of.

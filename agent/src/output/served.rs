@@ -52,3 +52,6 @@ pub(super) fn sound(fragments: Vec<Fragment>) -> Result<Vec<Fragment>, String> {
         None => Ok(fragments),
     }
 }
+
+/// Services that may be served, by name; a clone is free, and comparing two costs what differs.
+pub type Accepted = imbl::OrdMap<Arc<str>, Arc<Served>>;

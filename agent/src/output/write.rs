@@ -16,60 +16,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 mod access;
+mod error;
 mod place;
 #[cfg(test)]
 mod tests;
 
 pub use access::Access;
+pub use error::WriteError;
 
 /// The stage inside the output's directory.
 const STAGE: &str = ".waypost-staged";
 /// Paths of the files that an agent wrote here, one a line.
 const LIST: &str = ".waypost-files";
-
-/// What could not be done to which path, and what a person can do about it.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}; {advice}", path.display())]
-pub struct WriteError {
-    action: &'static str,
-    path: PathBuf,
-    advice: &'static str,
-    culprits: Vec<String>,
-    source: io::Error,
-}
-
-impl WriteError {
-    fn new(action: &'static str, path: &Path, source: io::Error) -> Self {
-        let advice = match source.kind() {
-            io::ErrorKind::PermissionDenied if action == place::SET_ACCESS => {
-                "run the agent as root, or leave mode and owner out"
-            }
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free space on its file system",
-            io::ErrorKind::ReadOnlyFilesystem => "mount its file system writable, or name another directory",
-            io::ErrorKind::PermissionDenied => "let the agent's user write there, or name another directory",
-            io::ErrorKind::IsADirectory => "move that directory away: a file belongs there",
-            io::ErrorKind::NotADirectory => "move it away: a directory belongs there",
-            io::ErrorKind::InvalidFilename => "give it a shorter name",
-            io::ErrorKind::InvalidInput => "the output plugin must give a relative path without `..`",
-            _ => "what is there stays as it was, and it is tried again",
-        };
-        WriteError { action, path: path.to_owned(), advice, culprits: Vec::new(), source }
-    }
-
-    fn blaming(self, culprits: &[&str]) -> Self {
-        WriteError { culprits: culprits.iter().map(|path| (*path).to_owned()).collect(), ..self }
-    }
-
-    /// Files of the set without any one of which this would not have gone wrong; none when it is no file's fault.
-    pub fn culprits(&self) -> &[String] {
-        &self.culprits
-    }
-
-    /// The file or directory it was about.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
 
 /// The directory of an output.
 #[derive(Clone, Debug)]

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tracing::Level;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Result, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use super::bindings::waypost::plugin::logging;
 use super::log::{GuestLog, StderrTail};
 
 /// Length of an epoch, the grain in which processor time is measured and shared.
@@ -74,6 +76,19 @@ impl wasmtime::ResourceLimiter for State {
         }
         self.table_used = total;
         Ok(true)
+    }
+}
+
+impl logging::Host for State {
+    fn log(&mut self, level: logging::Level, message: String) {
+        let level = match level {
+            logging::Level::Trace => Level::TRACE,
+            logging::Level::Debug => Level::DEBUG,
+            logging::Level::Info => Level::INFO,
+            logging::Level::Warn => Level::WARN,
+            logging::Level::Error => Level::ERROR,
+        };
+        self.log.write(level, &message);
     }
 }
 

@@ -11,8 +11,6 @@ use tracing::{Level, debug, error, info, trace, warn};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use super::bindings::waypost::plugin::logging;
-
 /// Longest line that is passed on, in bytes.
 const LINE_LIMIT: usize = 2048;
 /// Lines a guest may write at once.
@@ -74,7 +72,7 @@ impl GuestLog {
         }
     }
 
-    fn write(&self, level: Level, line: &str) {
+    pub(super) fn write(&self, level: Level, line: &str) {
         if self.is_old(line) {
             return;
         }
@@ -110,19 +108,6 @@ fn clean(line: &str) -> String {
         if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
     }
     text
-}
-
-impl logging::Host for super::limits::State {
-    fn log(&mut self, level: logging::Level, message: String) {
-        let level = match level {
-            logging::Level::Trace => Level::TRACE,
-            logging::Level::Debug => Level::DEBUG,
-            logging::Level::Info => Level::INFO,
-            logging::Level::Warn => Level::WARN,
-            logging::Level::Error => Level::ERROR,
-        };
-        self.log.write(level, &message);
-    }
 }
 
 /// The last bytes of standard error: where a guest's panic text stands.

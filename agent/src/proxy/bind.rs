@@ -4,35 +4,16 @@
 //! does not see that; so one container that wants a taken port could stop all traffic again and again. nginx tries for two
 //! and a half and then goes on with its old files, whose routes no other service can change any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::TcpSocket;
 
+use super::address::Bind;
 use super::check::Place;
 use super::listener;
-
-/// An address that a proxy listens on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Bind {
-    pub(super) address: SocketAddr,
-    pub(super) udp: bool,
-}
-
-impl Bind {
-    /// Whether one of these is the same port under a wider or a narrower address.
-    pub fn is_among(&self, binds: &BTreeSet<Bind>) -> bool {
-        binds.contains(self) || binds.iter().any(|other| other.overlaps(self))
-    }
-
-    pub(super) fn overlaps(&self, other: &Bind) -> bool {
-        let (one, two) = (self.address.ip(), other.address.ip());
-        (self.address.port(), self.udp) == (other.address.port(), other.udp)
-            && (one == two || one.is_unspecified() || two.is_unspecified())
-    }
-}
 
 /// A line that asks for an address.
 #[derive(Clone, Debug, PartialEq, Eq)]

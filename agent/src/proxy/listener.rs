@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use procfs::net::TcpState;
 use procfs::process::{FDTarget, Process, all_processes};
 
-use super::bind::Bind;
+use super::address::Bind;
 
 /// A process that listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

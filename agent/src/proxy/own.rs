@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{ProxyOptions, Reload, listener};
+use super::listener;
+use super::options::{ProxyOptions, Reload};
 
 /// What tells the processes of a proxy from all others.
 #[derive(Clone, Debug)]

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::ReloadStatus;
 use crate::backoff::{Backoff, sleep_until};
+use crate::shutdown::Shutdown;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +20,27 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// A proxy that ran this long did not end because of how it was started.
 const STEADY: Duration = Duration::from_secs(30);
+
+/// How reloading stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadStatus {
+    /// Requests so far.
+    pub wanted: u64,
+    /// The last request whose files the proxy is known to run; all is done when it equals `wanted`.
+    pub done: u64,
+    /// Reloads and starts that were begun.
+    pub begun: u64,
+    /// The number of the files that the proxy took up last; see `Proxy::exchange`.
+    pub loaded: Option<u64>,
+    /// What the last reload, or the end of a supervised proxy, failed with; none after a success.
+    pub last_error: Option<String>,
+    /// Reloads that succeeded, starts included.
+    pub reloads: u64,
+    /// Pid of the supervised proxy while it runs.
+    pub running: Option<u32>,
+    /// A proxy that is supervised does not run, so nothing of ours listens anywhere.
+    pub is_down: bool,
+}
 
 /// Why a reload failed.
 #[derive(Debug)]
@@ -156,10 +176,8 @@ pub(super) struct Line {
     /// Counts requests.
     pub(super) wanted: watch::Receiver<u64>,
     pub(super) status: Arc<watch::Sender<ReloadStatus>>,
-    /// Ends the task.
-    pub(super) stop: CancellationToken,
-    /// Whether the end of the task is to be that of a proxy of ours as well.
-    pub(super) shutdown: watch::Receiver<bool>,
+    /// Ends the task, and says whether a proxy of ours goes on.
+    pub(super) shutdown: Shutdown,
     /// The number of the files that are in place; locked while they are exchanged, and while a proxy takes them up.
     pub(super) files: Arc<Mutex<u64>>,
     /// A proxy of ours that does not run is to be started.
@@ -176,13 +194,13 @@ pub(super) async fn run(mut reloader: impl Reloader, mut line: Line) {
         let due = turns.due(wanted, Instant::now());
         tokio::select! {
             biased;
-            () = line.stop.cancelled() => break,
+            () = line.shutdown.requested() => break,
             ended = reloader.ended() => line.restart(&mut turns, &ended),
             () = sleep_until(due) => {
                 turns.begin(wanted, Instant::now());
                 tokio::select! {
                     biased;
-                    () = line.stop.cancelled() => break,
+                    () = line.shutdown.requested() => break,
                     (number, result) = line.take_up(&mut reloader) => line.settle(&mut turns, number, result),
                 }
             }
@@ -190,8 +208,7 @@ pub(super) async fn run(mut reloader: impl Reloader, mut line: Line) {
             changed = line.wanted.changed() => if changed.is_err() { break },
         }
     }
-    let stop = *line.shutdown.borrow();
-    reloader.close(stop).await;
+    reloader.close(!line.shutdown.keeps_proxy(&line.name)).await;
     line.publish(None, false);
 }
 

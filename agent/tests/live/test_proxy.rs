@@ -6,11 +6,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use waypost::discover::{self, Inputs, LayoutSource, LiveOptions, Pace, Target};
 use waypost::layout::{Decoder, Layout};
 use waypost::model::{Ages, Attributes, Entries, Node, Stored};
@@ -18,6 +16,7 @@ use waypost::output::write::Directory;
 use waypost::output::{Consumed, Filter, Memory, Output, Selection};
 use waypost::plugin::{Host, Limits, Plugin, Source};
 use waypost::proxy::{Proxy, ProxyOptions, Reload, Signal, Socket};
+use waypost::shutdown::{Kept, Shutdown};
 use waypost::status::{OutputState, Status};
 
 /// Longest that a test waits for anything.
@@ -49,9 +48,8 @@ pub struct TestProxy {
     /// What the agent is started with: name of the stats socket, how often all is asked about, settings.
     with: (String, Duration, serde_json::Value),
     entries: watch::Sender<Option<Entries>>,
-    leave: Arc<AtomicBool>,
     _consumed: watch::Sender<Consumed>,
-    stop: CancellationToken,
+    shutdown: Shutdown,
     tasks: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
     _host: Host,
 }
@@ -74,7 +72,7 @@ impl TestProxy {
     /// Another agent takes over, with `more` settings; the proxy goes on meanwhile.
     pub async fn restarted(mut self, more: serde_json::Value) -> Self {
         let entries = self.entries.borrow().clone();
-        self.leave.store(true, Ordering::Release);
+        self.shutdown.request_keeping(Kept::all());
         self.finish().await;
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
         let (socket, resync, mut settings) = self.with.clone();
@@ -88,7 +86,7 @@ impl TestProxy {
         let (socket, resync, settings) = with.clone();
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugins");
         let host = Host::new(Limits::default(), Some(cache)).unwrap();
-        let (status, stop) = (Status::new("n"), CancellationToken::new());
+        let (status, shutdown) = (Status::new("n"), Shutdown::default());
         let node = Arc::new(Node { name: "n".into(), address: "127.0.0.1".into(), attributes: Attributes::new() });
         let mut all = serde_json::json!({
             "http-bind": format!("127.0.0.1:{port}"), "stats-bind": "off", "tcp-bind": "127.0.0.1",
@@ -108,18 +106,17 @@ impl TestProxy {
         let inputs = Inputs { services, ages, consumed: wanted, selection: Selection::new(Filter::default()) };
         let pace = Pace { min: Duration::from_millis(50), max: Duration::from_millis(500) };
         let target = target(dir.path(), live);
-        let leave = target.leave.clone();
         let tasks = vec![
-            tokio::spawn(discover::serve(output, inputs, target, pace, status.clone(), stop.clone())),
+            tokio::spawn(discover::serve(output, inputs, target, pace, status.clone(), shutdown.clone())),
             tokio::spawn(discover::follow(
                 vec![LayoutSource { entries: followed, decoder, self_preservation: None }],
                 catalog,
                 ages_out,
                 status.clone(),
-                stop.clone(),
+                shutdown.token(),
             )),
         ];
-        TestProxy { dir, port, status, with, entries, leave, _consumed: consumed, stop, tasks, _host: host }
+        TestProxy { dir, port, status, with, entries, _consumed: consumed, shutdown, tasks, _host: host }
     }
 
     /// Makes these the entries of the registry.
@@ -201,7 +198,7 @@ impl TestProxy {
     }
 
     async fn finish(&mut self) {
-        self.stop.cancel();
+        self.shutdown.request();
         for task in std::mem::take(&mut self.tasks) {
             task.await.unwrap().unwrap();
         }
@@ -236,9 +233,8 @@ fn target(root: &Path, live: LiveOptions) -> Target {
         directory: Directory::open(root.join("out")).unwrap(),
         memory: Memory::new(root, "haproxy"),
         linger: LINGER,
-        proxy: Proxy::new(options, CancellationToken::new()),
+        proxy: Proxy::new(options),
         live: Some(live),
-        leave: Arc::default(),
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
 use waypost::proxy::{Call, Place, Proxy, Reload, ReloadStatus, Signal, Verdict};
 
 use super::site::{Site, alive, kill, reload, state, until};
@@ -17,7 +16,7 @@ fn words(words: &[&str]) -> Vec<String> {
 
 async fn check(site: &Site, command: &[&str], limit: Duration) -> anyhow::Result<Verdict> {
     let options = waypost::proxy::ProxyOptions { check: Some(words(command)), timeout: limit, ..site.options(None) };
-    let proxy = Proxy::new(options, CancellationToken::new());
+    let proxy = Proxy::new(options);
     let verdict = proxy.check(site.dir.path(), Vec::new(), None).await;
     proxy.stop().await;
     verdict
@@ -123,7 +122,7 @@ async fn a_reload_command_that_hangs_is_killed_and_tried_again() {
     let script = site.script("reload", "[ -e \"$1/again\" ] && exit 0; touch \"$1/again\"; sleep 600");
     let method = Reload::Command(words(&["sh", &script, "{dir}"]));
     let options = waypost::proxy::ProxyOptions { timeout: Duration::from_millis(500), ..site.options(Some(method)) };
-    let proxy = Proxy::new(options, CancellationToken::new());
+    let proxy = Proxy::new(options);
     proxy.request_reload();
     let status = state(&proxy, "a failure", |status| status.last_error.is_some()).await;
     assert!(status.last_error.unwrap().contains("did not end within 500ms"));
@@ -148,7 +147,7 @@ async fn a_call_has_a_time_limit_and_is_made_again() {
     });
     let method = Some(Reload::Call(call));
     let options = waypost::proxy::ProxyOptions { timeout: Duration::from_millis(300), ..site.options(method) };
-    let proxy = Proxy::new(options, CancellationToken::new());
+    let proxy = Proxy::new(options);
     proxy.request_reload();
     let failed = |text: &'static str| move |status: &ReloadStatus| status.last_error.as_deref() == Some(text);
     state(&proxy, "its limit", failed("the reload did not end within 300ms")).await;
@@ -161,7 +160,7 @@ async fn a_call_has_a_time_limit_and_is_made_again() {
 #[tokio::test]
 async fn files_alone_are_done_at_once() {
     let site = Site::new();
-    let proxy = Proxy::new(site.options(None), CancellationToken::new());
+    let proxy = Proxy::new(site.options(None));
     assert_eq!(reload(&proxy).await.reloads, 1);
     proxy.stop().await;
 }
@@ -194,7 +193,7 @@ async fn a_signal_counts_when_there_is_a_new_worker() {
     let method = Reload::PidFile { path: site.path("haproxy.pid"), signal: Signal::Usr2 };
     let options =
         waypost::proxy::ProxyOptions { timeout: Duration::from_secs(2), ..site.options(Some(method.clone())) };
-    let proxy = Proxy::new(options, CancellationToken::new());
+    let proxy = Proxy::new(options);
 
     // The first signal may be lost while the master is still starting, and is then sent again.
     site.configure("two", "");

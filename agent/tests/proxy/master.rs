@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
 use waypost::proxy::{Proxy, ProxyOptions, Reload};
 
 use super::site::{Site, kill, reload, state, until};
@@ -39,7 +38,7 @@ fn socket(site: &Site) -> PathBuf {
 
 fn proxy(site: &Site, limit: Duration) -> Proxy {
     let options = site.options(Some(Reload::MasterSocket(socket(site))));
-    Proxy::new(ProxyOptions { timeout: limit, ..options }, CancellationToken::new())
+    Proxy::new(ProxyOptions { timeout: limit, ..options })
 }
 
 #[tokio::test]

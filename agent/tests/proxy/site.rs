@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use waypost::proxy::{Proxy, ProxyOptions, Reload, ReloadStatus, Signal};
 
 /// Longest that a test waits for anything.
@@ -61,7 +60,7 @@ impl Site {
     }
 
     pub fn proxy(&self, reload: Reload) -> Proxy {
-        Proxy::new(self.options(Some(reload)), CancellationToken::new())
+        Proxy::new(self.options(Some(reload)))
     }
 
     pub fn supervised(&self) -> Proxy {

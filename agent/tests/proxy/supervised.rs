@@ -6,7 +6,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use waypost::proxy::{Proxy, ProxyOptions, Reload, Signal};
 
 use super::site::{Site, alive, kill, reload, state, supervise, until};
@@ -87,7 +86,7 @@ async fn reloads_that_come_too_fast_wait_and_none_is_lost() {
     let site = Site::new();
     let options = site.options(Some(supervise(&["haproxy", "-Ws", "-f", "{dir}/haproxy.cfg"])));
     let least = Duration::from_secs(1);
-    let proxy = Proxy::new(ProxyOptions { min_interval: least, ..options }, CancellationToken::new());
+    let proxy = Proxy::new(ProxyOptions { min_interval: least, ..options });
     site.configure("one", "");
     let begin = tokio::time::Instant::now();
     reload(&proxy).await;
@@ -130,7 +129,7 @@ async fn nginx_reloads_by_hup_and_is_told_by_its_workers() {
     };
     let command = ["nginx", "-e", "stderr", "-c", "{dir}/nginx.conf"].map(str::to_owned).to_vec();
     let options = site.options(Some(Reload::Supervise { command, signal: Signal::Hup }));
-    let proxy = Proxy::new(ProxyOptions { timeout: Duration::from_secs(4), ..options }, CancellationToken::new());
+    let proxy = Proxy::new(ProxyOptions { timeout: Duration::from_secs(4), ..options });
     configure("one", "");
     reload(&proxy).await;
     assert!(site.answers("one"));
@@ -182,7 +181,7 @@ fn options_of_the_part() -> Option<ProxyOptions> {
 #[ignore = "the agent that another test kills"]
 async fn agent() {
     let Some(options) = options_of_the_part() else { return };
-    let proxy = Proxy::new(options, CancellationToken::new());
+    let proxy = Proxy::new(options);
     reload(&proxy).await;
     std::future::pending::<()>().await;
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use harness::{Agent, CHANGE_TIMEOUT, Host, Network, always, eventually};
+use tokio::time::Instant;
 
 use super::{Offers, answers, ask, calm, discovering, http, listens, live, nginx, restart, unavailable};
 
@@ -17,9 +18,26 @@ fn services(offers: &mut Offers<'_>, host: &Host) {
     answers(host, "a.example", "/", "wild/one");
 }
 
+/// How long an nginx worker that was replaced may take requests: it still has the server that is gone.
+const OLD_WORKER: Duration = Duration::from_millis(200);
+
+/// Waits until no worker that was replaced takes requests any more.
+#[track_caller]
+fn without_old_workers(host: &Host) {
+    eventually(CHANGE_TIMEOUT, "workers that were replaced take no more requests", || {
+        let begun = Instant::now();
+        while begun.elapsed() < OLD_WORKER {
+            let reply = ask(host, "shop.example", "/api/x")?;
+            ensure!(reply.status == 503, "{reply:?}");
+        }
+        Ok(())
+    });
+}
+
 /// Nobody answers below the path, for some time.
 #[track_caller]
 fn stays_away(host: &Host) {
+    without_old_workers(host);
     always(Duration::from_secs(1), "nobody answers for the api", || {
         let reply = ask(host, "shop.example", "/api/x")?;
         ensure!(reply.status == 503, "{reply:?}");

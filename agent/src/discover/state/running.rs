@@ -7,7 +7,7 @@ use std::time::Duration;
 use imbl::ordmap::DiffItem;
 use tokio::time::Instant;
 
-use super::change;
+use super::compare::change;
 use crate::backoff::Backoff;
 use crate::model::Change;
 use crate::output::{Accepted, Served};

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::model::Change;
 
 const MIN: Duration = Duration::from_millis(50);
 

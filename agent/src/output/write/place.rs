@@ -7,10 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
 
-use super::{Access, WriteError};
-
-/// What is done when mode and owner are set.
-pub(super) const SET_ACCESS: &str = "set mode and owner of";
+use super::access::Access;
+use super::error::{SET_ACCESS, WriteError};
 
 #[expect(clippy::cast_possible_wrap, reason = "open flags are small bits")]
 fn flags(flags: OFlags) -> i32 {

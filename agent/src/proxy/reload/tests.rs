@@ -50,8 +50,7 @@ impl Bench {
             min_interval,
             wanted: requests,
             status: status.clone(),
-            stop: CancellationToken::new(),
-            shutdown: watch::channel(true).1,
+            shutdown: Shutdown::default(),
             files: Arc::default(),
             start: Arc::default(),
         };
