@@ -195,7 +195,7 @@ impl Planner<'_> {
         }
         let is_known = self.session.shared_lease(key) == Some(lease);
         // The holders of a lease that is new to this agent may be gone, and the lease about to end.
-        if !is_known && !self.facts.leases.get(&lease).ok_or(Missing::Lease(lease))? {
+        if !is_known && !*self.facts.leases.get(&lease).ok_or(Missing::Lease(lease))? {
             return Err(Missing::NewFacts);
         }
         Ok((Change::Join { value, lease }, vec![Guard::Unchanged(found.revision)]))
