@@ -1,7 +1,9 @@
 //! The keys of docker-register: `/backends/<service>/<id>` is an address, `/backends/<service>/port` where consumers connect.
 
 use waypost_plugin_sdk::attributes::get;
-use waypost_plugin_sdk::layout::{authority, checked_id, left_out, parse_authority, place, readable, registration};
+use waypost_plugin_sdk::layout::{
+    authority, checked_id, parse_authority, read_entries, registration, split_key, warn_skipped,
+};
 use waypost_plugin_sdk::settings::Nothing;
 use waypost_plugin_sdk::{
     Entry, Instance, LeaseKind, Node, Plugin, PluginError, Readiness, Registration, Transport, check, refuse, show,
@@ -61,19 +63,19 @@ pub fn encode(_: &Nothing, _: &Node, instance: &Instance) -> Result<Vec<Registra
 pub fn decode(_: &Nothing, entries: &[Entry]) -> Result<Vec<Instance>, PluginError> {
     let is_port = |entry: &&Entry| entry.key.rsplit('/').next() == Some(PORT);
     let listen_port = entries.iter().find(is_port).and_then(listen_port);
-    Ok(readable(entries.iter().filter(|entry| !is_port(entry)), |entry| read(entry, listen_port)))
+    Ok(read_entries(entries.iter().filter(|entry| !is_port(entry)), |entry| read(entry, listen_port)))
 }
 
 fn listen_port(entry: &Entry) -> Option<u16> {
     let port = check::parse_port(entry.value.trim());
     if port.is_none() {
-        left_out(entry, &format!("the value is {}, expected a port number from 1 to 65535", show(&entry.value)));
+        warn_skipped(entry, &format!("the value is {}, expected a port number from 1 to 65535", show(&entry.value)));
     }
     port
 }
 
 fn read(entry: &Entry, listen_port: Option<u16>) -> Result<Instance, String> {
-    let (service, id) = place(&entry.key, PREFIX)?;
+    let (service, id) = split_key(&entry.key, PREFIX)?;
     let (address, port) = parse_authority(&entry.value)?;
     let listen_port = listen_port.map(|port| ("listen-port".to_owned(), port.to_string()));
     Ok(Instance {

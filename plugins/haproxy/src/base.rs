@@ -1,29 +1,28 @@
-//! What is there whatever the services.
+//! Renders the fragments that do not depend on services.
 
 use waypost_plugin_sdk::Fragment;
 
+use crate::files::{ROUTES, STANDBYS, configuration, indented, lines};
 use crate::front;
-use crate::members;
-use crate::names::{DEFAULTS, SLOT, STATISTICS};
-use crate::settings::{Line, Routing, Settings};
-use crate::{ROUTES, STANDBYS, configuration};
+use crate::names::{DEFAULTS, STATISTICS};
+use crate::server::DEFAULT_SERVER;
+use crate::settings::{Routing, Settings};
 
-/// The base of all files.
+/// Returns the fragments that every set of files starts from.
 pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
     let mut fragments =
         vec![configuration("10 global", global(settings)), configuration("20 defaults", defaults(settings))];
     if let Some(bind) = settings.stats_bind.get() {
-        let addresses: Vec<String> = bind.0.iter().map(ToString::to_string).collect();
-        let text = format!("\nlisten {STATISTICS}\n    bind {}\n{STATISTICS_PAGE}", addresses.join(","));
+        let text = format!("\nlisten {STATISTICS}\n    bind {bind}\n{STATISTICS_PAGE}");
         fragments.push(configuration("30 statistics", text));
     }
     fragments.extend(front::fragments(settings));
     if settings.routing == Routing::Map {
         // Keys of routes start with a letter, a digit, `*` or `_`, so this comes first; HAProxy wants the file to exist.
-        fragments.push(Fragment { path: ROUTES.to_owned(), key: "#".to_owned(), text: MAP_HEAD.to_owned() });
+        fragments.push(Fragment::new(ROUTES, "#", MAP_HEAD));
     }
     if settings.standbys() > 0 {
-        fragments.push(Fragment { path: STANDBYS.to_owned(), key: "#".to_owned(), text: STANDBYS_HEAD.to_owned() });
+        fragments.push(Fragment::new(STANDBYS, "#", STANDBYS_HEAD));
     }
     fragments
 }
@@ -38,7 +37,7 @@ const MAP_HEAD: &str = "# Domain and path of http requests, and the backend they
 
 const STANDBYS_HEAD: &str = "# Services that live in a standby backend until the next reload: filled over the stats socket, always empty here.\n";
 
-/// With `default-path config` the map is found beside the configuration, wherever both stand.
+/// Renders the section `global`. With `default-path config` HAProxy finds the map beside the configuration, wherever both are.
 fn global(settings: &Settings) -> String {
     let own = [
         Some("default-path config".to_owned()),
@@ -75,10 +74,6 @@ fn defaults(settings: &Settings) -> String {
     )
 }
 
-/// What every server has. A container that listens only after its first check would wait for three more at 2 s each
-/// (5.7 s on HAProxy 2.6); the shorter intervals make that 0.7 s.
-pub(crate) const DEFAULT_SERVER: &str = "fastinter 200ms downinter 500ms";
-
 /// A connection that both sides use as a tunnel (websocket, database) may rest longer than a request.
 const TIMEOUTS: &str = "    timeout connect 5s
     timeout client 1m
@@ -87,20 +82,3 @@ const TIMEOUTS: &str = "    timeout connect 5s
     timeout http-request 10s
     timeout http-keep-alive 1m
 ";
-
-/// Prepared servers of a section; their address is set when they are used.
-pub(crate) fn slots(settings: &Settings) -> String {
-    match settings.slots {
-        0 => String::new(),
-        count => format!("    server-template {SLOT} 1-{count} 127.0.0.1:1{} disabled\n", members::check(settings)),
-    }
-}
-
-/// What the operator adds to a section.
-pub(crate) fn lines(lines: &[Line]) -> String {
-    lines.iter().flat_map(|line| indented(&line.0)).collect()
-}
-
-fn indented(line: &str) -> [&str; 3] {
-    ["    ", line, "\n"]
-}

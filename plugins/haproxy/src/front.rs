@@ -1,34 +1,28 @@
-//! The frontend that all http services share: there from the first file on, so that neither the first http service
-//! nor the last one costs a reload.
+//! Renders the frontend that all http services share. It is in the first file already, so that neither the first http
+//! service nor the last one costs a reload.
 //!
-//! A request is routed by its host and path in one form, whatever the client wrote: `txn.host` in lower case, without
-//! port and final dot; `txn.path` decoded once, without `//`, and ending in `/`. The request itself goes on unchanged.
+//! HAProxy routes a request by a normal form of its host and path: `txn.host` is in lower case, without port and final
+//! dot; `txn.path` is decoded once, without `//`, and ends in `/`. The request itself passes unchanged.
 
 use waypost_plugin_sdk::Fragment;
 
-use crate::base;
-use crate::names::{HTTP_FRONTEND, STANDBY};
+use crate::files::{ROUTES, STANDBYS, configuration, lines};
+use crate::names::{HTTP_FRONTEND, NOBODY, STANDBY};
+use crate::route::ANY_DOMAIN;
 use crate::settings::{Routing, Settings};
-use crate::{ROUTES, STANDBYS, configuration};
 
-/// What `routes.map` has for a domain without its root path: the domain is known, and no service is named so.
-pub(crate) const NOBODY: &str = ".";
-/// What a route to the default service has for a domain; no client can ask for it.
-pub(crate) const ANY_DOMAIN: &str = "*";
-
-/// The frontend, and backends for services that come before the next reload; none where http services are not served.
+/// Renders the frontend, and backends for services that come before the next reload; nothing where `http-bind` is off.
 pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
     let Some(bind) = settings.http_bind.get() else { return Vec::new() };
-    let addresses: Vec<String> = bind.0.iter().map(ToString::to_string).collect();
     let head = format!("\nfrontend {HTTP_FRONTEND}\n");
-    let bind = format!("    bind {}\n", addresses.join(","));
-    let options = format!("{OPTIONS}{HEADERS}{}{NORMALISE}", base::lines(&settings.http_lines));
+    let bind = format!("    bind {bind}\n");
+    let options = format!("{OPTIONS}{HEADERS}{}{NORMALISE}", lines(&settings.http_lines));
     let mut fragments = match settings.routing {
         Routing::Map => {
             let standbys = if settings.standbys() > 0 { standbys_lookup() } else { String::new() };
             vec![configuration("40 http", format!("{head}{bind}{options}{}{standbys}{USE}", lookup()))]
         }
-        // The rules of services follow: without its port the frontend still has to be there.
+        // The rules of services follow, so the frontend has to exist without its port too.
         Routing::Acl => vec![
             configuration("40 http", head),
             configuration("40 http bind", bind),
@@ -41,14 +35,14 @@ pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
     fragments
 }
 
-/// Without the first, every reload resets the idle connections of clients. The last one lets only requests be sent again
-/// to another server that change nothing (RFC 9110, 9.2.1).
+/// Without the first line, every reload resets the idle connections of clients. With the last line, HAProxy sends only
+/// requests that change nothing (RFC 9110, 9.2.1) to a second server.
 const OPTIONS: &str = "    option idle-close-on-response
     option forwardfor
     http-request disable-l7-retry unless METH_GET
 ";
 
-/// What a client sent in these is replaced; only `X-Forwarded-For` keeps what was there.
+/// HAProxy replaces what a client sent in these headers; only `X-Forwarded-For` keeps it.
 const HEADERS: &str = "    http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
     http-request del-header X-Forwarded-Host
     http-request set-header X-Forwarded-Host %[req.fhdr(host)] if { req.fhdr(host) -m found }
@@ -63,18 +57,18 @@ const NORMALISE: &str = "    http-request deny deny_status 400 unless { req.fhdr
     http-request deny deny_status 400 if { path -m sub %00 } || !{ var(txn.path) -m found } || { var(txn.path) -m sub /./ /../ } || { var(txn.host) -m len 0 } { req.fhdr(host) -m found }
 ";
 
-/// The name that `*.` has to stand in for the first label.
+/// Renders the rule that puts `*` in place of the first label.
 fn wildcard() -> String {
     "http-request set-var(txn.wildcard) var(txn.host),regsub(^[^.]+,*)".to_owned()
 }
 
-/// The domain first: where `HOST//` is found, the domain is known without this path, and nothing less exact is asked.
-/// No other key starts `HOST//` but the root path, which would have been found before.
+/// Renders the lookups, domain first: where the map has `HOST//`, the domain is known without this path, and HAProxy looks
+/// up nothing less exact. Only the root path starts `HOST//` as well, and the first lookup would have found that.
 fn lookup() -> String {
     let unless = "if !{ var(txn.backend) -m found }";
     let step = |key: &str| format!("    http-request set-var(txn.backend) {key},map_beg({ROUTES})");
     let path = ",concat(,txn.path)";
-    let lines = [
+    let steps = [
         step(&format!("var(txn.host){path}")),
         format!("{} {unless}", step("var(txn.host),concat(//)")),
         format!("    {} {unless}", wildcard()),
@@ -83,17 +77,17 @@ fn lookup() -> String {
         format!("{} {unless}", step(&format!("str({ANY_DOMAIN}/)"))),
         format!("    http-request deny deny_status 503 if {{ var(txn.backend) -m str {NOBODY} }}"),
     ];
-    lines.map(|line| line + "\n").concat()
+    steps.map(|line| line + "\n").concat()
 }
 
-/// A service that came since the last reload lives in a standby backend. What is not in this map stays as it is.
+/// Renders the lookup of services that came since the last reload and live in a standby backend.
 fn standbys_lookup() -> String {
     format!("    http-request set-var(txn.backend) var(txn.backend),map({STANDBYS})\n")
 }
 
 const USE: &str = "    use_backend %[var(txn.backend)]\n";
 
-/// Empty backends for services that come later.
+/// Renders empty backends for services that come later.
 fn standbys(settings: &Settings) -> String {
     let mut text = "\n# For services that come before the next reload\n".to_owned();
     text.extend((1..=settings.standbys()).flat_map(|number| ["backend ".to_owned(), format!("{STANDBY}{number}\n")]));

@@ -1,163 +1,94 @@
-//! An http service: a `backend` section, and the domains and paths that lead to it.
+//! Renders an http service: a `backend` section, and the domains and paths that lead to it.
 
 mod acl;
 
 use std::collections::BTreeSet;
 
-use waypost_plugin_sdk::{Fragment, Instance, Service, attributes};
+use waypost_plugin_sdk::proxy::route::{NO_DOMAIN, NO_LISTENER};
+use waypost_plugin_sdk::{Fragment, Service};
 
-use crate::base;
-use crate::front::{ANY_DOMAIN, NOBODY};
-use crate::members::Server;
-use crate::names;
+use crate::files::{ROUTES, section};
+use crate::names::NOBODY;
+use crate::route::{self, Route};
+use crate::server::{Server, slots};
 use crate::settings::{Routing, Settings};
-use crate::{ROUTES, section};
-
-/// Most domains times paths of one instance.
-const ROUTES_LIMIT: usize = 256;
-
-/// What requests must look like to belong to a service.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Route {
-    /// In lower case; `*.` stands for one label, and `*` alone for every domain that nobody has.
-    domain: String,
-    /// Without a final `/`; empty for all paths.
-    path: String,
-}
-
-impl Route {
-    /// What leads to the default service.
-    fn default() -> Self {
-        Route { domain: ANY_DOMAIN.to_owned(), path: String::new() }
-    }
-
-    fn is_default(&self) -> bool {
-        self.domain == ANY_DOMAIN
-    }
-
-    /// Its key in the map.
-    pub(crate) fn key(&self) -> String {
-        format!("{}{}/", self.domain, self.path)
-    }
-
-    /// The key that says of its domain that it is known: no request has a path of `//`.
-    fn marker(&self) -> String {
-        format!("{}//", self.domain)
-    }
-
-    /// What only one service can have; nothing where the settings say who has it.
-    fn claim(&self) -> Option<String> {
-        let Route { domain, path } = self;
-        let claim = if path.is_empty() { format!("domain {domain}") } else { format!("domain {domain} path {path}") };
-        (!self.is_default()).then_some(claim)
-    }
-}
-
-/// The routes that an instance asks for; none when it names no domain and the service's name is none either.
-///
-/// # Errors
-/// Says what was found and what is expected.
-pub(crate) fn routes(settings: &Settings, service: &Service, instance: &Instance) -> Result<Vec<Route>, String> {
-    let list = |name| attributes::items(attributes::get(&instance.attributes, name).unwrap_or_default());
-    let mut domains = list("domain").map(names::domain).collect::<Result<BTreeSet<String>, String>>()?;
-    if domains.is_empty() {
-        domains.extend(names::domain(&service.name));
-    }
-    let mut paths = list("path").map(names::path).collect::<Result<BTreeSet<&str>, String>>()?;
-    if paths.is_empty() {
-        paths.insert("");
-    }
-    if domains.len() * paths.len() > ROUTES_LIMIT {
-        let (domains, paths) = (domains.len(), paths.len());
-        return Err(format!("it has {domains} domains times {paths} paths, expected at most {ROUTES_LIMIT}"));
-    }
-    if settings.routing == Routing::Acl && domains.contains("or") {
-        return Err("its domain is or, which HAProxy reads as a word of its language in conditions".to_owned());
-    }
-    let route = |domain: &String, path: &&str| Route { domain: domain.clone(), path: (*path).to_owned() };
-    Ok(domains.iter().flat_map(|domain| paths.iter().map(move |path| route(domain, path))).collect())
-}
 
 /// An http service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Http {
     pub(crate) servers: Vec<Server>,
-    /// The routes that any of its instances asks for, but for those it is denied; at least one.
+    /// The routes that any instance asks for, without those that other services have; at least one.
     pub(crate) routes: BTreeSet<Route>,
 }
 
 impl Http {
-    /// What only one service can have.
+    /// Returns the claims to the routes.
     pub(crate) fn claims(&self) -> impl Iterator<Item = String> {
-        self.routes.iter().filter_map(Route::claim)
+        self.routes.iter().filter_map(route::claim)
     }
 
-    /// Keys of the map, each with [`NOBODY`] for a value, that keep requests of its domains from the wildcard's service and
-    /// the default service: one for each domain whose root path it has not. Services share them.
+    /// Returns keys of the map whose value is [`NOBODY`]: one for each domain whose root path the service does not have. They keep
+    /// requests for that domain from the service of a wildcard and from the default service. Services share them.
     pub(crate) fn markers(&self) -> BTreeSet<String> {
         let root = |route: &Route| Route { domain: route.domain.clone(), path: String::new() };
         let has_root = |route: &Route| self.routes.contains(&root(route));
-        self.routes.iter().filter(|route| !has_root(route)).map(Route::marker).collect()
+        self.routes.iter().filter(|route| !has_root(route)).map(route::marker).collect()
     }
 
-    /// Leaves out the routes that other services have.
+    /// Removes the routes that other services have.
     ///
     /// # Errors
-    /// None is left.
+    /// No route is left.
     pub(crate) fn deny(&mut self, denied: &[String]) -> Result<(), String> {
         let (lost, kept) = std::mem::take(&mut self.routes)
             .into_iter()
-            .partition::<BTreeSet<Route>, _>(|route| route.claim().is_some_and(|claim| denied.contains(&claim)));
+            .partition::<BTreeSet<Route>, _>(|route| route::claim(route).is_some_and(|claim| denied.contains(&claim)));
         self.routes = kept;
         if !self.routes.is_empty() {
             return Ok(());
         }
-        let first = lost.iter().find_map(Route::claim).unwrap_or_default();
+        let first = lost.iter().find_map(route::claim).unwrap_or_default();
         let more = if lost.len() > 1 { format!(" (and {} more)", lost.len() - 1) } else { String::new() };
         Err(format!("other services have all that leads to it: {first}{more}; give it a domain or path of its own"))
     }
 }
 
-/// Puts the routes of all servers together.
+/// Merges the routes of all servers.
 ///
 /// # Errors
-/// There is no frontend, or no domain that leads to the service.
+/// `http-bind` is off, or no domain leads to the service.
 pub(crate) fn read(settings: &Settings, service: &Service, servers: Vec<(Server, Vec<Route>)>) -> Result<Http, String> {
     if settings.http_bind.get().is_none() {
-        return Err("it speaks http, and the setting `http-bind` is \"off\"".to_owned());
+        return Err(NO_LISTENER.to_owned());
     }
     let (servers, routes): (Vec<Server>, Vec<Vec<Route>>) = servers.into_iter().unzip();
     let mut routes: BTreeSet<Route> = routes.into_iter().flatten().collect();
     if settings.default_service.as_ref() == Some(&service.name) {
-        routes.insert(Route::default());
+        routes.insert(route::default());
     }
     if routes.is_empty() {
-        return Err(
-            "it speaks http, but no instance has the attribute domain, and the service's name is no domain name \
-                    such as web.example.com"
-                .to_owned(),
-        );
+        return Err(NO_DOMAIN.to_owned());
     }
     Ok(Http { servers, routes })
 }
 
-/// The section, and what leads to it.
+/// Renders the section, and the routes that lead to it.
 pub(crate) fn fragments(settings: &Settings, service: &Service, name: &str, http: &Http) -> Vec<Fragment> {
     let lines: String = http.servers.iter().map(|server| server.line(settings)).collect();
-    let slots = base::slots(settings);
-    let mut fragments = vec![section(service, name, "backend", &format!("    log global\n{lines}{slots}"))];
+    let lines = format!("    log global\n{lines}{}", slots(settings));
+    let mut fragments = vec![section(service, name, "backend", &lines)];
     match settings.routing {
         Routing::Map => {
-            fragments.extend(http.routes.iter().map(|route| map_entry(&route.key(), name)));
+            fragments.extend(http.routes.iter().map(|route| map_entry(&route::key(route), name)));
             fragments.extend(http.markers().iter().map(|marker| map_entry(marker, NOBODY)));
         }
-        Routing::Acl => acl::fragments(http, name, &mut fragments),
+        Routing::Acl => fragments.extend(acl::fragments(&http.routes, &http.markers(), name)),
     }
     fragments.sort_by(|a, b| (&a.path, &a.key).cmp(&(&b.path, &b.key)));
     fragments
 }
 
-/// A line of the map.
+/// Builds a line of the map.
 fn map_entry(key: &str, name: &str) -> Fragment {
-    Fragment { path: ROUTES.to_owned(), key: key.to_owned(), text: format!("{key} {name}\n") }
+    Fragment::new(ROUTES, key, format!("{key} {name}\n"))
 }

@@ -1,35 +1,40 @@
-//! What HAProxy takes as a name, a domain, a path and an address; nothing else gets into a file.
+//! Checks names, domains, paths and addresses: only what HAProxy accepts gets into a file.
 
 use std::fmt;
 use std::net::IpAddr;
 
+use waypost_plugin_sdk::layout::authority;
+use waypost_plugin_sdk::proxy::route;
 use waypost_plugin_sdk::{check, show};
 
-use crate::front::NOBODY;
+pub use waypost_plugin_sdk::proxy::route::parse_domain as domain;
 
 /// Longest path of a route, in bytes; a request line has to fit HAProxy's 16 KiB buffer.
-pub(crate) const PATH_LIMIT: usize = 1024;
+const PATH_LIMIT: usize = 1024;
 
-/// The frontend that all http services share.
+/// The value in `routes.map` for a domain without its root path: the domain is known, and no service has this name.
+pub(crate) const NOBODY: &str = ".";
+
+/// Name of the frontend that all http services share.
 pub const HTTP_FRONTEND: &str = "http-in";
-/// The statistics page.
+/// Name of the statistics page's section.
 pub const STATISTICS: &str = "waypost-stats";
-/// The `defaults` section.
+/// Name of the `defaults` section.
 pub const DEFAULTS: &str = "waypost";
-/// How the names of standby backends begin; a number follows.
+/// Prefix of the names of standby backends; a number follows.
 pub const STANDBY: &str = "waypost-standby-";
-/// How the names of prepared servers begin; a number follows.
+/// Prefix of the names of prepared servers; a number follows.
 pub const SLOT: &str = "waypost-slot-";
 
-/// What `invalid_char()` of HAProxy lets pass.
+/// Returns whether `invalid_char()` of HAProxy accepts all characters.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'.' | b'-'))
 }
 
-/// The name of a service's section: the service's name, with `/` written as `_`.
+/// Returns the name of a service's section: the service's name, with `/` written as `_`.
 ///
 /// # Errors
-/// Says what HAProxy does not take.
+/// Says which names HAProxy accepts.
 pub fn proxy(service: &str) -> Result<String, String> {
     let name = service.replace('/', "_");
     if !is_name(&name) {
@@ -41,10 +46,10 @@ pub fn proxy(service: &str) -> Result<String, String> {
     Ok(name)
 }
 
-/// The name of an instance's server: its id.
+/// Returns the name of an instance's server: its id.
 ///
 /// # Errors
-/// Says what HAProxy does not take.
+/// Says which ids HAProxy accepts.
 pub fn server(id: &str) -> Result<&str, String> {
     if !is_name(id) {
         return Err("HAProxy takes ids of A-Z a-z 0-9 _ : . -".to_owned());
@@ -56,36 +61,15 @@ pub fn server(id: &str) -> Result<&str, String> {
     }
 }
 
-/// A domain in lower case; `*.` may stand for exactly one label.
-///
-/// # Errors
-/// Says what was found and what is expected.
-pub fn domain(text: &str) -> Result<String, String> {
-    if check::is_domain(text) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err(format!("domain {} is no domain name such as web.example.com or *.example.com", show(text)))
-    }
-}
-
-/// A path without its last `/`, so that `/` is empty and `/api/` is `/api`.
+/// Parses a path by [`route::parse_path`].
 ///
 /// # Errors
 /// Says what was found and what is expected.
 pub fn path(text: &str) -> Result<&str, String> {
-    let bare = text.strip_suffix('/').unwrap_or(text);
-    let segment = |s: &str| {
-        !matches!(s, "" | "." | "..")
-            && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'))
-    };
-    match bare.strip_prefix('/') {
-        None if text == "/" => Ok(bare),
-        Some(segments) if bare.len() <= PATH_LIMIT && segments.split('/').all(segment) => Ok(bare),
-        _ => Err(format!("path {} is no path such as /api of letters, digits and - . _ ~", show(text))),
-    }
+    route::parse_path(text, PATH_LIMIT)
 }
 
-/// Where a server listens; shown as HAProxy writes it.
+/// The address and port of a server; displayed as HAProxy writes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// An IP address, or a host name, which HAProxy has to look up.
@@ -98,15 +82,11 @@ pub struct Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
+        f.write_str(&authority(&self.host, self.port))
     }
 }
 
-/// An address and a port.
+/// Checks the address and port of a server.
 ///
 /// # Errors
 /// Says what was found and what is expected.
@@ -124,9 +104,7 @@ pub fn endpoint(address: &str, port: u16) -> Result<Endpoint, String> {
     }
 }
 
-/// A leading `_` would ask DNS for a service record, and digits alone would be read as an old form of IPv4 address.
+/// Returns whether HAProxy reads it as a host name. A leading `_` would ask DNS for a service record.
 fn is_host(text: &str) -> bool {
-    check::is_domain(text)
-        && !text.starts_with(['_', '*'])
-        && text.rsplit('.').next().is_some_and(|last| last.bytes().any(|b| b.is_ascii_alphabetic()))
+    check::is_host_name(text) && !text.starts_with('_')
 }

@@ -1,16 +1,20 @@
-//! What the operator may set.
-
-use std::fmt;
+//! Defines the settings.
 
 use serde::Deserialize;
+use waypost_plugin_sdk::proxy::bind::{Bind, Host, List, first_taken};
 use waypost_plugin_sdk::{settings, show};
 
 use crate::names;
 
-mod bind;
+pub use settings::{Balance, Line, Switch, Time};
 
-pub use bind::{Bind, Binds, Host, Hosts};
-pub use settings::{Line, Switch, Time};
+/// Addresses with ports.
+pub type Binds = List<Bind, false>;
+/// Addresses.
+pub type Hosts = List<Host, false>;
+
+/// Where HAProxy listens on `[::]`, it may listen on the IPv4 addresses too.
+pub(crate) const DUAL_STACK: bool = true;
 
 /// Most standby backends, and servers of a section; each takes memory in HAProxy (servers some 8 KB).
 const PREPARED_LIMIT: u16 = 1000;
@@ -35,7 +39,7 @@ pub struct Settings {
     pub routing: Routing,
     /// Name of the service that answers http requests for domains that no service has.
     pub default_service: Option<String>,
-    /// How requests are spread over the instances of a service.
+    /// How requests are spread over the instances of a service: algorithms that let servers come and go at run time.
     pub balance: Balance,
     /// Whether HAProxy checks servers by itself.
     pub check: bool,
@@ -63,14 +67,14 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let on = |port| Switch::On(Binds(vec![Bind { host: Host::Any, port }]));
+        let on = |port| Switch::On(List(vec![Bind { host: Host::Any, port }]));
         Settings {
             socket: None,
             maxconn: None,
             hard_stop_after: Switch::On(Time("1h".to_owned())),
             stats_bind: on(1936),
             http_bind: on(80),
-            tcp_bind: Hosts(vec![Host::Any]),
+            tcp_bind: List(vec![Host::Any]),
             routing: Routing::Map,
             default_service: None,
             balance: Balance::Roundrobin,
@@ -90,7 +94,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// How many backends are prepared: what is not spoken to, or has no map, needs none.
+    /// Returns the number of standby backends: without a socket, a map or http services, none is needed.
     pub fn standbys(&self) -> u16 {
         let wanted = self.socket.is_some() && self.routing == Routing::Map && self.http_bind.get().is_some();
         if wanted { self.standby_backends } else { 0 }
@@ -127,7 +131,7 @@ impl settings::Settings for Settings {
             return Err(format!("default-service: found {name}, expected the name of a service: {why}"));
         }
         if let (Some(stats), Some(http)) = (self.stats_bind.get(), self.http_bind.get())
-            && let Some(taken) = stats.0.iter().find(|stats| http.0.iter().any(|http| stats.overlaps(http)))
+            && let Some(taken) = first_taken(&stats.0, &http.0, DUAL_STACK)
         {
             return Err(format!("stats-bind: {taken} is also where `http-bind` listens; expected another port"));
         }
@@ -143,28 +147,6 @@ pub enum Routing {
     Map,
     /// One `acl` and one `use_backend` for each domain.
     Acl,
-}
-
-/// Algorithms that allow servers to come and go at run time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Balance {
-    /// In turn.
-    Roundrobin,
-    /// To the server with the fewest connections.
-    Leastconn,
-    /// At random.
-    Random,
-}
-
-impl fmt::Display for Balance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Balance::Roundrobin => "roundrobin",
-            Balance::Leastconn => "leastconn",
-            Balance::Random => "random",
-        })
-    }
 }
 
 /// One word of HAProxy's language.

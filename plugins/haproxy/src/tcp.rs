@@ -1,10 +1,13 @@
-//! A tcp service: a `listen` section on the port that its consumers know.
+//! Renders a tcp service: a `listen` section on the port that its consumers know.
 
+use waypost_plugin_sdk::proxy::bind::{Bind, refuse_taken};
+use waypost_plugin_sdk::proxy::instances;
 use waypost_plugin_sdk::{Fragment, Service};
 
-use crate::members::Server;
-use crate::settings::{Bind, Settings};
-use crate::{base, configuration, names, section};
+use crate::files::{configuration, section};
+use crate::names;
+use crate::server::{Server, slots};
+use crate::settings::{DUAL_STACK, Settings};
 
 /// A tcp service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,13 +18,15 @@ pub(crate) struct Tcp {
 }
 
 impl Tcp {
-    /// What only one service can have.
+    /// Returns the claim to the port.
     pub(crate) fn claim(&self) -> String {
         format!("port {}", self.port)
     }
 
+    /// Checks that no other service has the port.
+    ///
     /// # Errors
-    /// Another service has its port.
+    /// Another service has it.
     pub(crate) fn deny(&self, denied: &[String]) -> Result<(), String> {
         let claim = self.claim();
         if denied.contains(&claim) {
@@ -31,42 +36,30 @@ impl Tcp {
     }
 }
 
-/// The first port that a server names decides; servers that name another are left out.
+/// Reads a tcp service. The first port that a server names decides; `skip` gets the servers that name another.
 ///
 /// # Errors
-/// The port is missing, or taken by a section of Waypost's own.
+/// The port is missing, or a section of Waypost's own has it.
 pub(crate) fn read(
     settings: &Settings,
-    mut servers: Vec<(Server, Option<u16>)>,
-    leave_out: &mut dyn FnMut(&str, &str),
+    servers: Vec<(Server, Option<u16>)>,
+    skip: &mut dyn FnMut(&str, &str),
 ) -> Result<Tcp, String> {
-    let Some(port) = servers.iter().find_map(|(_, port)| *port) else {
-        return Err(
-            "it speaks tcp, but no instance has the attribute listen-port, the port its consumers connect to; \
-                    for http, the attribute protocol must say so"
-                .to_owned(),
-        );
-    };
-    refuse_own(settings, &binds(settings, port))?;
-    servers.retain(|(server, other)| {
-        let Some(other) = other.filter(|other| *other != port) else { return true };
-        leave_out(&server.id, &format!("its listen-port is {other}, the service's first instance says {port}"));
-        false
-    });
-    Ok(Tcp { servers: servers.into_iter().map(|(server, _)| server).collect(), port })
+    let port = instances::listen_port("tcp", &servers)?;
+    refuse_own(settings, &settings.tcp_bind.at(port).0)?;
+    Ok(Tcp { servers: instances::agreed(port, servers, |server, reason| skip(&server.id, reason)), port })
 }
 
-/// The section, and its line in the list of ports.
+/// Renders the section, and its line in the list of ports.
 pub(crate) fn fragments(
     settings: &Settings,
     service: &Service,
     name: &str,
     Tcp { servers, port }: &Tcp,
 ) -> Vec<Fragment> {
-    let addresses: Vec<String> = binds(settings, *port).iter().map(Bind::to_string).collect();
-    let mut lines = format!("    bind {}\n    mode tcp\n", addresses.join(","));
+    let mut lines = format!("    bind {}\n    mode tcp\n", settings.tcp_bind.at(*port));
     lines.extend(servers.iter().map(|server| server.line(settings)));
-    lines += &base::slots(settings);
+    lines += &slots(settings);
     vec![
         configuration("50 ports", "\n# Ports of tcp services\n"),
         configuration(format!("51 port {port:05}"), format!("# {port} {name}\n")),
@@ -74,25 +67,14 @@ pub(crate) fn fragments(
     ]
 }
 
-fn binds(settings: &Settings, port: u16) -> Vec<Bind> {
-    settings.tcp_bind.0.iter().map(|&host| Bind { host, port }).collect()
-}
-
-/// HAProxy would take the port twice without a word and hand it some connections for each.
+/// Refuses a port of Waypost's own. HAProxy would silently listen twice and split the connections between both.
 fn refuse_own(settings: &Settings, binds: &[Bind]) -> Result<(), String> {
     let own = [
         (settings.stats_bind.get(), "stats-bind", names::STATISTICS),
         (settings.http_bind.get(), "http-bind", names::HTTP_FRONTEND),
     ];
-    for (taken, setting, holder) in own {
+    own.into_iter().try_for_each(|(taken, setting, holder)| {
         let taken = taken.map(|binds| binds.0.as_slice()).unwrap_or_default();
-        if let Some(bind) = binds.iter().find(|bind| taken.iter().any(|taken| taken.overlaps(bind))) {
-            return Err(format!(
-                "its listen-port {} belongs to {holder} (setting `{setting}`); give the service another listen-port, or \
-                 change the setting",
-                bind.port
-            ));
-        }
-    }
-    Ok(())
+        refuse_taken(binds, taken, DUAL_STACK, (holder, setting))
+    })
 }

@@ -11,9 +11,9 @@ mod sharing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use waypost_plugin_sdk::{
-    Fragment, Instance, Node, Plugin, PluginError, Readiness, Service, Transport, attributes, settings,
-};
+use waypost_plugin_sdk::{Fragment, Node, Plugin, PluginError, Service, settings};
+
+pub(crate) use waypost_plugin_sdk::sample::{instance_at as instance, service};
 
 use crate::{Haproxy, Settings, base, render};
 
@@ -23,27 +23,6 @@ pub(crate) fn settings(json: &str) -> Settings {
 
 pub(crate) fn node() -> Node {
     Node { name: "web-1".into(), address: "10.0.0.5".into(), attributes: Vec::new() }
-}
-
-pub(crate) fn instance(id: &str, address: &str, port: u16, facts: &[(&str, &str)]) -> Instance {
-    Instance {
-        service: String::new(),
-        id: id.into(),
-        address: address.into(),
-        port,
-        transport: Transport::Tcp,
-        readiness: Readiness::Ready,
-        weight: None,
-        attributes: attributes::sorted(facts.iter().copied()),
-    }
-}
-
-pub(crate) fn service(name: &str, instances: &[Instance]) -> Service {
-    let mut instances = instances.to_vec();
-    for instance in &mut instances {
-        instance.service = name.into();
-    }
-    Service { name: name.into(), instances, denied: Vec::new() }
 }
 
 /// The whole files, as the agent composes them, and the services that were denied something: the first by name has it.

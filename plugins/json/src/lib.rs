@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-use waypost_plugin_sdk::layout::{checked_id, place, readable, registration};
+use waypost_plugin_sdk::layout::{checked_id, read_entries, registration, split_key};
 use waypost_plugin_sdk::settings::Nothing;
 use waypost_plugin_sdk::{Entry, Instance, Node, Plugin, PluginError, Readiness, Registration, Transport};
 
@@ -91,11 +91,11 @@ pub fn encode(_: &Nothing, _: &Node, instance: &Instance) -> Result<Vec<Registra
 /// # Errors
 /// None today: an entry that cannot be read is logged and left out.
 pub fn decode(_: &Nothing, entries: &[Entry]) -> Result<Vec<Instance>, PluginError> {
-    Ok(readable(entries, read))
+    Ok(read_entries(entries, read))
 }
 
 fn read(entry: &Entry) -> Result<Instance, String> {
-    let (service, id) = place(&entry.key, PREFIX)?;
+    let (service, id) = split_key(&entry.key, PREFIX)?;
     let value: Value = serde_json::from_str(&entry.value).map_err(|error| error.to_string())?;
     Ok(Instance {
         service: service.to_owned(),

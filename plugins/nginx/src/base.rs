@@ -1,25 +1,26 @@
-//! What is there whatever the services.
+//! Renders the fragments that do not depend on services.
 
 use waypost_plugin_sdk::Fragment;
 
+use crate::files::{HTTP, MAIN, STREAM};
 use crate::settings::{Settings, Stream};
-use crate::{HTTP, MAIN, STREAM, fragment, lines, server};
+use crate::{lines, server};
 
-/// The base of all files.
+/// Returns the fragments that every set of files starts from.
 pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
-    let mut fragments = vec![fragment(MAIN, "0", main(settings)), fragment(HTTP, "0", HTTP_HEAD)];
+    let mut fragments = vec![Fragment::new(MAIN, "0", main(settings)), Fragment::new(HTTP, "0", HTTP_HEAD)];
     if let Some(binds) = settings.http_bind.get() {
-        fragments.push(fragment(HTTP, "1 maps", maps(settings)));
+        fragments.push(Fragment::new(HTTP, "1 maps", maps(settings)));
         if settings.default_server && settings.default_service.is_none() {
-            fragments.push(fragment(HTTP, "2 default server", server::of_nobody(settings, binds)));
+            fragments.push(Fragment::new(HTTP, "2 default server", server::of_nobody(settings, binds)));
         } else if settings.default_server {
-            // The service puts its location between, when it is there.
-            fragments.push(fragment(HTTP, "2 default server 1", server::of_services(settings, binds, None)));
-            fragments.push(fragment(HTTP, "2 default server 3", server::END));
+            // The service, if there is one, adds its location between these.
+            fragments.push(Fragment::new(HTTP, "2 default server 1", server::of_services(settings, binds, None)));
+            fragments.push(Fragment::new(HTTP, "2 default server 3", server::END));
         }
     }
     if settings.stream != Stream::Off {
-        fragments.push(fragment(STREAM, "0", STREAM_HEAD));
+        fragments.push(Fragment::new(STREAM, "0", STREAM_HEAD));
     }
     fragments
 }
@@ -27,11 +28,11 @@ pub(crate) fn fragments(settings: &Settings) -> Vec<Fragment> {
 const HTTP_HEAD: &str = "# Written by Waypost: changes made here are lost. For the http block of nginx.conf.\n";
 const STREAM_HEAD: &str = "# Written by Waypost: changes made here are lost. For the stream block of nginx.conf.\n";
 
-/// `nginx -t` wants a whole configuration. Everything it touches (pid file, temporary files) lies below its prefix, so
-/// that a check in the stage leaves nothing behind, and changes no owner of directories that another nginx uses.
+/// Renders the whole configuration that `nginx -t` needs. Everything that it touches (pid file, temporary files) lies below its
+/// prefix, so that a check in the stage leaves nothing behind, and changes no owner of directories that another nginx uses.
 fn main(settings: &Settings) -> String {
     let Settings { worker_connections, main_lines, http_lines, .. } = settings;
-    // A proxied request takes two connections, and each a file; the rest is for what nginx holds open itself.
+    // A proxied request takes two connections, and each connection a file; nginx holds the rest open itself.
     let files = format!("worker_rlimit_nofile {};", 4 * u64::from(*worker_connections));
     let ours = [MAIN_LINES[0], &files, MAIN_LINES[1], MAIN_LINES[2], MAIN_LINES[3]];
     let module = match &settings.stream {
@@ -54,7 +55,7 @@ fn main(settings: &Settings) -> String {
 const MAIN_LINES: [&str; 4] =
     ["worker_processes auto;", "worker_shutdown_timeout 1h;", "pid nginx.pid;", "error_log stderr;"];
 
-/// The table of names is as large as thousands of domains need; nginx takes the smallest that does.
+/// The table of server names has room for thousands of domains; nginx uses the smallest size that suffices.
 const HTTP_LINES: [&str; 7] = [
     "access_log off;",
     "server_names_hash_max_size 16384;",
@@ -65,9 +66,9 @@ const HTTP_LINES: [&str; 7] = [
     "scgi_temp_path .nginx-scgi;",
 ];
 
-/// A request that asks for another protocol (websocket) takes its connection with it. One that does not leaves
-/// the connection to the next request, where such connections are kept. What has no Host goes on with the name that nginx would
-/// give it by itself.
+/// Renders the maps. A request that asks for another protocol (websocket) keeps its connection to the instance. Other requests
+/// leave it to the next one, where nginx keeps idle connections. A request without Host gets the name that nginx gives it by
+/// default.
 fn maps(settings: &Settings) -> String {
     let otherwise = if settings.keepalive == 0 { "close" } else { "''" };
     format!(

@@ -1,42 +1,35 @@
-//! What only one service can have, in words for people.
+//! Builds and checks claims: names of what only one service can have.
 
-use waypost_plugin_sdk::Service;
-
-use crate::http::Route;
-use crate::stream::Protocol;
+use waypost_plugin_sdk::reach::transport_name;
+use waypost_plugin_sdk::{Service, Transport};
 
 /// Most claims that a message names.
 const SHOWN: usize = 3;
 
-/// The claim to the name of an upstream; those of http services and of streams do not meet.
+/// Returns the claim to the name of an upstream, which differs between http services and streams.
 pub(crate) fn upstream(name: &str, file: &str) -> String {
     format!("upstream {name} in {file}")
 }
 
-/// The claim to a port.
-pub(crate) fn port(port: u16, protocol: Protocol) -> String {
-    format!("port {port}/{}", protocol.name())
+/// Returns the claim to a port.
+pub(crate) fn port(port: u16, transport: Transport) -> String {
+    format!("port {port}/{}", transport_name(transport))
 }
 
-/// The claim to a domain, or to one path of it.
-pub(crate) fn route(route: &Route) -> String {
-    match route.path.as_str() {
-        "" => format!("domain {}", route.domain),
-        path => format!("domain {} path {path}", route.domain),
-    }
-}
-
-/// Whether another service has it.
+/// Returns whether another service has what `claim` names.
 pub(crate) fn is_denied(service: &Service, claim: &str) -> bool {
     service.denied.iter().any(|denied| denied == claim)
 }
 
-/// Fails when another service has it; `hint` says what to do.
+/// Checks that no other service has what `claim` names; `hint` says what to do.
+///
+/// # Errors
+/// Another service has it.
 pub(crate) fn expect(service: &Service, claim: &str, hint: &str) -> Result<(), String> {
     if is_denied(service, claim) { Err(taken(&[claim.to_owned()], hint)) } else { Ok(()) }
 }
 
-/// Says that others have all of `claims`.
+/// Renders the message that other services have all of `claims`.
 pub(crate) fn taken(claims: &[String], hint: &str) -> String {
     let more = match claims.len().saturating_sub(SHOWN) {
         0 => String::new(),

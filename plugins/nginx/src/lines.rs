@@ -1,22 +1,23 @@
-//! Lines of a block: ours, and those the operator adds.
+//! Renders the lines of a block: the plugin's, and those that the operator adds.
 
-use crate::settings::{Bind, Line};
+use waypost_plugin_sdk::proxy::bind::Bind;
+use waypost_plugin_sdk::settings::Line;
 
-/// Our lines, then the operator's. A directive that the operator gives too is left to the operator, because nginx
-/// takes most of them once; a header is known by its name, a block by what stands before it.
+/// Renders our lines, then the operator's. A directive of the operator's replaces ours, because nginx accepts most of them only
+/// once; a header is identified by its name, a block by the words before it.
 pub(crate) fn merged<'a>(indent: &str, ours: impl IntoIterator<Item = &'a str>, theirs: &'a [Line]) -> String {
     let replaced = |line: &str| theirs.iter().any(|their| names(&their.0) == names(line));
     let kept = ours.into_iter().filter(|line| !replaced(line));
     kept.chain(theirs.iter().map(|line| line.0.as_str())).flat_map(|line| [indent, line, "\n"]).collect()
 }
 
-/// Where a server listens; `options` begin with a space.
+/// Renders the `listen` lines of a server; `options` begin with a space.
 pub(crate) fn listen(binds: &[Bind], options: &str) -> String {
     let lines: Vec<String> = binds.iter().map(|bind| format!("    listen {bind}{options};\n")).collect();
     lines.concat()
 }
 
-/// What a line sets: its directive, of a header the name, and of a block what stands before it.
+/// Identifies what a line sets: its directive, the name of a header, and the words before a block.
 fn names(line: &str) -> (&str, Option<String>) {
     let mut words = line.split_whitespace();
     let directive = words.next().unwrap_or_default();

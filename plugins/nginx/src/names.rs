@@ -1,22 +1,26 @@
-//! What nginx takes as a name, a domain, a path and an address; nothing else gets into a file.
+//! Checks names, domains, paths and addresses: only what nginx accepts gets into a file.
 
 use std::net::IpAddr;
 
+use waypost_plugin_sdk::layout::authority;
+use waypost_plugin_sdk::proxy::route;
 use waypost_plugin_sdk::{check, show};
+
+pub use waypost_plugin_sdk::proxy::route::parse_domain as domain;
 
 /// Longest path of a location, in bytes: nginx before 1.23.4 keeps the length of a location, with a `/` after the
 /// path, in one byte.
-pub(crate) const PATH_LIMIT: usize = 254;
-/// Longest domain that fits into a bucket of nginx's table of names as it is by default (64 bytes, of which 16 are
+const PATH_LIMIT: usize = 254;
+/// Longest domain that fits into a bucket of nginx's table of server names at its default size (64 bytes, of which 16 are
 /// pointers and 2 the length).
 const TABLE_LIMIT: usize = 46;
 
-/// The name of a service's upstream, without its ending: the service's name in lower case, because nginx does not tell `A`
-/// from `a`, with `/` and `:` written as `_`. What all upstreams have in common goes behind it: nginx compares each with each, and a
-/// common beginning makes that up to eight times as long (10,000 upstreams: 8.3 s instead of 1.1).
+/// Returns the name of a service's upstream, without its suffix: the service's name in lower case, because nginx does not
+/// distinguish `A` from `a`, with `/` and `:` written as `_`. All upstreams share a suffix and not a prefix: nginx compares each
+/// with each, and a common prefix makes that up to eight times as long (10,000 upstreams: 8.3 s, not 1.1 s).
 ///
 /// # Errors
-/// Says what nginx does not take.
+/// Says which names nginx accepts.
 pub fn upstream(service: &str) -> Result<String, String> {
     let name = service.to_ascii_lowercase().replace(['/', ':'], "_");
     if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-')) {
@@ -26,21 +30,8 @@ pub fn upstream(service: &str) -> Result<String, String> {
     }
 }
 
-/// A domain in lower case; `*.` may stand for exactly one label.
-///
-/// # Errors
-/// Says what was found and what is expected.
-pub fn domain(text: &str) -> Result<String, String> {
-    if check::is_domain(text) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err(format!("domain {} is no domain name such as web.example.com or *.example.com", show(text)))
-    }
-}
-
-/// A domain as `server_name` has it. `*.` of nginx's own would take any number of labels, and a long name would need a larger
-/// table than an `http` block of the operator's may have: both are written as regular expressions, which nginx asks
-/// last.
+/// Renders a domain for `server_name`. nginx's own `*.` matches any number of labels, and a long name needs a larger table than
+/// the operator's `http` block may have: both become regular expressions, which nginx tries last.
 pub(crate) fn server_name(domain: &str) -> String {
     let quoted = |text: &str| text.replace('.', "\\.");
     match domain.strip_prefix("*.") {
@@ -50,39 +41,26 @@ pub(crate) fn server_name(domain: &str) -> String {
     }
 }
 
-/// A path without its last `/`, so that `/` is empty and `/api/` is `/api`.
+/// Parses a path by [`route::parse_path`].
 ///
 /// # Errors
 /// Says what was found and what is expected.
 pub fn path(text: &str) -> Result<&str, String> {
-    let bare = text.strip_suffix('/').unwrap_or(text);
-    let segment = |s: &str| {
-        !matches!(s, "" | "." | "..")
-            && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'))
-    };
-    match bare.strip_prefix('/') {
-        None if text == "/" => Ok(bare),
-        Some(segments) if bare.len() <= PATH_LIMIT && segments.split('/').all(segment) => Ok(bare),
-        _ => Err(format!(
-            "path {} is no path such as /api of letters, digits and - . _ ~, of at most {PATH_LIMIT} bytes",
-            show(text)
-        )),
-    }
+    route::parse_path(text, PATH_LIMIT).map_err(|why| format!("{why}, of at most {PATH_LIMIT} bytes"))
 }
 
-/// An address and a port as nginx writes them; IPv6 addresses in brackets.
+/// Renders an address and a port, with an IPv6 address in brackets.
 ///
 /// # Errors
-/// Says what was found and what is expected; a host name only passes where `host_names` are taken.
+/// Says what was found and what is expected. A host name is an error unless `host_names` is set.
 pub fn endpoint(address: &str, port: u16, host_names: bool) -> Result<String, String> {
     if port == 0 {
         return Err("its port is 0, expected 1 to 65535".to_owned());
     }
     match address.parse::<IpAddr>() {
         Ok(ip) if ip.is_unspecified() => Err(format!("its address {ip} is nobody's")),
-        Ok(IpAddr::V4(ip)) => Ok(format!("{ip}:{port}")),
-        Ok(IpAddr::V6(ip)) => Ok(format!("[{ip}]:{port}")),
-        Err(_) if !is_host(address) => {
+        Ok(ip) => Ok(authority(&ip.to_string(), port)),
+        Err(_) if !check::is_host_name(address) => {
             Err(format!("its address {} is neither an IP address nor a host name", show(address)))
         }
         Err(_) if !host_names => Err(format!(
@@ -94,12 +72,7 @@ pub fn endpoint(address: &str, port: u16, host_names: bool) -> Result<String, St
     }
 }
 
-/// Digits alone would be read as an old form of IPv4 address.
-fn is_host(text: &str) -> bool {
-    check::is_host(text) && text.rsplit('.').next().is_some_and(|last| last.bytes().any(|b| b.is_ascii_alphabetic()))
-}
-
-/// An instance's id as a comment, where it is plain enough for one.
+/// Renders an instance's id as a comment; nothing when the id has characters that a comment must not have.
 pub(crate) fn comment(id: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':' | b'.' | b'-');
     if !id.is_empty() && id.bytes().all(plain) { format!(" # {id}") } else { String::new() }

@@ -1,14 +1,21 @@
-//! What the operator may set.
+//! Defines the settings.
 
 use serde::Deserialize;
+use waypost_plugin_sdk::proxy::bind::{Bind, Host, List};
 use waypost_plugin_sdk::{settings, show};
 
-mod bind;
 mod value;
 
-pub use bind::{Bind, Binds, Host, Hosts};
-pub use settings::{Line, Switch, Time};
+pub use settings::{Balance, Line, Switch, Time};
 pub use value::{Size, Stream};
+
+/// Different addresses with ports: nginx refuses an address that it is given twice.
+pub type Binds = List<Bind, true>;
+/// Different addresses.
+pub type Hosts = List<Host, true>;
+
+/// Where nginx listens on `[::]`, it does not listen on the IPv4 addresses.
+pub(crate) const DUAL_STACK: bool = false;
 
 /// Most connections of one worker that can be set; four files for each stay below what a kernel allows by default.
 const CONNECTIONS_LIMIT: u32 = 250_000;
@@ -63,8 +70,8 @@ impl Default for Settings {
     fn default() -> Self {
         let time = |text: &str| Time(text.to_owned());
         Settings {
-            http_bind: Switch::On(Binds(vec![Bind { host: Host::Any, port: 80 }])),
-            tcp_bind: Hosts(vec![Host::Any]),
+            http_bind: Switch::On(List(vec![Bind { host: Host::Any, port: 80 }])),
+            tcp_bind: List(vec![Host::Any]),
             stream: Stream::Off,
             default_server: true,
             default_status: 503,
@@ -117,16 +124,4 @@ impl settings::Settings for Settings {
         }
         Ok(())
     }
-}
-
-/// How requests are spread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Balance {
-    /// In turn.
-    Roundrobin,
-    /// To the instance with the fewest connections.
-    Leastconn,
-    /// To the one of two random instances with fewer connections.
-    Random,
 }

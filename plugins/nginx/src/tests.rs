@@ -11,9 +11,9 @@ mod texts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use waypost_plugin_sdk::{
-    Fragment, Instance, Node, Plugin, PluginError, Readiness, Service, Transport, attributes, settings,
-};
+use waypost_plugin_sdk::{Fragment, Instance, Node, Plugin, PluginError, Readiness, Service, Transport, settings};
+
+use waypost_plugin_sdk::sample::{instance_at as instance, service};
 
 use crate::{Nginx, Settings, base, render};
 
@@ -33,19 +33,6 @@ fn node() -> Node {
     Node { name: "web-1".into(), address: "10.0.0.5".into(), attributes: Vec::new() }
 }
 
-fn instance(id: &str, address: &str, port: u16, facts: &[(&str, &str)]) -> Instance {
-    Instance {
-        service: String::new(),
-        id: id.into(),
-        address: address.into(),
-        port,
-        transport: Transport::Tcp,
-        readiness: Readiness::Ready,
-        weight: None,
-        attributes: attributes::sorted(facts.iter().copied()),
-    }
-}
-
 fn draining(mut instance: Instance) -> Instance {
     instance.readiness = Readiness::Draining;
     instance
@@ -59,14 +46,6 @@ fn gone(mut instance: Instance) -> Instance {
 fn over_udp(mut instance: Instance) -> Instance {
     instance.transport = Transport::Udp;
     instance
-}
-
-fn service(name: &str, instances: &[Instance]) -> Service {
-    let mut instances = instances.to_vec();
-    for instance in &mut instances {
-        instance.service = name.into();
-    }
-    Service { name: name.into(), instances, denied: Vec::new() }
 }
 
 /// The whole files, as the agent composes them, and the services that were held back: the first by name has what it claims.

@@ -79,3 +79,9 @@ pub fn is_label(text: &str) -> bool {
 pub fn is_host(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok() || (!text.starts_with('*') && is_domain(text))
 }
+
+/// Whether it is a host name whose last label has a letter, so that no proxy reads it as an old form of IPv4 address.
+pub fn is_host_name(text: &str) -> bool {
+    let has_letter = |label: &str| label.bytes().any(|b| b.is_ascii_alphabetic());
+    !text.starts_with('*') && is_domain(text) && text.rsplit('.').next().is_some_and(has_letter)
+}

@@ -2,33 +2,33 @@
 
 use crate::{Entry, Instance, LeaseKind, PluginError, Registration, check, log, refuse, show};
 
-/// Reads every entry by itself: one that cannot be read is logged and left out, so that it hides no other.
-pub fn readable<'a>(
+/// Reads each entry on its own. Logs and skips an entry that `read` refuses, so that it hides no other.
+pub fn read_entries<'a>(
     entries: impl IntoIterator<Item = &'a Entry>,
     read: impl Fn(&Entry) -> Result<Instance, String>,
 ) -> Vec<Instance> {
-    let read = |entry| read(entry).inspect_err(|why| left_out(entry, why)).ok();
+    let read = |entry| read(entry).inspect_err(|why| warn_skipped(entry, why)).ok();
     entries.into_iter().filter_map(read).collect()
 }
 
-/// Says why an entry is left out, at no more length than a line of a log has.
-pub fn left_out(entry: &Entry, why: &str) {
+/// Logs why an entry is skipped, with key and reason cut to 300 characters each.
+pub fn warn_skipped(entry: &Entry, why: &str) {
     let short = |text: &str| text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     log::warn(&format!("{} is left out: {}", short(&entry.key), short(why)));
 }
 
-/// The directory below `prefix` and the last segment of a key: `team/app` and `0ce6` of `/backends/team/app/0ce6`.
+/// Splits a key into the directory below `prefix` and the last segment: `team/app` and `0ce6` of `/backends/team/app/0ce6`.
 ///
 /// # Errors
 /// Says what a key under `prefix` looks like.
-pub fn place<'a>(key: &'a str, prefix: &str) -> Result<(&'a str, &'a str), String> {
+pub fn split_key<'a>(key: &'a str, prefix: &str) -> Result<(&'a str, &'a str), String> {
     match key.strip_prefix(prefix).and_then(|path| path.rsplit_once('/')) {
         Some((directory, last)) if !directory.is_empty() && !last.is_empty() => Ok((directory, last)),
         _ => Err(format!("expected a key {prefix}<name>/<id>")),
     }
 }
 
-/// The id of an instance as the last segment of a key.
+/// Returns the id of an instance for use as the last segment of a key.
 ///
 /// # Errors
 /// `invalid-input` when it holds a `/`.
@@ -43,17 +43,17 @@ pub fn checked_id(instance: &Instance) -> Result<&str, PluginError> {
     Ok(&instance.id)
 }
 
-/// An entry under the lease of the host that writes it.
+/// Builds a registration under the lease of the host that writes it.
 pub fn registration(key: String, value: String) -> Registration {
     Registration { key, value, lease: LeaseKind::Host }
 }
 
-/// `address:port`, with an IPv6 address in brackets.
+/// Renders `address:port`, with an IPv6 address in brackets.
 pub fn authority(address: &str, port: u16) -> String {
     if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
 
-/// The address and port of [`authority`].
+/// Parses what [`authority`] renders.
 ///
 /// # Errors
 /// Says what was found and what is expected.

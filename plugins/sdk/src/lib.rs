@@ -11,6 +11,7 @@ mod export;
 pub mod grouping;
 pub mod layout;
 pub mod log;
+pub mod proxy;
 pub mod reach;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod sample;
@@ -104,6 +105,13 @@ pub struct Fragment {
     pub key: String,
     /// Whole lines.
     pub text: String,
+}
+
+impl Fragment {
+    /// A fragment of the file `path`.
+    pub fn new(path: &str, key: impl Into<String>, text: impl Into<String>) -> Self {
+        Fragment { path: path.to_owned(), key: key.into(), text: text.into() }
+    }
 }
 
 /// What one service is in the files.

@@ -1,7 +1,7 @@
 //! Values to start from in tests and benchmarks; no plugin contains them.
 
 use crate::{
-    Attachment, Container, Entry, Health, Instance, Node, Port, Readiness, Registration, Transport, attributes,
+    Attachment, Container, Entry, Health, Instance, Node, Port, Readiness, Registration, Service, Transport, attributes,
 };
 
 #[cfg(feature = "proptest")]
@@ -69,4 +69,27 @@ pub fn instance() -> Instance {
             ("protocol", "tcp"),
         ]),
     }
+}
+
+/// A ready instance on TCP, for a [`service`].
+pub fn instance_at(id: &str, address: &str, port: u16, attributes: &[(&str, &str)]) -> Instance {
+    Instance {
+        service: String::new(),
+        id: id.to_owned(),
+        address: address.to_owned(),
+        port,
+        transport: Transport::Tcp,
+        readiness: Readiness::Ready,
+        weight: None,
+        attributes: attributes::sorted(attributes.iter().copied()),
+    }
+}
+
+/// A service with these instances, to which nothing is denied.
+pub fn service(name: &str, instances: &[Instance]) -> Service {
+    let mut instances = instances.to_vec();
+    for instance in &mut instances {
+        name.clone_into(&mut instance.service);
+    }
+    Service { name: name.to_owned(), instances, denied: Vec::new() }
 }

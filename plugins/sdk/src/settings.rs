@@ -9,7 +9,7 @@ use crate::PluginError;
 
 mod value;
 
-pub use value::{Line, Switch, Time};
+pub use value::{Balance, Line, Switch, Time};
 
 /// What the operator may set; derive `Deserialize` with `deny_unknown_fields`.
 pub trait Settings: DeserializeOwned + Send + Sync + 'static {

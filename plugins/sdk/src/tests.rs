@@ -1,3 +1,4 @@
+use crate::proxy::bind::{Bind, List, first_taken};
 use crate::reach::{Address, Endpoint, Reach};
 use crate::sample::{container, node, port};
 use crate::settings::{Cell, parse};
@@ -153,8 +154,37 @@ fn authorities_are_read_back() {
 
 #[test]
 fn places_are_taken_from_keys() {
-    assert_eq!(layout::place("/backends/team/app/0ce6", "/backends/"), Ok(("team/app", "0ce6")));
+    assert_eq!(layout::split_key("/backends/team/app/0ce6", "/backends/"), Ok(("team/app", "0ce6")));
     for bad in ["/backends/port", "/backends//x", "/backends/x/", "/other/x/y", ""] {
-        assert!(layout::place(bad, "/backends/").is_err(), "{bad}");
+        assert!(layout::split_key(bad, "/backends/").is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_distinct_list_has_no_address_twice() {
+    let distinct = |text: &str| List::<Bind, true>::try_from(text.to_owned()).map(|binds| binds.to_string());
+    assert_eq!(distinct("0.0.0.0:80, [::]:80"), Ok("*:80,[::]:80".to_owned()));
+    let refused = distinct("0.0.0.0:80,*:80").unwrap_err();
+    assert!(refused.starts_with("found \"0.0.0.0:80,*:80\", expected different addresses such as"), "{refused}");
+    let any = |text: &str| List::<Bind, false>::try_from(text.to_owned()).map(|binds| binds.to_string());
+    assert_eq!(any("0.0.0.0:80,*:80"), Ok("0.0.0.0:80,*:80".to_owned()));
+    assert!(any("::1:80").unwrap_err().contains("expected addresses such as"));
+}
+
+#[test]
+fn the_unspecified_ipv6_address_takes_the_ipv4_ones_on_a_dual_stack() {
+    let binds = |text: &str| List::<Bind, false>::try_from(text.to_owned()).unwrap().0;
+    for (one, other, dual_stack, single_stack) in [
+        ("[::]:80", "10.0.0.1:80", true, false),
+        ("[::]:80", "*:80", true, false),
+        ("[::]:80", "[::1]:80", true, true),
+        ("*:80", "10.0.0.1:80", true, true),
+        ("*:80", "[::1]:80", false, false),
+        ("*:80", "*:81", false, false),
+    ] {
+        for (binds, taken) in [(binds(one), binds(other)), (binds(other), binds(one))] {
+            assert_eq!(first_taken(&binds, &taken, true).is_some(), dual_stack, "{one} {other}");
+            assert_eq!(first_taken(&binds, &taken, false).is_some(), single_stack, "{one} {other}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use waypost_plugin_sdk::attributes::{get, sorted};
-use waypost_plugin_sdk::layout::{checked_id, place, readable, registration};
+use waypost_plugin_sdk::layout::{checked_id, read_entries, registration, split_key};
 use waypost_plugin_sdk::settings::Nothing;
 use waypost_plugin_sdk::{
     Entry, Instance, Node, Plugin, PluginError, Readiness, Registration, Transport, check, refuse, show,
@@ -101,12 +101,12 @@ fn text(value: &Value) -> Result<String, PluginError> {
 /// # Errors
 /// None today: an entry that cannot be read is logged and left out.
 pub fn decode(_: &Nothing, entries: &[Entry]) -> Result<Vec<Instance>, PluginError> {
-    Ok(readable(entries.iter().filter(|entry| !entry.key.starts_with(ANNOUNCE)), read))
+    Ok(read_entries(entries.iter().filter(|entry| !entry.key.starts_with(ANNOUNCE)), read))
 }
 
 fn read(entry: &Entry) -> Result<Instance, String> {
     let expected = || format!("expected a key {SERVICES}<domain>/<APP>/<ENV>/<SERVICE>/<NAME>/<ID>");
-    let (path, id) = place(&entry.key, SERVICES).map_err(|_| expected())?;
+    let (path, id) = split_key(&entry.key, SERVICES).map_err(|_| expected())?;
     let mut names = segments(path).ok_or_else(expected)?;
     let value: Endpoint = serde_json::from_str(&entry.value).map_err(|error| error.to_string())?;
     let Some(port) = check::parse_port(&value.ext_port) else {

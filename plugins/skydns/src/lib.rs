@@ -1,7 +1,7 @@
 //! DNS records as CoreDNS and SkyDNS read them: the labels of the name reversed as a path, one leaf for each instance.
 
 use serde::{Deserialize, Serialize};
-use waypost_plugin_sdk::layout::{place, readable, registration};
+use waypost_plugin_sdk::layout::{read_entries, registration, split_key};
 use waypost_plugin_sdk::{
     Entry, Instance, Node, Plugin, PluginError, Readiness, Registration, Transport, check, refuse, show,
 };
@@ -104,11 +104,11 @@ pub fn decode(settings: &Settings, entries: &[Entry]) -> Result<Vec<Instance>, P
         return Ok(Vec::new());
     }
     let prefix = format!("/{}/", settings.prefix);
-    Ok(readable(entries, |entry| read(&prefix, entry)))
+    Ok(read_entries(entries, |entry| read(&prefix, entry)))
 }
 
 fn read(prefix: &str, entry: &Entry) -> Result<Instance, String> {
-    let (directory, id) = place(&entry.key, prefix)?;
+    let (directory, id) = split_key(&entry.key, prefix)?;
     let labels: Vec<&str> = directory.split('/').rev().collect();
     if !labels.iter().chain([&id]).all(|label| check::is_label(label)) {
         return Err("a segment of the key is no label of a DNS name".to_owned());

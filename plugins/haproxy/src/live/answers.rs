@@ -1,4 +1,4 @@
-//! What HAProxy answered.
+//! Parses HAProxy's answers.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use waypost_plugin_sdk::show;
 use super::ask::{self, Ask};
 use super::traffic::Traffic;
 
-/// What is known of the running process.
+/// The state of the running process, as far as its answers tell.
 #[derive(Debug, Default)]
 pub(super) struct Process {
     /// Major and minor version; 0.0 for one that does not know the query.
@@ -18,14 +18,14 @@ pub(super) struct Process {
     sections: BTreeMap<String, Servers>,
     traffic: BTreeMap<String, Traffic>,
     routes: BTreeMap<String, String>,
-    /// Whether it has the map of routes.
+    /// Whether the process has the map of routes.
     pub(super) has_routes: bool,
 }
 
 /// Servers of a section, by name.
 pub(super) type Servers = BTreeMap<String, Running>;
 
-/// A server as it runs.
+/// The state of a server in the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Running {
     /// None while a host name is not known.
@@ -45,12 +45,12 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Whether it was put into maintenance: no connections, no checks.
+    /// Returns whether the server is in maintenance: it has no new connections and no checks.
     pub(super) fn is_out(&self) -> bool {
         self.admin & FORCED_MAINTENANCE != 0
     }
 
-    /// Whether somebody put it into maintenance or drain mode.
+    /// Returns whether somebody put the server into maintenance or drain mode.
     pub(super) fn is_forced(&self) -> bool {
         self.admin & (FORCED_MAINTENANCE | FORCED_DRAIN) != 0
     }
@@ -69,17 +69,17 @@ const FORCED_DRAIN: u32 = 0x08;
 const CHECK_CONFIGURED: u32 = 0x02;
 const CHECK_ENABLED: u32 = 0x04;
 
-/// The process that gave these answers.
+/// Returns the id of the process that gave these answers.
 pub(super) fn process(answers: &[String]) -> Option<u32> {
     let first = split(answers.first()?);
     process_number(first.first()?).ok()
 }
 
 impl Process {
-    /// Reads the answers to `asks`, one for each line.
+    /// Parses the answers to `asks`, one for each line.
     ///
     /// # Errors
-    /// Says what is no answer of HAProxy's.
+    /// Shows the text that is no answer of HAProxy's.
     pub(super) fn read(asks: &[Ask], answers: &[String]) -> Result<Self, String> {
         let lines = ask::lines(asks);
         if lines.len() != answers.len() {
@@ -96,8 +96,8 @@ impl Process {
                 }
             }
             if texts.len() != asks.len() {
-                let (found, wanted) = (texts.len(), asks.len());
-                return Err(format!("HAProxy answered {found} of {wanted} queries, at last {}", show(last(answer))));
+                let (found, expected) = (texts.len(), asks.len());
+                return Err(format!("HAProxy answered {found} of {expected} queries, at last {}", show(last(answer))));
             }
             for (ask, text) in asks.iter().zip(texts) {
                 process.take(ask, text).map_err(|found| format!("HAProxy answered {} to {ask:?}", show(&found)))?;
@@ -106,7 +106,7 @@ impl Process {
         Ok(process)
     }
 
-    /// The error is what was found.
+    /// Parses one answer. The error is the text found.
     fn take(&mut self, ask: &Ask, text: &str) -> Result<(), String> {
         match ask {
             Ask::Version => self.version = version(text),
@@ -136,34 +136,34 @@ impl Process {
         Ok(())
     }
 
-    /// The servers of a section; none when there is no such section.
+    /// Returns the servers of a section; `None` when there is no such section.
     pub(super) fn section(&self, name: &str) -> Option<&Servers> {
         self.sections.get(name)
     }
 
-    /// Who is in a section; none when there is no such section, or when that was not asked.
+    /// Returns the traffic of a section; `None` when there is no such section, or when no query asked for it.
     pub(super) fn traffic(&self, name: &str) -> Option<&Traffic> {
         self.traffic.get(name)
     }
 
-    /// Whether it is certain that nobody is in a section: no request of its last owner may meet the servers of the next.
+    /// Returns whether a section certainly has no request, so that no request to one service meets the servers of the next.
     pub(super) fn is_empty(&self, name: &str) -> bool {
         self.traffic(name).is_some_and(|traffic| traffic.sessions == 0)
             && self.section(name).is_some_and(|servers| servers.values().all(|server| server.is_out() && !server.busy))
     }
 
-    /// Where a key of the map leads to.
+    /// Returns the value of a key of the map.
     pub(super) fn route(&self, key: &str) -> Option<&str> {
         self.routes.get(key).map(String::as_str)
     }
 
-    /// The standby backend that a service lives in.
+    /// Returns the standby backend of a service.
     pub(super) fn claim(&self, name: &str) -> Option<&str> {
         self.claims.as_ref()?.get(name).map(String::as_str)
     }
 }
 
-/// Each answer ends in an empty line.
+/// Splits an answer into the answers to each query, which end in an empty line.
 fn split(answer: &str) -> Vec<&str> {
     let mut texts = Vec::new();
     let (mut start, mut at) = (0, 0);
@@ -189,7 +189,7 @@ fn is_unknown_map(text: &str) -> bool {
     text.starts_with("Unknown map")
 }
 
-/// `Pid: 1234`
+/// Parses `Pid: 1234`.
 fn process_number(text: &str) -> Result<u32, String> {
     let number = text.lines().find_map(|line| line.strip_prefix("Pid: ")?.trim().parse().ok());
     number.ok_or_else(|| format!("HAProxy answered {} to {}", show(last(text)), ask::PROCESS))
@@ -203,7 +203,7 @@ fn version(text: &str) -> (u32, u32) {
     }
 }
 
-/// `0x55bde7575480 shop waypost-standby-1`; the first of equal keys counts.
+/// Parses lines such as `0x55bde7575480 shop waypost-standby-1`; the first of equal keys counts.
 fn claims(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut claims = BTreeMap::new();
     for line in text.lines() {
@@ -213,8 +213,8 @@ fn claims(text: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(claims)
 }
 
-/// `type=beg, …, found=yes, idx=tree, key="shop.example/", value="shop", …`: one line for each way in which the
-/// configuration looks into the map. With `beg` the key is the longest that starts the one asked for.
+/// Parses `type=beg, …, found=yes, idx=tree, key="shop.example/", value="shop", …`: one line for each match type that the
+/// configuration uses for the map. With `beg`, HAProxy shows the longest key that is a prefix of the one asked for.
 fn route(key: &str, text: &str) -> Result<Option<String>, String> {
     let mut value = Err(text.to_owned());
     for line in text.lines() {
@@ -229,7 +229,7 @@ fn route(key: &str, text: &str) -> Result<Option<String>, String> {
     value
 }
 
-/// A table: the header gives the places of the columns.
+/// Parses the table of `show servers state`.
 fn servers(section: &str, text: &str) -> Result<Servers, String> {
     let (columns, rows) = table(text, ["be_name", "srv_name", "srv_addr", "srv_port", "srv_fqdn"])?;
     let (more, _) = table(text, ["srv_admin_state", "srv_uweight", "srv_check_state", "srv_name", "be_name"])?;
@@ -275,7 +275,7 @@ fn connections(servers: &mut Servers, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The places of the named columns, and the rows below the header, which begins with `# `.
+/// Returns the positions of the named columns, and the rows below the header, which begins with `# `.
 fn table<'a, const N: usize>(
     text: &'a str,
     names: [&str; N],

@@ -1,25 +1,27 @@
-//! What to ask.
+//! Builds the queries.
 
 use std::collections::BTreeSet;
 
-use super::{LINE_LIMIT, Turn, cookies, standby};
+use super::change::ServiceChange;
+use super::lines::LINE_LIMIT;
+use super::{cookies, standby};
+use crate::files::{ROUTES, STANDBYS};
 use crate::settings::Settings;
-use crate::{ROUTES, STANDBYS};
 
-/// A query to HAProxy; each has an answer that ends in an empty line.
+/// A query to HAProxy, whose answer ends in an empty line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ask {
-    /// Which HAProxy it is.
+    /// The version of HAProxy.
     Version,
-    /// Which service has which standby backend.
+    /// The standby backend of each service that has one.
     Claims,
     /// The servers of a section.
     Servers(String),
-    /// How many connections they have.
+    /// The number of connections of the servers of a section.
     Connections(String),
-    /// Who is in a section: its frontend and backend, and with `true` its servers too.
+    /// The traffic of a section: of its frontend and backend, and with `true` of its servers too.
     Traffic(String, bool),
-    /// Where a key of the map leads to.
+    /// The value of a key of the map.
     Route(String),
 }
 
@@ -37,55 +39,55 @@ impl Ask {
     }
 }
 
-/// Up to so many changes of one call are asked about closely: the traffic of a section has a header of 2 to 4 KB. When
-/// that matters among more, it is a reload, and the agent asks about each alone.
+/// Up to so many changes in one call, the queries include all traffic: each such answer has a header of 2 to 4 KB. Where that
+/// matters among more changes, the plan is a reload, and the agent asks about each change alone.
 const FEW: usize = 4;
 
-/// Everything that decides on these services, each query once.
-pub(super) fn asks(settings: &Settings, turns: &[Turn]) -> Vec<Ask> {
-    if turns.is_empty() {
+/// Returns every query that the plan for these changes needs, each once.
+pub(super) fn asks(settings: &Settings, changes: &[ServiceChange]) -> Vec<Ask> {
+    if changes.is_empty() {
         return Vec::new();
     }
     let mut asks = BTreeSet::from([Ask::Version]);
-    if turns.iter().any(|turn| turn.check(settings).is_err()) {
+    if changes.iter().any(|change| change.check(settings).is_err()) {
         return asks.into_iter().collect();
     }
-    let are_few = turns.len() <= FEW;
+    let are_few = changes.len() <= FEW;
     let has_cookies = cookies::key(settings).is_some();
-    for turn in turns {
-        let is_routed = turn.is_routed(settings);
-        let candidates = if is_routed { standby::candidates(settings.standbys(), &turn.name) } else { Vec::new() };
+    for change in changes {
+        let is_routed = change.is_routed(settings);
+        let candidates = if is_routed { standby::candidates(settings.standbys(), &change.name) } else { Vec::new() };
         if is_routed {
-            asks.extend(turn.keys().into_iter().flatten().map(Ask::Route));
-            asks.extend(turn.markers().into_iter().flatten().map(Ask::Route));
+            asks.extend(change.keys().into_iter().flatten().map(Ask::Route));
+            asks.extend(change.markers().into_iter().flatten().map(Ask::Route));
         }
         if !candidates.is_empty() {
             asks.insert(Ask::Claims);
         }
-        let with_cookies = has_cookies && turn.after.as_ref().is_some_and(|after| after.http().is_some());
+        let with_cookies = has_cookies && change.after.as_ref().is_some_and(|after| after.http().is_some());
         let traffic = |section: &String| Ask::Traffic(section.clone(), with_cookies);
-        let is_new = turn.before.is_none();
-        // One that should have its place may have lost it all the same.
-        let places = match turn.after {
+        let is_new = change.before.is_none();
+        // A service that should have its standby backend may have lost it all the same.
+        let places = match change.after {
             _ if with_cookies || is_new => candidates.len(),
             Some(_) if are_few => 2,
             _ => 0,
         };
         asks.extend(candidates.iter().take(places).map(traffic));
-        if with_cookies || is_new || turn.leaves_empty() || (are_few && turn.before == turn.after) {
-            asks.insert(traffic(&turn.name));
+        if with_cookies || is_new || change.leaves_empty() || (are_few && change.before == change.after) {
+            asks.insert(traffic(&change.name));
         }
-        for section in candidates.into_iter().chain([turn.name.clone()]) {
+        for section in candidates.into_iter().chain([change.name.clone()]) {
             asks.extend([Ask::Servers(section.clone()), Ask::Connections(section)]);
         }
     }
     asks.into_iter().collect()
 }
 
-/// Asked first on every line: the process that answers it.
+/// The first query of every line, which identifies the process.
 pub(super) const PROCESS: &str = "show info";
 
-/// The queries that share a line.
+/// Groups the queries that share a line.
 pub(super) fn lines(asks: &[Ask]) -> Vec<&[Ask]> {
     let mut lines = Vec::new();
     let mut start = 0;
@@ -104,7 +106,7 @@ pub(super) fn lines(asks: &[Ask]) -> Vec<&[Ask]> {
     lines
 }
 
-/// The lines as they are sent.
+/// Renders the lines.
 pub(super) fn texts(asks: &[Ask]) -> Vec<String> {
     let text = |asks: &[Ask]| asks.iter().fold(PROCESS.to_owned(), |line, ask| format!("{line}; {}", ask.command()));
     lines(asks).into_iter().map(text).collect()

@@ -1,10 +1,11 @@
-//! Cookies that HAProxy makes of an address and a secret key.
+//! Repairs the cookies that HAProxy derives from an address and a secret key.
 //!
-//! HAProxy 2.6 gives no such cookie to a server that is added at run time; saying the key again does.
+//! HAProxy 2.6 sets no such cookie for a server that is added at run time, until it gets the key again.
 
+use super::lines::is_plain;
 use crate::settings::Settings;
 
-/// The key, where the operator's lines have servers make their cookies; the last line of a kind counts.
+/// Returns the key, where the operator's lines ask for such cookies; the last line of a kind counts.
 pub(super) fn key(settings: &Settings) -> Option<&str> {
     let (mut is_dynamic, mut key) = (false, None);
     for line in &settings.defaults_lines {
@@ -19,12 +20,12 @@ pub(super) fn key(settings: &Settings) -> Option<&str> {
     key.filter(|_| is_dynamic)
 }
 
-/// What gives every server of `section` its cookie.
+/// Returns the command that sets the cookie of every server of `section`.
 ///
 /// # Errors
-/// The key has characters that the stats socket may take for something else.
+/// The key has characters that mean something else to the stats socket.
 pub(super) fn mend(section: &str, key: &str) -> Result<String, String> {
-    if !key.bytes().all(super::servers::is_plain) {
+    if !key.bytes().all(is_plain) {
         return Err("the key of its cookies cannot be said to a running HAProxy".to_owned());
     }
     Ok(format!("set dynamic-cookie-key backend {section} {key}"))

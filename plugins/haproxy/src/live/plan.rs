@@ -1,17 +1,19 @@
-//! From what is wanted and what runs to commands.
+//! Plans the commands that bring the running process to the desired state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::answers::{Process, Running, Servers};
+use super::change::{NeedsReload, ServiceChange};
+use super::lines::{LINE_LIMIT, join};
 use super::routes::Routes;
 use super::servers::{self, Abilities, Steps};
-use super::{LINE_LIMIT, NeedsReload, Turn, cookies, join, standby};
-use crate::STANDBYS;
+use super::{cookies, standby};
+use crate::desired::Desired;
+use crate::files::STANDBYS;
 use crate::names::{DEFAULTS, STANDBY};
 use crate::settings::{Routing, Settings};
-use crate::wanted::Wanted;
 
-/// What to say.
+/// The commands for a set of changes.
 pub(super) struct Plan {
     /// Lines, in order.
     pub(super) lines: Vec<String>,
@@ -19,11 +21,11 @@ pub(super) struct Plan {
     pub(super) reload_soon: bool,
 }
 
-/// Where the servers of a service are, or go.
-struct Home<'a> {
+/// The backend that has the servers of a service, or gets them.
+struct TargetBackend<'a> {
     section: String,
     servers: &'a Servers,
-    /// What makes it the service's home.
+    /// The commands that make the backend the service's.
     opening: Option<String>,
 }
 
@@ -39,34 +41,34 @@ struct Planner<'a> {
     leave: Vec<String>,
     join: Vec<String>,
     reload_soon: bool,
-    /// Something is left that nothing but the file can take away, and there is nothing to say.
+    /// Only a reload removes what is left of a service, and no command remains.
     file_only: bool,
 }
 
 impl Plan {
-    /// What leaves comes before what joins, over all services.
+    /// Plans all changes: over all services, what leaves comes before what joins.
     ///
     /// # Errors
-    /// Something can only be done by a reload.
-    pub(super) fn make(settings: &Settings, turns: &[Turn], process: &Process) -> Result<Plan, NeedsReload> {
-        if let Some([turn, _]) = turns.array_windows().find(|[one, other]| one.name == other.name) {
-            return Err(turn.needs_reload("two services have a section of this name, one after the other"));
+    /// A change needs a reload.
+    pub(super) fn make(settings: &Settings, changes: &[ServiceChange], process: &Process) -> Result<Plan, NeedsReload> {
+        if let Some([change, _]) = changes.array_windows().find(|[one, other]| one.name == other.name) {
+            return Err(change.needs_reload("two services have a section of this name, one after the other"));
         }
         let mut planner = Planner {
             settings,
             process,
             abilities: Abilities::of(settings, process.version).map_err(NeedsReload)?,
-            routes: Routes::of(settings, turns, process)?,
+            routes: Routes::of(settings, changes, process)?,
             taken: BTreeSet::new(),
             leave: Vec::new(),
             join: Vec::new(),
             reload_soon: false,
             file_only: false,
         };
-        for turn in turns {
-            match (&turn.before, &turn.after) {
-                (_, Some(after)) => planner.plan(turn, after)?,
-                (Some(before), None) => planner.remove(turn, before),
+        for change in changes {
+            match (&change.before, &change.after) {
+                (_, Some(after)) => planner.plan(change, after)?,
+                (Some(before), None) => planner.remove(change, before),
                 (None, None) => {}
             }
         }
@@ -77,14 +79,14 @@ impl Plan {
 }
 
 impl<'a> Planner<'a> {
-    fn plan(&mut self, turn: &Turn, after: &Wanted) -> Result<(), NeedsReload> {
+    fn plan(&mut self, change: &ServiceChange, after: &Desired) -> Result<(), NeedsReload> {
         let start = (self.leave.len(), self.join.len());
-        let home = self.home(turn, after)?;
-        let steps = servers::steps(&self.abilities, &home.section, after.servers(), home.servers, &ids(turn))
-            .map_err(|why| turn.needs_reload(&why))?;
-        let mending = self.mend(turn, after, &home, &steps)?;
+        let target = self.target(change, after)?;
+        let steps = servers::steps(&self.abilities, &target.section, after.servers(), target.servers, &ids(change))
+            .map_err(|why| change.needs_reload(&why))?;
+        let mending = self.mend(change, after, &target, &steps)?;
         self.leave.extend(steps.leave);
-        match home.opening {
+        match target.opening {
             // The next round adds what does not fit: a lost line must not leave servers in a backend that is no one's.
             Some(mut opening) => {
                 for step in steps.join {
@@ -97,21 +99,27 @@ impl<'a> Planner<'a> {
             None => self.join.extend(steps.join),
         }
         self.join.extend(mending);
-        self.leave.extend(self.routes.leave(turn, self.process));
-        for command in self.routes.join(turn, self.process) {
+        self.leave.extend(self.routes.leave(change, self.process));
+        for command in self.routes.join(change, self.process) {
             // Services share markers, and a map takes an entry twice.
             if !self.join.contains(&command) {
                 self.join.push(command);
             }
         }
         let is_said = start != (self.leave.len(), self.join.len());
-        self.reload_soon |= is_said && self.routes.leaves_marker(turn);
+        self.reload_soon |= is_said && self.routes.leaves_marker(change);
         Ok(())
     }
 
-    /// What else its section needs: to take requests, and to have cookies.
-    fn mend(&self, turn: &Turn, after: &Wanted, home: &Home, steps: &Steps) -> Result<Vec<String>, NeedsReload> {
-        let Home { section, servers, .. } = home;
+    /// Returns commands that make the section accept requests and set cookies.
+    fn mend(
+        &self,
+        change: &ServiceChange,
+        after: &Desired,
+        target: &TargetBackend,
+        steps: &Steps,
+    ) -> Result<Vec<String>, NeedsReload> {
+        let TargetBackend { section, servers, .. } = target;
         let Some(traffic) = self.process.traffic(section).filter(|_| after.http().is_some()) else {
             return Ok(Vec::new());
         };
@@ -120,7 +128,7 @@ impl<'a> Planner<'a> {
             commands.push(format!("publish backend {section}"));
         }
         let is_bare = |name: &String, server: &Running| {
-            traffic.bare.contains(name) && !server.is_out() && servers::is_wanted(after.servers(), name, server)
+            traffic.bare.contains(name) && !server.is_out() && servers::is_desired(after.servers(), name, server)
         };
         let are_bare = servers.iter().any(|(name, server)| server.host.is_none() && is_bare(name, server));
         let adds = self.process.version < (3, 0) && !steps.join.is_empty();
@@ -128,75 +136,82 @@ impl<'a> Planner<'a> {
             && traffic.has_cookie
             && (are_bare || adds)
         {
-            commands.push(cookies::mend(section, key).map_err(|why| turn.needs_reload(&why))?);
+            commands.push(cookies::mend(section, key).map_err(|why| change.needs_reload(&why))?);
         }
         Ok(commands)
     }
 
-    /// Its own section, or the prepared one that it has, or one that is free.
-    fn home(&mut self, turn: &Turn, after: &Wanted) -> Result<Home<'a>, NeedsReload> {
+    /// Returns the service's own section, or the standby backend that it has, or a free one.
+    fn target(&mut self, change: &ServiceChange, after: &Desired) -> Result<TargetBackend<'a>, NeedsReload> {
         let process = self.process;
-        let claim = process.claim(&turn.name);
-        if let Some(servers) = process.section(&turn.name) {
+        let claim = process.claim(&change.name);
+        if let Some(servers) = process.section(&change.name) {
             if claim.is_some() {
-                return Err(turn.needs_reload("it has a standby backend beside its own"));
+                return Err(change.needs_reload("it has a standby backend beside its own"));
             }
-            self.adopt(turn, after, &turn.name, servers)?;
-            return Ok(Home { section: turn.name.clone(), servers, opening: None });
+            self.adopt(change, after, &change.name, servers)?;
+            return Ok(TargetBackend { section: change.name.clone(), servers, opening: None });
         }
         if after.http().is_none() || self.settings.routing == Routing::Acl {
-            return Err(turn.needs_reload("the process has no section for it"));
+            return Err(change.needs_reload("the process has no section for it"));
         }
         if let Some(standby) = claim {
             let servers = process.section(standby).filter(|_| standby.starts_with(STANDBY));
-            let servers = servers.ok_or_else(|| turn.needs_reload("its standby backend is unknown"))?;
+            let servers = servers.ok_or_else(|| change.needs_reload("its standby backend is unknown"))?;
             if process.claims.iter().flat_map(|claims| claims.values()).filter(|claimed| *claimed == standby).count()
                 > 1
             {
-                return Err(turn.needs_reload("another service has its standby backend as well"));
+                return Err(change.needs_reload("another service has its standby backend as well"));
             }
-            self.adopt(turn, after, standby, servers)?;
-            return Ok(Home { section: standby.to_owned(), servers, opening: None });
+            self.adopt(change, after, standby, servers)?;
+            return Ok(TargetBackend { section: standby.to_owned(), servers, opening: None });
         }
         if self.abilities.adds_backends {
-            let name = &turn.name;
+            let name = &change.name;
             let opening = format!("add backend {name} from {DEFAULTS} mode http; publish backend {name}");
-            return Ok(Home { section: name.clone(), servers: &NO_SERVERS, opening: Some(opening) });
+            return Ok(TargetBackend { section: name.clone(), servers: &NO_SERVERS, opening: Some(opening) });
         }
-        self.free(turn)
+        self.free(change)
     }
 
-    /// What a service finds when it comes is its own only if nobody is there: `team/app` and `team_app` have one section.
-    /// A claim proves that the servers are its own, or were.
-    fn adopt(&self, turn: &Turn, after: &Wanted, section: &str, servers: &Servers) -> Result<(), NeedsReload> {
+    /// Checks that a new service may use a section that exists. `team/app` and `team_app` have the same section, so the
+    /// section must be free of another service's servers and requests. An entry in `standby.map` proves that its servers
+    /// belong to the service.
+    fn adopt(
+        &self,
+        change: &ServiceChange,
+        after: &Desired,
+        section: &str,
+        servers: &Servers,
+    ) -> Result<(), NeedsReload> {
         let process = self.process;
-        if turn.before.is_some() {
+        if change.before.is_some() {
             return Ok(());
         }
         if after.http().is_some() && process.traffic(section).is_some_and(|traffic| traffic.listens) {
-            return Err(turn.needs_reload("there is a tcp service of this name"));
+            return Err(change.needs_reload("there is a tcp service of this name"));
         }
         let live = servers.iter().filter(|(_, server)| !server.is_out());
         let (own, others): (Vec<_>, Vec<_>) =
-            live.partition(|(name, server)| servers::is_wanted(after.servers(), name, server));
-        if !others.is_empty() && section == turn.name {
-            return Err(turn.needs_reload("its section has servers of another service"));
+            live.partition(|(name, server)| servers::is_desired(after.servers(), name, server));
+        if !others.is_empty() && section == change.name {
+            return Err(change.needs_reload("its section has servers of another service"));
         }
-        if own.is_empty() && turn.name.contains('_') && !process.is_empty(section) {
-            return Err(turn.needs_reload("its section may have requests to another service"));
+        if own.is_empty() && change.name.contains('_') && !process.is_empty(section) {
+            return Err(change.needs_reload("its section may have requests to another service"));
         }
         Ok(())
     }
 
-    /// A standby backend that no service has, and nobody is in; one with servers that are left over only if it must be.
-    fn free(&mut self, turn: &Turn) -> Result<Home<'a>, NeedsReload> {
+    /// Returns a standby backend that no service has and that has no traffic; prefers one without servers.
+    fn free(&mut self, change: &ServiceChange) -> Result<TargetBackend<'a>, NeedsReload> {
         let process = self.process;
         let total = self.settings.standbys();
-        let none = || turn.needs_reload("no standby backend is free");
+        let none = || change.needs_reload("no standby backend is free");
         let claims = process.claims.as_ref().ok_or_else(none)?;
         let mut lingering = 0;
         let mut free = Vec::new();
-        for standby in standby::candidates(total, &turn.name) {
+        for standby in standby::candidates(total, &change.name) {
             let Some(servers) = process.section(&standby) else { continue };
             if self.taken.contains(&standby) || claims.values().any(|claimed| *claimed == standby) {
                 continue;
@@ -210,49 +225,50 @@ impl<'a> Planner<'a> {
         let (section, servers) = free.into_iter().min_by_key(|(_, servers)| servers.len()).ok_or_else(none)?;
         self.taken.insert(section.clone());
         self.reload_soon |= 2 * (claims.len() + lingering + self.taken.len()) > usize::from(total);
-        let opening = format!("add map {STANDBYS} {} {section}", turn.name);
-        Ok(Home { section, servers, opening: Some(opening) })
+        let opening = format!("add map {STANDBYS} {} {section}", change.name);
+        Ok(TargetBackend { section, servers, opening: Some(opening) })
     }
 
-    /// The section itself stays until the next reload. A standby backend is given back last, when nothing of the service is left.
-    fn remove(&mut self, turn: &Turn, before: &Wanted) {
+    /// Plans the removal of a service. Its section stays until the next reload. Its standby backend becomes free last, when
+    /// nothing of the service is left.
+    fn remove(&mut self, change: &ServiceChange, before: &Desired) {
         let process = self.process;
-        let ids = ids(turn);
+        let ids = ids(change);
         let start = self.leave.len();
-        // First what leads to it: a standby backend is given away after a later look that finds nobody in it.
-        self.leave.extend(self.routes.leave(turn, process));
-        let claim = process.claim(&turn.name);
+        // First the routes to it: the standby backend becomes free after later answers show no traffic in it.
+        self.leave.extend(self.routes.leave(change, process));
+        let claim = process.claim(&change.name);
         let standby = claim.filter(|standby| standby.starts_with(STANDBY));
-        for section in [Some(turn.name.as_str()), standby].into_iter().flatten() {
+        for section in [Some(change.name.as_str()), standby].into_iter().flatten() {
             let servers = process.section(section).unwrap_or(&NO_SERVERS);
             if let Ok(steps) = servers::steps(&self.abilities, section, &[], servers, &ids) {
                 self.leave.extend(steps.leave);
             }
         }
         let is_gone = self.leave.len() == start;
-        // A server that is deleted now went into maintenance earlier, and a reload was asked for then.
+        // A server that is deleted now went into maintenance earlier, and that plan asked for the reload.
         let leaves_now = self.leave[start..].iter().any(|said| !said.starts_with("del server "));
         if is_gone && claim.is_some() {
-            self.leave.push(format!("del map {STANDBYS} {}", turn.name));
+            self.leave.push(format!("del map {STANDBYS} {}", change.name));
         }
         // Its rule still catches what another service may take; its port is still open, and what connects is turned away.
         // (`shutdown frontend` is no way out: HAProxy 2.8 and 3.0 keep the socket, and let clients wait.)
         let is_in_file = before.tcp().is_some() || self.settings.routing == Routing::Acl;
-        self.reload_soon |= leaves_now && (is_in_file || self.routes.leaves_marker(turn));
-        // One that had no server left has nothing but its place in the file.
-        self.file_only |= is_in_file && turn.leaves_empty() && self.is_open(turn, before);
+        self.reload_soon |= leaves_now && (is_in_file || self.routes.leaves_marker(change));
+        // A service without servers has nothing left but its section in the file.
+        self.file_only |= is_in_file && change.leaves_empty() && self.is_open(change, before);
     }
 
-    /// Whether the process still has the port of a tcp service, the section of an http service.
-    fn is_open(&self, turn: &Turn, before: &Wanted) -> bool {
+    /// Returns whether the process still has the port of a tcp service or the section of an http service.
+    fn is_open(&self, change: &ServiceChange, before: &Desired) -> bool {
         match before.tcp() {
-            Some(_) => self.process.traffic(&turn.name).is_some_and(|traffic| traffic.listens),
-            None => self.process.section(&turn.name).is_some(),
+            Some(_) => self.process.traffic(&change.name).is_some_and(|traffic| traffic.listens),
+            None => self.process.section(&change.name).is_some(),
         }
     }
 }
 
-/// Ids of the servers that it had.
-fn ids(turn: &Turn) -> BTreeSet<&str> {
-    turn.before.iter().flat_map(Wanted::servers).map(|server| server.id.as_str()).collect()
+/// Returns the ids of the servers that the service had.
+fn ids(change: &ServiceChange) -> BTreeSet<&str> {
+    change.before.iter().flat_map(Desired::servers).map(|server| server.id.as_str()).collect()
 }

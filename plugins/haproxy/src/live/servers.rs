@@ -1,22 +1,22 @@
-//! The servers of one section.
+//! Plans the commands for the servers of one section.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::answers::{Running, Servers};
-use crate::base::DEFAULT_SERVER;
-use crate::members::{self, Server};
+use super::lines::is_plain;
 use crate::names::{Endpoint, SLOT};
+use crate::server::{DEFAULT_SERVER, Server, check};
 use crate::settings::Settings;
 
-/// What can be said about servers: that depends on the process and on what the operator added.
+/// What the process can change about servers, given its version and the operator's lines.
 pub(super) struct Abilities {
     /// Whether servers can be added and deleted (HAProxy 2.6).
     pub(super) is_dynamic: bool,
     version: (u32, u32),
     /// Whether backends can be added (HAProxy 3.4), and the operator wants that.
     pub(super) adds_backends: bool,
-    /// What a server of the file has by `default-server` and by its line, with a blank before each word.
+    /// Words that a server of the file has by `default-server` and by its line, with a space before each word.
     words: String,
     /// Whether these words ask for checks.
     is_checked: bool,
@@ -24,14 +24,14 @@ pub(super) struct Abilities {
     weight: u16,
 }
 
-/// Algorithms of HAProxy that take servers and weights at run time.
+/// Algorithms of HAProxy that accept new servers and weights at run time.
 const DYNAMIC: [&str; 4] = ["roundrobin", "leastconn", "random", "first"];
 
 impl Abilities {
-    /// `add server` does not see `default-server`, so its words are given as well.
+    /// Determines the abilities. `add server` ignores `default-server`, so it needs those words as well.
     ///
     /// # Errors
-    /// The operator's lines have what cannot be said over the socket.
+    /// The operator's lines have words that the socket does not accept.
     pub(super) fn of(settings: &Settings, version: (u32, u32)) -> Result<Self, String> {
         let mut words = format!(" {DEFAULT_SERVER}");
         for line in &settings.defaults_lines {
@@ -51,7 +51,7 @@ impl Abilities {
                 _ => {}
             }
         }
-        words += &members::check(settings);
+        words += &check(settings);
         let last = |names: [&str; 2]| words.split(' ').rfind(|word| names.contains(word));
         let weight = words.rsplit_once(" weight ").map(|(_, rest)| rest.split(' ').next().unwrap_or_default());
         Ok(Abilities {
@@ -69,36 +69,32 @@ fn is_dynamic(algorithm: &str) -> bool {
     DYNAMIC.contains(&algorithm.split('(').next().unwrap_or_default()) || algorithm == "consistent"
 }
 
-pub(super) fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"._:/=+@,()%-".contains(&byte)
-}
-
-/// What to say, in groups that belong on one line.
+/// Commands, in groups that belong on one line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Steps {
-    /// Goes first, so that an address is free before another server takes it.
+    /// These go first, so that an address is free before another server takes it.
     pub(super) leave: Vec<String>,
     pub(super) join: Vec<String>,
 }
 
-/// Compares the servers of `section` with those that are wanted. `leaving` are the ids that were there before.
+/// Compares the running servers of `section` with the desired ones. `leaving` are the ids that the service had before.
 ///
 /// # Errors
-/// Says what cannot be done at run time.
+/// Names what HAProxy cannot change at run time.
 pub(super) fn steps(
     abilities: &Abilities,
     section: &str,
-    wanted: &[Server],
+    desired: &[Server],
     running: &Servers,
     leaving: &BTreeSet<&str>,
 ) -> Result<Steps, String> {
-    let ids: BTreeSet<&str> = wanted.iter().map(|server| server.id.as_str()).collect();
+    let ids: BTreeSet<&str> = desired.iter().map(|server| server.id.as_str()).collect();
     let mut steps = Steps::default();
     for (name, server) in running.iter().filter(|(name, _)| !ids.contains(name.as_str()) && !name.starts_with(SLOT)) {
         steps.leave.extend(remove(abilities, &format!("{section}/{name}"), server, leaving.contains(name.as_str())));
     }
     let mut slots: Vec<(&String, &Running)> = running.iter().filter(|(name, _)| name.starts_with(SLOT)).collect();
-    for server in wanted {
+    for server in desired {
         let full = format!("{section}/{}", server.id);
         match running.get(&server.id) {
             Some(running) => steps.join.extend(adjust(abilities, &full, server, running)?),
@@ -119,8 +115,8 @@ pub(super) fn steps(
     Ok(steps)
 }
 
-/// Maintenance ends new connections and checks at once. A server with open connections cannot be deleted: it stays in
-/// maintenance, which is as good, and is deleted with a later change, when none is open.
+/// Removes a server. Maintenance stops new connections and checks at once. HAProxy cannot delete a server with open
+/// connections: it stays in maintenance, and a later change deletes it when no connection is open.
 fn remove(abilities: &Abilities, full: &str, server: &Running, is_leaving: bool) -> Option<String> {
     match (server.is_out(), abilities.is_dynamic) {
         (false, true) => Some(format!("set server {full} state maint; del server {full}")),
@@ -130,7 +126,7 @@ fn remove(abilities: &Abilities, full: &str, server: &Running, is_leaving: bool)
     }
 }
 
-/// It is added in maintenance and without checks.
+/// Adds a server, which HAProxy starts in maintenance and without checks.
 fn add(abilities: &Abilities, full: &str, server: &Server) -> String {
     let weight = server.weight.map(|weight| format!(" weight {weight}")).unwrap_or_default();
     let health = if abilities.is_checked { format!("enable health {full}; ") } else { String::new() };
@@ -138,16 +134,16 @@ fn add(abilities: &Abilities, full: &str, server: &Server) -> String {
     format!("add server {full} {}{words}{weight}; {health}enable server {full}", server.endpoint)
 }
 
-/// A server that stands for the instance already, or else one that is free; it is taken out of `slots`.
+/// Takes a slot out of `slots`: the one that serves the instance already, or else a free one.
 fn slot<'a>(slots: &mut Vec<(&'a String, &'a Running)>, server: &Server) -> Option<(&'a String, &'a Running)> {
     let same = slots.iter().position(|(_, slot)| !slot.is_out() && is_at(slot, server));
     let index = same.or_else(|| slots.iter().position(|(_, slot)| slot.is_out() && !slot.is_used))?;
     Some(slots.remove(index))
 }
 
-/// Whether a server that runs stands for one that is wanted.
-pub(super) fn is_wanted(wanted: &[Server], name: &str, running: &Running) -> bool {
-    wanted.iter().any(|server| {
+/// Returns whether a running server serves one of the desired ones.
+pub(super) fn is_desired(desired: &[Server], name: &str, running: &Running) -> bool {
+    desired.iter().any(|server| {
         let host = &server.endpoint.host;
         let is_there = running.host.as_ref().map_or_else(|| is_at(running, server), |name| name == host);
         is_there && (server.id == name || name.starts_with(SLOT))
@@ -158,7 +154,7 @@ fn is_at(running: &Running, server: &Server) -> bool {
     running.address == server.endpoint.host.parse::<IpAddr>().ok() && running.port == server.endpoint.port
 }
 
-/// What is different about a server that is there.
+/// Changes what differs about a running server.
 fn adjust(abilities: &Abilities, full: &str, server: &Server, running: &Running) -> Result<Option<String>, String> {
     let endpoint = &server.endpoint;
     let host = endpoint.is_name.then_some(&endpoint.host);

@@ -1,12 +1,12 @@
-//! Which standby backends a service may live in.
+//! Chooses the standby backends that a service may use.
 
 use crate::names::STANDBY;
 
-/// How many a service may live in. They are asked about with every change of an http service, so that none but the
-/// process has to know which one it has; with half of all taken, one service in 256 finds none of its own free.
+/// Number of standby backends that a service may use. Every change of an http service queries all of them, so that only the
+/// process has to know which one the service has. With half of all taken, one service in 256 finds none free.
 const CANDIDATES: usize = 8;
 
-/// The candidates of a section, in the order in which it takes them: they follow from its name.
+/// Returns the candidates of a section in order of preference. They follow from its name.
 pub(super) fn candidates(standbys: u16, name: &str) -> Vec<String> {
     let mut numbers: Vec<u64> = Vec::new();
     let hash = fnv(name);

@@ -1,27 +1,27 @@
-//! What `show stat` says of one section.
+//! Parses `show stat` of one section.
 
 use std::collections::BTreeSet;
 
-/// Who is in a section, and how it answers.
+/// The traffic of a section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Traffic {
-    /// Whether it takes connections of its own.
+    /// Whether the section listens on a port of its own.
     pub(super) listens: bool,
-    /// Requests and connections in it: also those that wait for a server, or for another try without one.
+    /// Requests and connections in the section, including those that wait for a server or for a retry.
     pub(super) sessions: u64,
-    /// Whether it was made at run time and does not take requests yet (HAProxy 3.4).
+    /// Whether the section was added at run time and does not accept requests yet (HAProxy 3.4).
     pub(super) is_unpublished: bool,
-    /// Whether it hands out cookies.
+    /// Whether the section sets cookies.
     pub(super) has_cookie: bool,
-    /// Servers without a cookie of their own, where servers were asked about.
+    /// Servers without a cookie, where the query included servers.
     pub(super) bare: BTreeSet<String>,
 }
 
 impl Traffic {
-    /// Reads the rows of `section`; none when there is no such section.
+    /// Parses the rows of `section`; `None` when there is no such section.
     ///
     /// # Errors
-    /// The error is what was found.
+    /// The error is the text found.
     pub(super) fn read(section: &str, text: &str) -> Result<Option<Self>, String> {
         if text.starts_with("No such proxy") {
             return Ok(None);
@@ -59,7 +59,7 @@ impl Traffic {
     }
 }
 
-/// The cells of a row; a comma between quotes parts none.
+/// Splits a row into cells; a comma between quotes does not separate.
 fn cells(row: &str) -> Vec<&str> {
     let mut is_quoted = false;
     let fragments = row.split(|character| {

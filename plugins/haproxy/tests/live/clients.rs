@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-use waypost_plugin_sdk::{Instance, Readiness, Service, Transport, attributes};
+use waypost_plugin_sdk::sample::instance_at;
+use waypost_plugin_sdk::{Instance, Service};
 
 use crate::agent::{Tally, changes, settle};
 use crate::haproxy::{Catalog, Haproxy};
@@ -84,16 +85,7 @@ pub(crate) fn answering(haproxy: &Haproxy, host: &str) -> Vec<String> {
 }
 
 pub(crate) fn instance(id: &str, address: SocketAddr, facts: &[(&str, &str)]) -> Instance {
-    Instance {
-        service: String::new(),
-        id: id.to_owned(),
-        address: address.ip().to_string(),
-        port: address.port(),
-        transport: Transport::Tcp,
-        readiness: Readiness::Ready,
-        weight: None,
-        attributes: attributes::sorted(facts.iter().copied()),
-    }
+    instance_at(id, &address.ip().to_string(), address.port(), facts)
 }
 
 pub(crate) fn http(id: &str, address: SocketAddr, domain: &str) -> Instance {

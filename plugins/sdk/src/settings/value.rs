@@ -1,5 +1,7 @@
 //! Values that outputs for proxies have in common.
 
+use std::fmt;
+
 use serde::Deserialize;
 
 use crate::show;
@@ -79,5 +81,27 @@ impl TryFrom<String> for Line {
         } else {
             Ok(Line(text))
         }
+    }
+}
+
+/// How a proxy spreads requests over the instances of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Balance {
+    /// In turn.
+    Roundrobin,
+    /// To the instance with the fewest connections.
+    Leastconn,
+    /// At random.
+    Random,
+}
+
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Balance::Roundrobin => "roundrobin",
+            Balance::Leastconn => "leastconn",
+            Balance::Random => "random",
+        })
     }
 }

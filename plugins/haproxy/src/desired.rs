@@ -1,32 +1,33 @@
-//! What a service is to HAProxy: the same for the files and for a running process.
+//! Reads the desired state of a service in HAProxy, for the files and for a running process alike.
 
+use waypost_plugin_sdk::proxy::instances::TcpInstances;
 use waypost_plugin_sdk::{PluginError, Service, refuse, show};
 
 use crate::http::{self, Http};
-use crate::members::{self, Members, Server};
-use crate::names;
+use crate::server::Server;
 use crate::settings::Settings;
 use crate::tcp::{self, Tcp};
+use crate::{instances, names};
 
-/// A section and what leads to it.
+/// The desired section of a service, and the routes or the port that lead to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct Desired {
     /// Name of the section.
     pub(crate) name: String,
     pub(crate) kind: Kind,
-    /// All that it asks for and only one service can have, whatever it is denied.
+    /// Everything that the service asks for and only one service can have, including what it is denied.
     pub(crate) claims: Vec<String>,
 }
 
-/// What the service speaks.
+/// The protocol that the service speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Http(Http),
     Tcp(Tcp),
 }
 
-impl Wanted {
-    /// Its servers, by id.
+impl Desired {
+    /// Returns the servers, sorted by id.
     pub(crate) fn servers(&self) -> &[Server] {
         match &self.kind {
             Kind::Http(http) => &http.servers,
@@ -34,7 +35,7 @@ impl Wanted {
         }
     }
 
-    /// What an http service is.
+    /// Returns the http service, if it is one.
     pub(crate) fn http(&self) -> Option<&Http> {
         match &self.kind {
             Kind::Http(http) => Some(http),
@@ -42,7 +43,7 @@ impl Wanted {
         }
     }
 
-    /// What a tcp service is.
+    /// Returns the tcp service, if it is one.
     pub(crate) fn tcp(&self) -> Option<&Tcp> {
         match &self.kind {
             Kind::Http(_) => None,
@@ -51,35 +52,32 @@ impl Wanted {
     }
 }
 
-/// None when no instance speaks http or tcp. Bad instances are named to `leave_out`.
+/// Reads the desired state of a service; `None` when no instance speaks http or tcp. Calls `skip` with the id of each bad
+/// instance and the reason.
 ///
 /// # Errors
 /// `invalid-input` when HAProxy cannot carry the service, or when others have all that it asks for.
 pub(crate) fn read(
     settings: &Settings,
     service: &Service,
-    leave_out: &mut dyn FnMut(&str, &str),
-) -> Result<Option<Wanted>, PluginError> {
-    match members::select(settings, service, leave_out) {
-        Members::None => Ok(None),
-        members => match wanted(settings, service, members, leave_out) {
-            Ok(wanted) => Ok(Some(wanted)),
-            Err(reason) => refuse(format!("service {}: {reason}", show(&service.name))),
-        },
+    skip: &mut dyn FnMut(&str, &str),
+) -> Result<Option<Desired>, PluginError> {
+    match desired(settings, service, skip) {
+        Ok(desired) => Ok(desired),
+        Err(reason) => refuse(format!("service {}: {reason}", show(&service.name))),
     }
 }
 
-fn wanted(
+fn desired(
     settings: &Settings,
     service: &Service,
-    members: Members,
-    leave_out: &mut dyn FnMut(&str, &str),
-) -> Result<Wanted, String> {
-    let name = names::proxy(&service.name)?;
-    let mut kind = match members {
-        Members::Http(servers) => Kind::Http(http::read(settings, service, servers)?),
-        Members::Tcp(servers) => Kind::Tcp(tcp::read(settings, servers, leave_out)?),
-        Members::None => return Err("no instance speaks http or tcp".to_owned()),
+    skip: &mut dyn FnMut(&str, &str),
+) -> Result<Option<Desired>, String> {
+    let name = || names::proxy(&service.name);
+    let (name, mut kind) = match instances::select(settings, service, skip) {
+        TcpInstances::Http(servers) => (name()?, Kind::Http(http::read(settings, service, servers)?)),
+        TcpInstances::Plain(servers) => (name()?, Kind::Tcp(tcp::read(settings, servers, skip)?)),
+        TcpInstances::None => return Ok(None),
     };
     let section = format!("section {name}");
     let mut claims = vec![section.clone()];
@@ -103,6 +101,6 @@ fn wanted(
             &mut tcp.servers
         }
     };
-    members::settle(service, servers);
-    Ok(Wanted { name, kind, claims })
+    instances::settle(service, servers);
+    Ok(Some(Desired { name, kind, claims }))
 }
