@@ -17,7 +17,6 @@
 //!   hosts that give it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use tokio::sync::watch::Receiver;
 
@@ -38,7 +37,7 @@ mod session;
 mod snapshot;
 mod watch;
 
-pub use plan::plan;
+pub use plan::{Step, plan};
 
 /// Everything under the watched prefixes at one moment; `None` until the first complete listing.
 pub type WatchReceiver = Receiver<Option<Entries>>;
@@ -76,56 +75,6 @@ pub enum Source {
     Cached,
     /// In the registry, so that what others deleted or overwrote shows.
     Fresh,
-}
-
-/// One change to what an agent holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Write an entry of this host's own.
-    Put {
-        /// The key.
-        key: String,
-        /// The value.
-        value: Arc<str>,
-    },
-    /// Hold an entry together with the other hosts that give it; write it only when it is not there.
-    Share {
-        /// The key.
-        key: String,
-        /// The value.
-        value: Arc<str>,
-    },
-    /// Write over an entry of this host's own what others read for one time to live after the host has withdrawn, and
-    /// hold it no longer. Write nothing where the entry is not this host's.
-    PutDetached {
-        /// The key.
-        key: String,
-        /// The value.
-        value: Arc<str>,
-    },
-    /// Delete an entry of this host's own.
-    Delete {
-        /// The key.
-        key: String,
-    },
-    /// Hold a shared entry no longer; delete it when no other host holds it.
-    Release {
-        /// The key.
-        key: String,
-    },
-}
-
-impl Step {
-    /// The key it changes.
-    pub fn key(&self) -> &str {
-        match self {
-            Step::Put { key, .. }
-            | Step::Share { key, .. }
-            | Step::PutDetached { key, .. }
-            | Step::Delete { key }
-            | Step::Release { key } => key,
-        }
-    }
 }
 
 /// What becomes of the entries when the agent ends.

@@ -1,4 +1,4 @@
-//! What a transaction does with each of its keys, and how the session changes by it.
+//! What a transaction does with each of its keys.
 
 use std::sync::Arc;
 
@@ -26,25 +26,21 @@ pub(super) enum Guard {
     QuietDirectory(i64),
 }
 
-/// What happens to a key. A `lease` that is optional is a new one: `None` until the executor has granted it.
+/// What happens to a key. A `lease` is a new one: `None` until the executor has granted it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// Write an own entry under the agent's lease.
     Put { value: Arc<str> },
     /// Delete an own entry, unless it has left the agent's lease.
     Delete,
+    /// Move an own entry to a lease that nobody keeps alive, unless it has left the agent's lease.
+    Detach { value: Arc<str>, lease: Option<i64> },
     /// Leave an own entry to the host that holds the key.
     LeaveTo(Contested),
-    /// Move an own entry to a lease that nobody keeps alive.
-    Detach { value: Arc<str>, lease: Option<i64> },
     /// Write a shared entry under a lease of its own.
     PutShared { value: Arc<str>, lease: Option<i64> },
-    /// Help to keep the lease of a shared entry alive.
-    Join { value: Arc<str>, lease: i64 },
-    /// Leave a shared entry without a lease as it is.
-    Accept { value: Arc<str> },
-    /// Wait until another value of a shared entry is gone.
-    Wait { value: Arc<str>, other: String },
+    /// Leave a shared entry as it is, and hold it from now on.
+    HoldShared { value: Arc<str>, hold: Hold },
     /// Delete a shared entry, which nobody else holds.
     DeleteShared,
     /// Leave a shared entry to its other holders, or to the end of its lease.
@@ -53,47 +49,31 @@ pub(super) enum Change {
 
 impl Action {
     /// Where the executor puts the lease that it grants for this action.
-    pub(super) fn granted_mut(&mut self) -> Option<&mut Option<i64>> {
+    pub(super) fn granted(&mut self) -> Option<&mut Option<i64>> {
         match &mut self.change {
             Change::Detach { lease, .. } | Change::PutShared { lease, .. } => Some(lease),
             _ => None,
         }
     }
 
-    /// The lease that the executor granted for this action.
-    pub(super) fn granted(&self) -> Option<i64> {
-        match self.change {
-            Change::Detach { lease, .. } | Change::PutShared { lease, .. } => lease,
-            _ => None,
-        }
-    }
-
     /// Notes in the session what was done.
-    pub(super) fn record(&self, session: &mut Session) {
-        let key = &self.key;
-        match &self.change {
-            Change::Put { value } => {
-                session.contested.remove(key);
-                session.shared.remove(key);
-                session.own.insert(key.clone(), value.clone());
-            }
-            Change::Delete => session.release_own(key),
-            Change::LeaveTo(contested) => {
-                session.own.remove(key);
-                session.contested.insert(key.clone(), contested.clone());
-            }
-            Change::Detach { .. } => {
-                session.own.remove(key);
-            }
+    fn record(self, session: &mut Session) {
+        let key = self.key;
+        let before = session.forget(&key);
+        match self.change {
+            Change::Put { value } => drop(session.own.insert(key, value)),
+            Change::LeaveTo(contested) => drop(session.contested.insert(key, contested)),
             Change::PutShared { value, lease } => {
-                session.hold_shared(key, value, Hold::Lease(lease.unwrap_or_default()));
+                session.hold_shared(key, value, Hold::Lease(lease.unwrap_or_default()), before);
             }
-            Change::Join { value, lease } => session.hold_shared(key, value, Hold::Lease(*lease)),
-            Change::Accept { value } => session.hold_shared(key, value, Hold::Permanent),
-            Change::Wait { value, other } => session.hold_shared(key, value, Hold::Contested(other.clone())),
-            Change::DeleteShared | Change::Release => {
-                session.shared.remove(key);
-            }
+            Change::HoldShared { value, hold } => session.hold_shared(key, value, hold, before),
+            Change::Delete | Change::Detach { .. } | Change::DeleteShared | Change::Release => {}
         }
     }
+}
+
+/// Notes in the session what a transaction has done.
+pub(super) fn record(session: &mut Session, actions: Vec<Action>) {
+    actions.into_iter().for_each(|action| action.record(session));
+    session.note_siblings();
 }

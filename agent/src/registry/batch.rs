@@ -1,53 +1,18 @@
-//! Sorts steps by how the executor carries them out, and cuts them into what one transaction takes.
+//! Cuts steps into what one transaction takes.
 
 use super::Step;
-use super::client::MAX_OPERATIONS;
-use crate::model::VALUE_LIMIT;
+
+/// Most operations in one transaction; etcd takes 128.
+pub(super) const MAX_OPERATIONS: usize = 100;
 
 /// Most bytes of keys and values in one request; etcd takes 1.5 MiB.
 const MAX_REQUEST: usize = 1024 * 1024;
-
-/// Steps by how the executor carries them out.
-#[derive(Default)]
-pub(super) struct Sorted {
-    /// Moved to leases of their own, before all others.
-    pub(super) detached: Vec<Step>,
-    /// Carried out together, as far as one transaction takes them.
-    pub(super) changes: Vec<Step>,
-    /// Released, after all others.
-    pub(super) releases: Vec<Step>,
-    /// Refused, because their value is too long.
-    pub(super) too_long: Vec<Step>,
-}
-
-/// Sorts steps; each kind stays in its order.
-pub(super) fn sort(steps: &[Step]) -> Sorted {
-    let mut sorted = Sorted::default();
-    for step in steps {
-        let kind = match step {
-            Step::PutDetached { .. } => &mut sorted.detached,
-            Step::Release { .. } => &mut sorted.releases,
-            _ if value_size(step) > VALUE_LIMIT => &mut sorted.too_long,
-            _ => &mut sorted.changes,
-        };
-        kind.push(step.clone());
-    }
-    sorted
-}
-
-/// Bytes of the value that a step writes.
-pub(super) fn value_size(step: &Step) -> usize {
-    match step {
-        Step::Put { value, .. } | Step::Share { value, .. } | Step::PutDetached { value, .. } => value.len(),
-        Step::Delete { .. } | Step::Release { .. } => 0,
-    }
-}
 
 /// Cuts steps into what one transaction takes; a shared entry counts double because it may need two comparisons.
 pub(super) fn batches(steps: &[Step]) -> Vec<&[Step]> {
     split(steps, |step| {
         let operations = if matches!(step, Step::Share { .. }) { 2 } else { 1 };
-        (operations, value_size(step) + 2 * step.key().len())
+        (operations, step.value().map_or(0, |value| value.len()) + 2 * step.key().len())
     })
 }
 

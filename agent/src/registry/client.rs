@@ -7,27 +7,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{
-    Certificate, ConnectOptions, GetOptions, Identity, KeyValue, KvClient, LeaseClient, LeaseTimeToLiveOptions,
-    TlsOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchClient,
+    GetOptions, GetResponse, KeyValue, KvClient, LeaseClient, LeaseTimeToLiveOptions, ResponseHeader, Txn, TxnOp,
+    TxnOpResponse, TxnResponse, WatchClient,
 };
 use futures::FutureExt;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::options::{EtcdOptions, endpoints};
+use super::batch::MAX_OPERATIONS;
+use super::options::{EtcdOptions, connect_options, endpoints};
 use super::reason::{self, code, is_connection, is_token, naming, reason, remedy};
 use super::{Error, RegistryStatus};
 
 /// Longest answer that the client takes, in bytes: a watch that catches up gets a thousand revisions in one message,
 /// and the library's own 4 MiB would then fail on every try.
 pub(super) const MAX_ANSWER: usize = 64 * 1024 * 1024;
-/// Most operations in one transaction; etcd takes 128.
-pub(super) const MAX_OPERATIONS: usize = 100;
-/// etcd closes a connection that is pinged more often than every 5 s.
-const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Until the headers of an answer.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until the end of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -48,15 +42,6 @@ pub(super) struct Client {
     signed_in: OnceCell<()>,
     answered: AtomicBool,
     contact: Mutex<Option<Result<(), Error>>>,
-}
-
-/// What a keep-alive found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeepAlive {
-    /// The lease has its full time to live again.
-    Alive,
-    /// There is no such lease.
-    Lost,
 }
 
 /// What etcd says of a lease that has not ended.
@@ -165,20 +150,12 @@ impl Client {
     }
 
     pub(super) async fn transact(&self, what: &str, txn: Txn) -> Result<TxnResponse, Error> {
-        self.call(what, || {
-            let (mut kv, txn) = (self.kv.clone(), txn.clone());
-            async move { kv.txn(txn).await }
-        })
-        .await
+        self.call(what, || async { self.kv.clone().txn(txn.clone()).await }).await
     }
 
-    pub(super) async fn range(&self, key: &[u8], options: GetOptions) -> Result<etcd_client::GetResponse, Error> {
+    pub(super) async fn range(&self, key: &[u8], options: GetOptions) -> Result<GetResponse, Error> {
         let what = format!("list {}", String::from_utf8_lossy(key));
-        self.call(&what, || {
-            let (mut kv, options) = (self.kv.clone(), options.clone());
-            async move { kv.get(key, Some(options)).await }
-        })
-        .await
+        self.call(&what, || async { self.kv.clone().get(key, Some(options.clone())).await }).await
     }
 
     /// Reads `keys`, in their order; `None` stands for a key that is not there.
@@ -215,51 +192,36 @@ impl Client {
     /// Grants a lease; returns its id and the cluster's.
     pub(super) async fn grant(&self, ttl: Duration) -> Result<(i64, u64), Error> {
         let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).max(1);
-        let answer = self
-            .call("grant a lease", || {
-                let mut lease = self.lease.clone();
-                async move { lease.grant(seconds, None).await }
-            })
-            .await?;
-        Ok((answer.id(), answer.header().map_or(0, etcd_client::ResponseHeader::cluster_id)))
+        let granted = self.call("grant a lease", || async { self.lease.clone().grant(seconds, None).await });
+        let answer = granted.await?;
+        Ok((answer.id(), answer.header().map_or(0, ResponseHeader::cluster_id)))
     }
 
-    /// Keeps a lease alive once. An error says nothing about the lease.
-    pub(super) async fn keep_alive(&self, id: i64) -> Result<KeepAlive, Error> {
-        self.call("keep a lease alive", || {
-            let mut lease = self.lease.clone();
-            async move {
-                match lease.keep_alive(id).await {
-                    Ok(_) => Ok(KeepAlive::Alive),
-                    Err(etcd_client::Error::LeaseKeepAliveError(text)) if text.contains("not found") => {
-                        Ok(KeepAlive::Lost)
-                    }
-                    Err(error) => Err(error),
-                }
+    /// Keeps a lease alive once; returns whether it is still there. An error says nothing about the lease.
+    pub(super) async fn keep_alive(&self, id: i64) -> Result<bool, Error> {
+        let keep_alive = || async {
+            match self.lease.clone().keep_alive(id).await {
+                Ok(_) => Ok(true),
+                Err(etcd_client::Error::LeaseKeepAliveError(text)) if text.contains("not found") => Ok(false),
+                Err(error) => Err(error),
             }
-        })
-        .await
+        };
+        self.call("keep a lease alive", keep_alive).await
     }
 
     /// Looks at a lease; `None` when it has ended.
     pub(super) async fn find_lease(&self, id: i64) -> Result<Option<FoundLease>, Error> {
-        let call = self.call("look at a lease", || {
-            let mut lease = self.lease.clone();
-            async move { lease.time_to_live(id, Some(LeaseTimeToLiveOptions::new().with_keys())).await }
-        });
-        let answer = call.await?;
-        let cluster = answer.header().map_or(0, etcd_client::ResponseHeader::cluster_id);
+        let options = || Some(LeaseTimeToLiveOptions::new().with_keys());
+        let found = self.call("look at a lease", || async { self.lease.clone().time_to_live(id, options()).await });
+        let answer = found.await?;
+        let cluster = answer.header().map_or(0, ResponseHeader::cluster_id);
         let keys = answer.keys().iter().filter_map(|key| String::from_utf8(key.clone()).ok()).collect();
         Ok((answer.ttl() > 0).then_some(FoundLease { cluster, keys }))
     }
 
     /// Revokes a lease, which deletes its keys in one revision; a lease that is gone already is fine.
     pub(super) async fn revoke(&self, id: i64) -> Result<(), Error> {
-        let revoked = self.call("end a lease", || {
-            let mut lease = self.lease.clone();
-            async move { lease.revoke(id).await }
-        });
-        match revoked.await {
+        match self.call("end a lease", || async { self.lease.clone().revoke(id).await }).await {
             Ok(_) | Err(Error::LeaseLost { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -300,22 +262,4 @@ impl Client {
             _ => self.unavailable(text),
         }
     }
-}
-
-fn connect_options(options: &EtcdOptions) -> ConnectOptions {
-    let mut connect = ConnectOptions::new()
-        .with_keep_alive(PING.0, PING.1)
-        .with_keep_alive_while_idle(true)
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_timeout(CALL_TIMEOUT)
-        .with_require_leader(true)
-        .with_auto_token_refresh(true);
-    if let Some(ca) = &options.ca_pem {
-        let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(ca));
-        if let Some((cert, key)) = options.cert_pem.as_ref().zip(options.key_pem.as_ref()) {
-            tls = tls.identity(Identity::from_pem(cert, key));
-        }
-        connect = connect.with_tls(tls);
-    }
-    connect
 }

@@ -1,12 +1,11 @@
 //! The registry in etcd v3.
 //!
 //! One lease per agent holds the entries of its own; each shared entry has a lease of its own, which all hosts that
-//! give the entry keep alive. Two tasks run while the agent's lease lives: one keeps it alive, one keeps the shared
-//! entries there. They end when the registry is dropped.
+//! give the entry keep alive. A task runs while the agent's lease lives: it keeps that lease alive and the shared
+//! entries there. It ends when the registry is dropped.
 //!
-//! A file uses only files before it: `options`; `client`, the calls to etcd; `session`, what the agent holds;
-//! `planner`, which decides and returns actions; `lease`; `executor`, which carries the actions out; `watch`; and this
-//! one.
+//! A file uses only files before it: `options`; `client`, the calls to etcd; `lease`; `session`, what the agent holds;
+//! `planner`, which decides and returns actions; `executor`, which carries the actions out; `watch`; and this one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +44,7 @@ struct Etcd {
     _dropped: DropGuard,
 }
 
-/// What the registry and its tasks share.
+/// What the registry and its task share.
 struct Inner {
     client: Arc<Client>,
     leases: Arc<Leases>,
@@ -99,7 +98,7 @@ impl Registry for Etcd {
 }
 
 impl Inner {
-    /// Resumes or grants the lease; starts the tasks that keep it and the shared entries alive.
+    /// Resumes or grants the lease; starts the task that keeps it and the shared entries alive.
     async fn open(self: &Arc<Self>, session: &mut Session) -> Result<(), Error> {
         *session = Session::default();
         self.executor.show_contested(session);
@@ -107,20 +106,16 @@ impl Inner {
         *session = Session::new(id, own);
         self.leases.set(Lease::Alive(id));
         let inner = self.clone();
-        tokio::spawn(self.clone().while_alive(id, async move { inner.leases.keep_alive(id).await }));
-        let inner = self.clone();
-        tokio::spawn(self.clone().while_alive(id, async move { inner.keep_entries().await }));
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = inner.dropped.cancelled() => {}
+                () = inner.leases.wait_until(|lease| lease != Lease::Alive(id)) => {}
+                () = inner.leases.keep_alive(id) => {}
+                () = inner.keep_entries() => {}
+            }
+        });
         Ok(())
-    }
-
-    /// Runs `task` until the lease is another's or the registry is dropped.
-    async fn while_alive(self: Arc<Self>, id: i64, task: impl Future<Output = ()>) {
-        tokio::select! {
-            biased;
-            () = self.dropped.cancelled() => {}
-            () = self.leases.wait_until(|lease| lease != Lease::Alive(id)) => {}
-            () = task => {}
-        }
     }
 
     /// Keeps the leases of shared entries alive, restores what is gone, and takes over what others leave.
@@ -130,24 +125,23 @@ impl Inner {
         let mut pause = interval;
         loop {
             sleep(pause).await;
-            match self.keep_entries_once().await {
+            pause = match self.keep_entries_once().await {
                 Ok(()) => {
                     backoff.reset();
-                    pause = interval;
+                    interval
                 }
                 Err(error) => {
                     debug!(%error, "cannot keep the shared entries; retrying");
-                    pause = backoff.next_delay();
+                    backoff.next_delay()
                 }
-            }
+            };
         }
     }
 
     async fn keep_entries_once(&self) -> Result<(), Error> {
         let mut session = self.session.lock().await;
         self.leases.keep_all_alive(session.shared_leases()).await?;
-        self.executor.check_shared(&mut session).await?;
-        self.executor.check_contested(&mut session).await
+        self.executor.restore(&mut session).await
     }
 
     /// Compares the session with what etcd has: looks at the lease and at the shared keys, and reads only the values
@@ -155,11 +149,10 @@ impl Inner {
     async fn verify(self: &Arc<Self>, session: &mut Session, id: i64) -> Result<(), Error> {
         let Some(found) = self.client.find_lease(id).await? else { return self.open(session).await };
         self.executor.check_own(session, &found.keys).await?;
-        self.executor.check_shared(session).await?;
-        self.executor.check_contested(session).await
+        self.executor.restore(session).await
     }
 
-    /// Ends the tasks; revokes everything, or keeps all leases alive once more for the next process.
+    /// Ends the task; revokes everything, or keeps all leases alive once more for the next process.
     async fn shut_down(&self, mode: ShutdownMode) -> Result<(), Error> {
         let Lease::Alive(id) = self.leases.set(Lease::None) else { return Ok(()) };
         if mode == ShutdownMode::KeepLease {
@@ -173,10 +166,8 @@ impl Inner {
         session.own.clear();
         session.contested.clear();
         self.executor.show_contested(&session);
-        while let Some(key) = session.shared.keys().next().cloned() {
-            self.executor.release(&mut session, &key).await?;
-        }
-        Ok(())
+        let releases: Vec<Step> = session.shared.keys().map(|key| Step::Release { key: key.clone() }).collect();
+        self.executor.carry_out(&mut session, &releases).await
     }
 }
 

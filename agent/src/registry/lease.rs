@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::Error;
-use super::client::{Client, KeepAlive};
+use super::client::Client;
 use crate::backoff::Backoff;
 
 /// Longest time between two keep-alives, also for a long time to live: etcd closes a connection that only pings.
@@ -100,16 +100,13 @@ impl Leases {
     async fn resume(&self) -> Result<Option<(i64, BTreeMap<String, Arc<str>>)>, Error> {
         let Some(saved) = self.saved().await else { return Ok(None) };
         // The keep-alive comes first, so that the lease does not end while its keys are read.
-        if saved.ttl != self.ttl.as_secs() || self.client.keep_alive(saved.lease).await? == KeepAlive::Lost {
+        if saved.ttl != self.ttl.as_secs() || !self.client.keep_alive(saved.lease).await? {
             return Ok(None);
         }
-        match self.client.find_lease(saved.lease).await? {
-            Some(found) if found.cluster == saved.cluster => {
-                let own = self.client.read_held(found.keys.iter().map(String::as_str), saved.lease).await?;
-                Ok(Some((saved.lease, own)))
-            }
-            _ => Ok(None),
-        }
+        let found = self.client.find_lease(saved.lease).await?.filter(|found| found.cluster == saved.cluster);
+        let Some(found) = found else { return Ok(None) };
+        let own = self.client.read_held(found.keys.iter().map(String::as_str), saved.lease).await?;
+        Ok(Some((saved.lease, own)))
     }
 
     /// Grants a lease that is not the agent's own.
@@ -121,13 +118,12 @@ impl Leases {
     pub(super) async fn keep_all_alive(&self, leases: BTreeSet<i64>) -> Result<(), Error> {
         let keep_alive = |lease| async move {
             match timeout(self.call_timeout(), self.client.keep_alive(lease)).await {
-                Ok(Ok(answer)) => Ok(answer),
+                Ok(Ok(_)) => Ok(()),
                 // Another endpoint may answer where one hangs.
-                _ => self.client.keep_alive(lease).await,
+                _ => self.client.keep_alive(lease).await.map(drop),
             }
         };
-        let kept = stream::iter(leases).map(keep_alive).buffer_unordered(PARALLEL);
-        kept.try_for_each(|_| async { Ok(()) }).await
+        stream::iter(leases).map(Ok).try_for_each_concurrent(PARALLEL, keep_alive).await
     }
 
     /// Keeps the agent's lease alive until it is lost. Only etcd's own word is a loss; what goes wrong on the way is
@@ -142,12 +138,9 @@ impl Leases {
             sleep_until(next).await;
             let sent = Instant::now();
             let answer = timeout(self.call_timeout(), self.keep_alive_once(id, sent > alive_until)).await;
-            let answer = match answer {
-                Ok(answer) => answer.map_err(|error| error.to_string()),
-                Err(_) => Err("no answer in time".to_owned()),
-            };
+            let answer = answer.unwrap_or_else(|_| Err(self.client.unavailable("no answer in time".into())));
             match answer {
-                Ok(KeepAlive::Alive) => {
+                Ok(true) => {
                     if std::mem::take(&mut away) {
                         info!(lease = format_args!("{id:x}"), "lease keep-alive recovered");
                     }
@@ -155,14 +148,14 @@ impl Leases {
                     next = sent + interval;
                     alive_until = sent + self.ttl;
                 }
-                Ok(KeepAlive::Lost) => {
+                Ok(false) => {
                     warn!(lease = format_args!("{id:x}"), "lease lost");
                     self.mark_lost(id);
                     return;
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut away, true) {
-                        warn!(lease = format_args!("{id:x}"), error, "lease keep-alive failed; retrying");
+                        warn!(lease = format_args!("{id:x}"), %error, "lease keep-alive failed; retrying");
                     }
                     next = Instant::now() + backoff.next_delay();
                 }
@@ -170,14 +163,10 @@ impl Leases {
         }
     }
 
-    /// Sends one keep-alive. After a long silence its answer is not enough: etcd before 3.4.38 also renews a lease
+    /// Sends one keep-alive; returns whether the lease is still there. After a long silence its answer is not enough: etcd before 3.4.38 also renews a lease
     /// that it has revoked.
-    async fn keep_alive_once(&self, id: i64, overdue: bool) -> Result<KeepAlive, Error> {
-        let answer = self.client.keep_alive(id).await?;
-        if answer == KeepAlive::Alive && overdue && self.client.find_lease(id).await?.is_none() {
-            return Ok(KeepAlive::Lost);
-        }
-        Ok(answer)
+    async fn keep_alive_once(&self, id: i64, overdue: bool) -> Result<bool, Error> {
+        Ok(self.client.keep_alive(id).await? && (!overdue || self.client.find_lease(id).await?.is_some()))
     }
 
     /// Time between two keep-alives.

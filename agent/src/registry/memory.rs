@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::snapshot::{Change, apply};
 use super::{Error, Registry, RegistryStatus, ShutdownMode, Source, Step, WatchReceiver};
 use crate::model::{Entries, LeaseKind, LeasedEntries, LeasedValue, Stored};
 
@@ -91,23 +92,19 @@ impl Content {
     fn apply(&mut self, steps: &[Step]) {
         self.revision += 1;
         for step in steps {
-            let entry = match step {
-                Step::Put { value, .. } | Step::PutDetached { value, .. } => {
-                    Some(LeasedValue { value: value.clone(), lease: LeaseKind::Host })
-                }
-                Step::Share { value, .. } => Some(LeasedValue { value: value.clone(), lease: LeaseKind::Shared }),
-                Step::Delete { .. } | Step::Release { .. } => None,
-            };
-            if let Some(entry) = entry {
-                self.owned.insert(step.key().into(), entry);
-                self.created.entry(step.key().into()).or_insert(self.revision);
+            let key = step.key().to_owned();
+            if let Some(value) = step.value().cloned() {
+                let lease = if matches!(step, Step::Share { .. }) { LeaseKind::Shared } else { LeaseKind::Host };
+                self.created.entry(key.clone()).or_insert(self.revision);
+                self.owned.insert(key, LeasedValue { value, lease });
             } else {
-                self.owned.remove(step.key());
-                self.created.remove(step.key());
+                self.owned.remove(&key);
+                self.created.remove(&key);
             }
         }
         self.known = true;
-        let changes = steps.iter().map(|step| (step.key(), self.stored(step.key()))).collect();
+        let change = |step: &Step| (Arc::from(step.key()), self.stored(step.key()));
+        let changes: Vec<Change> = steps.iter().map(change).collect();
         self.watchers.retain(|watcher| !watcher.entries.is_closed());
         for watcher in &self.watchers {
             watcher.show(&changes);
@@ -121,22 +118,16 @@ impl Content {
 }
 
 impl Watcher {
+    fn sees(&self, key: &str) -> bool {
+        self.prefixes.iter().any(|prefix| key.starts_with(prefix))
+    }
+
     /// Publishes the changes below its prefixes as one.
-    fn show(&self, changes: &BTreeMap<&str, Option<Stored>>) {
+    fn show(&self, changes: &[Change]) {
+        let seen = changes.iter().filter(|(key, _)| self.sees(key)).cloned().collect();
         self.entries.send_if_modified(|entries| {
-            let mut modified = entries.is_none();
-            let entries = entries.get_or_insert_default();
-            for (key, stored) in changes {
-                if !self.prefixes.iter().any(|prefix| key.starts_with(prefix)) || entries.get(*key) == stored.as_ref() {
-                    continue;
-                }
-                modified = true;
-                match stored {
-                    Some(stored) => entries.insert((*key).into(), stored.clone()),
-                    None => entries.remove(*key),
-                };
-            }
-            modified
+            let is_first = entries.is_none();
+            apply(entries.get_or_insert_default(), seen) || is_first
         });
     }
 }

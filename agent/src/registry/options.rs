@@ -4,8 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
+
 use super::Error;
 use crate::model::Node;
+
+/// etcd closes a connection that is pinged more often than every 5 s.
+const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Until the headers of an answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How to reach etcd, and as whom.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +88,25 @@ pub(super) fn endpoints(options: &EtcdOptions) -> Result<Vec<String>, Error> {
         }
     });
     endpoints.collect()
+}
+
+/// What the client library is to do beyond one call.
+pub(super) fn connect_options(options: &EtcdOptions) -> ConnectOptions {
+    let mut connect = ConnectOptions::new()
+        .with_keep_alive(PING.0, PING.1)
+        .with_keep_alive_while_idle(true)
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_timeout(CALL_TIMEOUT)
+        .with_require_leader(true)
+        .with_auto_token_refresh(true);
+    if let Some(ca) = &options.ca_pem {
+        let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(ca));
+        if let Some((cert, key)) = options.cert_pem.as_ref().zip(options.key_pem.as_ref()) {
+            tls = tls.identity(Identity::from_pem(cert, key));
+        }
+        connect = connect.with_tls(tls);
+    }
+    connect
 }
 
 #[cfg(test)]

@@ -15,11 +15,14 @@ use std::sync::Arc;
 
 use super::Step;
 use super::action::{Action, Change, Guard};
-use super::session::{Contested, Hold, Session};
+use super::session::{Contested, Hold, Session, Shared, holds_in};
 use crate::model::{Node, Presence, PresenceState, directory};
 
 #[cfg(test)]
 mod tests;
+
+/// Tries after the first one, when other hosts change the same keys meanwhile.
+pub(super) const ATTEMPTS: usize = 4;
 
 /// A key that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,42 +56,21 @@ pub(super) struct Facts {
     pub(super) agents: Option<BTreeMap<i64, (String, Presence)>>,
 }
 
-/// Facts that the planner asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Questions {
-    /// Keys to read.
-    pub(super) keys: BTreeSet<String>,
-    /// Directories to list.
-    pub(super) directories: BTreeSet<String>,
-    /// Leases to keep alive once.
-    pub(super) leases: BTreeSet<i64>,
-    /// Whether to list the agents.
-    pub(super) agents: bool,
-}
-
-/// What comes next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Plan {
-    /// Find out more.
-    Ask(Questions),
-    /// Forget the facts and ask again: they are about to change.
-    AskAgain,
-    /// Do all this in one transaction.
-    Act(Vec<Action>),
-}
-
-/// Why the planner cannot decide a step yet.
-enum Missing {
+/// A fact that the planner needs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Question {
+    /// What the key is.
     Key(String),
+    /// What is in the directory.
     Directory(String),
+    /// Whether the lease is still there for a keep-alive.
     Lease(i64),
+    /// Which agents there are.
     Agents,
-    /// The facts are about to change.
-    NewFacts,
 }
 
 /// What happens to a key, and what must hold for that.
-type Decision = Result<(Change, Vec<Guard>), Missing>;
+type Decision = Result<(Change, Vec<Guard>), Question>;
 
 /// Decides by what the session believes and what is known of etcd.
 pub(super) struct Planner<'a> {
@@ -96,51 +78,38 @@ pub(super) struct Planner<'a> {
     /// This host.
     pub(super) node: Option<&'a Node>,
     pub(super) facts: &'a Facts,
-    /// Whether to trust the session about own entries, which saves reading them: a guard fails where the session is
-    /// wrong.
-    pub(super) trusting: bool,
+    /// Transactions for the same steps that failed because a guard did not hold.
+    pub(super) failures: usize,
 }
 
 impl Planner<'_> {
-    /// What to do so that all `steps` are carried out at once.
-    pub(super) fn plan(&self, steps: &[Step]) -> Plan {
-        let (mut actions, mut questions) = (Vec::with_capacity(steps.len()), Questions::default());
+    /// What to do in one transaction so that all `steps` are carried out, or what the planner has to know first.
+    pub(super) fn plan(&self, steps: &[Step]) -> Result<Vec<Action>, BTreeSet<Question>> {
+        let (mut actions, mut questions) = (Vec::with_capacity(steps.len()), BTreeSet::new());
         for step in steps {
-            match self.action(step, steps) {
-                Ok(action) => actions.push(action),
-                Err(Missing::Key(key)) => {
-                    questions.keys.insert(key);
-                }
-                Err(Missing::Directory(path)) => {
-                    questions.directories.insert(path);
-                }
-                Err(Missing::Lease(lease)) => {
-                    questions.leases.insert(lease);
-                }
-                Err(Missing::Agents) => questions.agents = true,
-                Err(Missing::NewFacts) => return Plan::AskAgain,
+            match self.decide(step, steps) {
+                Ok((change, guards)) => actions.push(Action { key: step.key().to_owned(), change, guards }),
+                Err(question) => drop(questions.insert(question)),
             }
         }
-        if questions == Questions::default() { Plan::Act(actions) } else { Plan::Ask(questions) }
+        if questions.is_empty() { Ok(actions) } else { Err(questions) }
     }
 
-    fn action(&self, step: &Step, steps: &[Step]) -> Result<Action, Missing> {
-        let (change, guards) = match step {
-            Step::Put { key, value } => self.put(key, value)?,
-            Step::Share { key, value } => self.share(key, value, steps)?,
-            Step::PutDetached { value, .. } => {
-                (Change::Detach { value: value.clone(), lease: None }, vec![Guard::Lease(self.session.lease)])
-            }
-            Step::Delete { .. } => (Change::Delete, Vec::new()),
-            Step::Release { key } => self.release(key)?,
-        };
-        Ok(Action { key: step.key().to_owned(), change, guards })
+    fn decide(&self, step: &Step, steps: &[Step]) -> Decision {
+        match step {
+            Step::Put { key, value } => self.put(key, value),
+            Step::Share { key, value } => self.share(key, value, steps),
+            Step::PutDetached { value, .. } => Ok((Change::Detach { value: value.clone(), lease: None }, Vec::new())),
+            Step::Delete { .. } => Ok((Change::Delete, Vec::new())),
+            Step::Release { key } => self.release(key),
+        }
     }
 
     fn put(&self, key: &str, value: &Arc<str>) -> Decision {
         let put = |guard| (Change::Put { value: value.clone() }, vec![guard]);
         let assumed = self.session.assumed_lease(key);
-        if self.trusting {
+        // At first the planner trusts the session, which saves a read: the guard fails where the session is wrong.
+        if self.failures == 0 {
             return Ok(put(Guard::Lease(assumed)));
         }
         let Some(found) = self.found(key)? else { return Ok(put(Guard::Absent)) };
@@ -153,7 +122,7 @@ impl Planner<'_> {
     }
 
     /// Whether an earlier life of this agent has written the key.
-    fn is_earlier_life(&self, found: &Found, value: &str) -> Result<bool, Missing> {
+    fn is_earlier_life(&self, found: &Found, value: &str) -> Result<bool, Question> {
         Ok(match (self.holder(found.lease)?, self.node) {
             (Some((name, presence)), Some(node)) => {
                 let is_leaving = presence.state == PresenceState::Leaving;
@@ -173,32 +142,24 @@ impl Planner<'_> {
             // An entry of this host's own that is shared from now on.
             return Ok(put(vec![unchanged]));
         }
+        if found.value == value.as_bytes() && found.lease == 0 {
+            return Ok((Change::HoldShared { value: value.clone(), hold: Hold::Permanent }, Vec::new()));
+        }
         if found.value == value.as_bytes() {
-            return self.join(key, value, found);
+            // The holders of a lease that is new to this agent may be gone, and the lease with them.
+            let is_there = self.session.shared_lease(key) == Some(found.lease) || self.is_alive(found.lease)?;
+            let join = (Change::HoldShared { value: value.clone(), hold: Hold::Lease(found.lease) }, vec![unchanged]);
+            return Ok(if is_there { join } else { put(vec![Guard::Absent]) });
         }
         // The agent overwrites another value only when no other host can be holding it.
-        if found.lease != 0 && self.has_own_sibling(key, steps) {
-            let neighbours = self.neighbours(key)?;
-            if !neighbours.others {
-                return Ok(put(vec![unchanged, Guard::QuietDirectory(neighbours.revision)]));
-            }
+        if found.lease != 0
+            && self.has_own_sibling(key, steps)
+            && let Some(listing) = self.directory_without_others(key)?
+        {
+            return Ok(put(vec![unchanged, Guard::QuietDirectory(listing.revision)]));
         }
-        let other = String::from_utf8_lossy(&found.value).into_owned();
-        Ok((Change::Wait { value: value.clone(), other }, Vec::new()))
-    }
-
-    /// Holds a shared entry that is there with the wanted value.
-    fn join(&self, key: &str, value: &Arc<str>, found: &Found) -> Decision {
-        let (value, lease) = (value.clone(), found.lease);
-        if lease == 0 {
-            return Ok((Change::Accept { value }, Vec::new()));
-        }
-        let is_known = self.session.shared_lease(key) == Some(lease);
-        // The holders of a lease that is new to this agent may be gone, and the lease about to end.
-        if !is_known && !*self.facts.leases.get(&lease).ok_or(Missing::Lease(lease))? {
-            return Err(Missing::NewFacts);
-        }
-        Ok((Change::Join { value, lease }, vec![Guard::Unchanged(found.revision)]))
+        let hold = Hold::Contested(String::from_utf8_lossy(&found.value).into_owned());
+        Ok((Change::HoldShared { value: value.clone(), hold }, Vec::new()))
     }
 
     /// Whether this agent has, had or is about to have an entry of its own beside the shared one.
@@ -206,80 +167,68 @@ impl Planner<'_> {
         let path = directory(key);
         let is_put_there = |step: &Step| matches!(step, Step::Put { key, .. } if directory(key) == path);
         self.session.shared.get(key).is_some_and(|shared| shared.has_own_sibling)
-            || self.session.holds_in(path)
+            || holds_in(&self.session.own, path)
             || steps.iter().any(is_put_there)
     }
 
     fn release(&self, key: &str) -> Decision {
+        // At last the planner leaves an entry to its lease, because others keep changing the directory.
         let shared = self.session.shared.get(key);
-        if shared.is_some_and(|shared| shared.lease().is_some() && shared.has_own_sibling) {
-            let neighbours = self.neighbours(key)?;
-            if let (Some(revision), false) = (neighbours.key, neighbours.others) {
-                let guards = vec![Guard::Unchanged(revision), Guard::QuietDirectory(neighbours.revision)];
-                return Ok((Change::DeleteShared, guards));
-            }
+        if self.failures < ATTEMPTS
+            && shared.is_some_and(|shared| shared.lease().is_some() && shared.has_own_sibling)
+            && let Some(listing) = self.directory_without_others(key)?
+            && let Some((_, revision)) = listing.keys.get(key)
+        {
+            let guards = vec![Guard::Unchanged(*revision), Guard::QuietDirectory(listing.revision)];
+            return Ok((Change::DeleteShared, guards));
         }
         Ok((Change::Release, Vec::new()))
     }
 
-    fn found(&self, key: &str) -> Result<Option<&Found>, Missing> {
-        self.facts.keys.get(key).map(Option::as_ref).ok_or_else(|| Missing::Key(key.to_owned()))
+    fn found(&self, key: &str) -> Result<Option<&Found>, Question> {
+        self.facts.keys.get(key).map(Option::as_ref).ok_or_else(|| Question::Key(key.to_owned()))
+    }
+
+    fn is_alive(&self, lease: i64) -> Result<bool, Question> {
+        self.facts.leases.get(&lease).copied().ok_or(Question::Lease(lease))
     }
 
     /// The agent that holds a lease.
-    fn holder(&self, lease: i64) -> Result<Option<&(String, Presence)>, Missing> {
-        Ok(self.facts.agents.as_ref().ok_or(Missing::Agents)?.get(&lease))
+    fn holder(&self, lease: i64) -> Result<Option<&(String, Presence)>, Question> {
+        Ok(self.facts.agents.as_ref().ok_or(Question::Agents)?.get(&lease))
     }
 
-    fn neighbours(&self, key: &str) -> Result<Neighbours, Missing> {
+    /// The directory of a shared key, unless another host has an entry there.
+    fn directory_without_others(&self, key: &str) -> Result<Option<&Listing>, Question> {
         let path = directory(key);
-        let listing = self.facts.directories.get(path).ok_or_else(|| Missing::Directory(path.to_owned()))?;
+        let listing = self.facts.directories.get(path).ok_or_else(|| Question::Directory(path.to_owned()))?;
         let is_other = |(name, (lease, _)): (&String, &(i64, i64))| {
             name != key
                 && directory(name) == path
                 && *lease != self.session.lease
                 && !self.session.shared.contains_key(name)
         };
-        Ok(Neighbours {
-            revision: listing.revision,
-            key: listing.keys.get(key).map(|(_, revision)| *revision),
-            others: listing.keys.iter().any(is_other),
-        })
+        Ok((!listing.keys.iter().any(is_other)).then_some(listing))
     }
 }
 
-/// What a directory holds besides a shared key.
-struct Neighbours {
-    /// The revision of the listing.
-    revision: i64,
-    /// The revision of the shared key, when it is there.
-    key: Option<i64>,
-    /// Whether another host has an entry there.
-    others: bool,
-}
-
-/// The steps for shared entries that are not as this agent left them.
-pub(super) fn restore_shared(session: &Session, found: &BTreeMap<String, Option<Found>>) -> Vec<Step> {
-    let is_intact = |key: &str, value: &str, hold: &Hold| {
-        let Some(found) = found.get(key).and_then(Option::as_ref) else { return false };
-        let is_same = found.value == value.as_bytes();
-        match hold {
-            Hold::Lease(lease) => is_same && found.lease == *lease,
-            Hold::Permanent => is_same && found.lease == 0,
+/// The steps for shared entries that are not as the agent left them, and for contested entries that their holder has
+/// left.
+pub(super) fn restore(session: &Session, found: &BTreeMap<String, Option<Found>>) -> Vec<Step> {
+    let found = |key: &String| found.get(key).and_then(Option::as_ref);
+    let is_intact = |(key, shared): &(&String, &Shared)| {
+        found(key).is_some_and(|found| match shared.hold {
+            Hold::Lease(lease) => found.lease == lease && found.value == shared.value.as_bytes(),
+            Hold::Permanent => found.lease == 0 && found.value == shared.value.as_bytes(),
             // The other host may be gone.
             Hold::Contested(_) => false,
-        }
+        })
     };
-    let shared = session.shared.iter().filter(|(key, shared)| !is_intact(key, &shared.value, &shared.hold));
-    shared.map(|(key, shared)| Step::Share { key: key.clone(), value: shared.value.clone() }).collect()
-}
-
-/// The steps that take over contested entries that their holder has left.
-pub(super) fn take_over(session: &Session, found: &BTreeMap<String, Option<Found>>) -> Vec<Step> {
-    let is_left = |key: &str, contested: &Contested| {
-        let lease = found.get(key).and_then(Option::as_ref).map(|found| found.lease);
-        lease != Some(contested.lease)
-    };
-    let left = session.contested.iter().filter(|(key, contested)| is_left(key, contested));
-    left.map(|(key, contested)| Step::Put { key: key.clone(), value: contested.value.clone() }).collect()
+    let astray = session.shared.iter().filter(|entry| !is_intact(entry));
+    let shares = astray.map(|(key, shared)| Step::Share { key: key.clone(), value: shared.value.clone() });
+    let is_left =
+        |(key, contested): &(&String, &Contested)| found(key).map(|found| found.lease) != Some(contested.lease);
+    let left = session.contested.iter().filter(is_left);
+    let puts = left.map(|(key, contested)| Step::Put { key: key.clone(), value: contested.value.clone() });
+    shares.chain(puts).collect()
 }

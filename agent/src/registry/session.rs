@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use tracing::warn;
+
 use crate::model::{LeaseKind, LeasedEntries, LeasedValue, Presence, directory};
 
 /// The agent's lease, the entries under it, and what the agent holds or waits for beside them.
@@ -85,44 +87,24 @@ impl Session {
         self.shared.values().filter_map(Shared::lease).collect()
     }
 
-    /// Whether an entry of the agent's own is in that directory.
-    pub(super) fn holds_in(&self, path: &str) -> bool {
-        holds_in(&self.own, path)
-    }
-
-    /// Drops own entries that are not among `keys`, those under the agent's lease; returns the keys that it does not
-    /// know.
-    pub(super) fn keep_only(&mut self, keys: &BTreeSet<String>) -> Vec<String> {
-        self.own.retain(|key, _| keys.contains(key));
-        keys.iter().filter(|key| !self.own.contains_key(*key)).cloned().collect()
-    }
-
-    /// Replaces the `unsure` own entries by what was read under the agent's lease.
-    pub(super) fn correct(&mut self, unsure: &[String], held: BTreeMap<String, Arc<str>>) {
-        for key in unsure {
-            self.own.remove(key);
-        }
-        self.own.extend(held);
-    }
-
-    /// Holds an entry of the agent's own no longer.
-    pub(super) fn release_own(&mut self, key: &str) {
-        self.contested.remove(key);
+    /// Forgets an entry; returns it when it was a shared one.
+    pub(super) fn forget(&mut self, key: &str) -> Option<Shared> {
         self.own.remove(key);
+        self.contested.remove(key);
+        self.shared.remove(key)
     }
 
-    /// Holds an entry as a shared one from now on.
-    pub(super) fn hold_shared(&mut self, key: &str, value: &Arc<str>, hold: Hold) {
-        self.release_own(key);
-        let has_own_sibling = self.shared.get(key).is_some_and(|before| before.has_own_sibling);
-        self.shared.insert(key.to_owned(), Shared { value: value.clone(), hold, has_own_sibling });
-    }
-
-    /// Whether the agent already waits to give a shared entry `value`, while another host gives it `other`.
-    pub(super) fn waits(&self, key: &str, value: &str, other: &str) -> bool {
-        self.shared.get(key).is_some_and(|shared| {
-            *shared.value == *value && matches!(&shared.hold, Hold::Contested(known) if known == other)
-        })
+    /// Holds an entry as a shared one from now on; `before` is what it was as one.
+    pub(super) fn hold_shared(&mut self, key: String, value: Arc<str>, hold: Hold, before: Option<Shared>) {
+        let has_own_sibling = before.as_ref().is_some_and(|before| before.has_own_sibling);
+        let shared = Shared { value, hold, has_own_sibling };
+        if let Hold::Contested(other) = &shared.hold
+            && before.as_ref() != Some(&shared)
+        {
+            let ours = &*shared.value;
+            warn!(key, ours, other, "another host wrote a different value for a shared entry; keeping it");
+        }
+        self.shared.insert(key, shared);
     }
 
     /// Notes which shared entries are beside entries of the agent's own.
@@ -168,7 +150,7 @@ impl Contested {
 }
 
 /// Whether one of the entries is in that directory.
-fn holds_in(own: &BTreeMap<String, Arc<str>>, path: &str) -> bool {
+pub(super) fn holds_in(own: &BTreeMap<String, Arc<str>>, path: &str) -> bool {
     let mut below =
         own.range::<str, _>((Bound::Included(path), Bound::Unbounded)).take_while(|(key, _)| key.starts_with(path));
     below.any(|(key, _)| directory(key) == path)
@@ -178,51 +160,11 @@ fn holds_in(own: &BTreeMap<String, Arc<str>>, path: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn entries(list: &[(&str, &str)]) -> BTreeMap<String, Arc<str>> {
-        list.iter().map(|(key, value)| ((*key).to_owned(), Arc::from(*value))).collect()
-    }
-
     #[test]
     fn a_nested_directory_is_another_one() {
-        let own = entries(&[("/a/b/c", "1")]);
+        let own = BTreeMap::from([("/a/b/c".to_owned(), Arc::from("1"))]);
         assert!(holds_in(&own, "/a/b/"));
         assert!(!holds_in(&own, "/a/"));
         assert!(!holds_in(&own, "/a/b/c/"));
-    }
-
-    #[test]
-    fn own_entries_follow_what_is_under_the_lease() {
-        type List<'a> = &'a [(&'a str, &'a str)];
-        // What etcd has under the lease, what was overwritten, and what is asked again and then known.
-        let table: [(&str, List, &[&str], &[&str], List); 5] = [
-            ("unchanged", &[("/a", "1"), ("/b", "1")], &[], &[], &[("/a", "1"), ("/b", "1")]),
-            ("deleted by hand", &[("/a", "1")], &[], &[], &[("/a", "1")]),
-            ("under another lease now", &[("/b", "1")], &[], &[], &[("/b", "1")]),
-            ("overwritten", &[("/a", "x"), ("/b", "1")], &["/a"], &["/a"], &[("/a", "x"), ("/b", "1")]),
-            (
-                "written by an earlier answer",
-                &[("/a", "1"), ("/b", "1"), ("/c", "1")],
-                &[],
-                &["/c"],
-                &[("/a", "1"), ("/b", "1"), ("/c", "1")],
-            ),
-        ];
-        for (name, there, overwritten, asked, known) in table {
-            let there = entries(there);
-            let mut session = Session::new(7, entries(&[("/a", "1"), ("/b", "1")]));
-            let mut unsure = session.keep_only(&there.keys().cloned().collect());
-            unsure.extend(overwritten.iter().map(|key| (*key).to_owned()));
-            assert_eq!(unsure, asked, "{name}");
-            let held = unsure.iter().map(|key| (key.clone(), there[key].clone())).collect();
-            session.correct(&unsure, held);
-            assert_eq!(session.own, entries(known), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_key_that_left_the_lease_meanwhile_is_no_longer_held() {
-        let mut session = Session::new(7, entries(&[("/a", "1")]));
-        session.correct(&["/a".to_owned()], BTreeMap::new());
-        assert!(session.own.is_empty());
     }
 }

@@ -83,30 +83,6 @@ async fn hosts_that_come_and_go_at_once_end_up_right() {
 }
 
 #[tokio::test]
-async fn a_lost_race_leaves_no_lease_behind() {
-    let server = Server::start().await;
-    let mut etcd = client(&server).await;
-    let agents = [agent(&server), agent(&server), agent(&server)];
-    for service in 1..=10 {
-        let port = format!("/backends/web-{service}/port");
-        let desired = |host: usize| {
-            let services = (1..=service).map(|service| (format!("/backends/web-{service}/port"), "8000"));
-            let own = own(&[(&format!("/backends/host/{host}"), "10.0.0.1:80")]);
-            services.fold(own, |desired, (port, value)| with_shared(desired, &port, value))
-        };
-        let (one, two, three) = (desired(1), desired(2), desired(3));
-        tokio::join!(
-            register(&*agents[0], &one, Source::Cached),
-            register(&*agents[1], &two, Source::Cached),
-            register(&*agents[2], &three, Source::Cached),
-        );
-        assert!(stored(&etcd, &port).await.is_some());
-        let leases = etcd.leases().await.unwrap().leases().len();
-        assert_eq!(leases, agents.len() + service, "one for each agent, and one for each shared entry");
-    }
-}
-
-#[tokio::test]
 async fn another_value_waits_for_the_present_one() {
     let server = Server::start().await;
     let etcd = client(&server).await;
