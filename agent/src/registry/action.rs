@@ -64,9 +64,9 @@ impl Action {
             Change::Put { value } => drop(session.own.insert(key, value)),
             Change::LeaveTo(contested) => drop(session.contested.insert(key, contested)),
             Change::PutShared { value, lease } => {
-                session.hold_shared(key, value, Hold::Lease(lease.unwrap_or_default()), before);
+                session.hold_shared(key, value, Hold::Lease(lease.unwrap_or_default()), before.as_ref());
             }
-            Change::HoldShared { value, hold } => session.hold_shared(key, value, hold, before),
+            Change::HoldShared { value, hold } => session.hold_shared(key, value, hold, before.as_ref()),
             Change::Delete | Change::Detach { .. } | Change::DeleteShared | Change::Release => {}
         }
     }

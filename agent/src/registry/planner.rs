@@ -1,5 +1,5 @@
 //! Decides how to carry steps out in etcd. Nothing in here talks to etcd: [`Facts`] say what etcd has, and the planner
-//! returns what to do as [`Action`]s.
+//! returns [`Action`]s, or the [`Question`]s that come first.
 //!
 //! **Own entries.** The first host keeps a key; another one reports that and waits. The planner leaves a key alone only
 //! under another living lease. Even then the key is this agent's when that lease is of one of its earlier lives: the
@@ -78,7 +78,7 @@ pub(super) struct Planner<'a> {
     /// This host.
     pub(super) node: Option<&'a Node>,
     pub(super) facts: &'a Facts,
-    /// Transactions for the same steps that failed because a guard did not hold.
+    /// How often a transaction for the same steps took no effect.
     pub(super) failures: usize,
 }
 
@@ -113,8 +113,8 @@ impl Planner<'_> {
             return Ok(put(Guard::Lease(assumed)));
         }
         let Some(found) = self.found(key)? else { return Ok(put(Guard::Absent)) };
-        let is_ours_or_nobodys = [0, self.session.lease, assumed].contains(&found.lease);
-        if is_ours_or_nobodys || self.is_earlier_life(found, value)? {
+        let is_foreign = ![0, self.session.lease, assumed].contains(&found.lease);
+        if !is_foreign || self.is_earlier_life(found, value)? {
             return Ok(put(Guard::Unchanged(found.revision)));
         }
         let by = self.holder(found.lease)?.map(|(node, presence)| (node.clone(), presence.address.clone()));

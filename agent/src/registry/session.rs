@@ -95,11 +95,11 @@ impl Session {
     }
 
     /// Holds an entry as a shared one from now on; `before` is what it was as one.
-    pub(super) fn hold_shared(&mut self, key: String, value: Arc<str>, hold: Hold, before: Option<Shared>) {
-        let has_own_sibling = before.as_ref().is_some_and(|before| before.has_own_sibling);
+    pub(super) fn hold_shared(&mut self, key: String, value: Arc<str>, hold: Hold, before: Option<&Shared>) {
+        let has_own_sibling = before.is_some_and(|before| before.has_own_sibling);
         let shared = Shared { value, hold, has_own_sibling };
         if let Hold::Contested(other) = &shared.hold
-            && before.as_ref() != Some(&shared)
+            && before != Some(&shared)
         {
             let ours = &*shared.value;
             warn!(key, ours, other, "another host wrote a different value for a shared entry; keeping it");
