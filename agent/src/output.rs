@@ -24,8 +24,8 @@ mod selection;
 mod served;
 pub mod write;
 
-use claims::Claims;
 pub use claims::Held;
+use claims::{Claims, Holders};
 pub use composer::Composer;
 pub use linger::Linger;
 pub use memory::Memory;
@@ -219,27 +219,21 @@ impl Output {
     }
 
     /// Who has which claim.
-    fn claims(&self) -> BTreeMap<Claim, Held> {
-        self.claims.all().map(|(claim, held)| (Arc::clone(claim), held.clone())).collect()
+    fn claims(&self) -> &Holders {
+        self.claims.all()
     }
 
-    /// Services that stay as they were.
-    fn stale(&self) -> BTreeMap<Arc<str>, Arc<Served>> {
-        let behind = self.refusals.keys().chain(&self.unrendered);
-        behind.filter_map(|name| Some((Arc::clone(name), Arc::clone(self.accepted.get(name)?)))).collect()
-    }
-
-    /// Begins with what an earlier agent served.
-    fn restore(&mut self, claims: BTreeMap<Claim, Held>, stale: BTreeMap<Arc<str>, Arc<Served>>) {
+    /// Begins with what an earlier agent served: who had which claim, and each service as it is in the files.
+    fn restore(&mut self, claims: Holders, services: &Accepted) {
         claims.into_iter().for_each(|(claim, held)| self.claims.restore(claim, held));
-        for (name, served) in stale {
+        for (name, served) in services {
             if served.fragments.iter().all(|fragment| check_fragment(fragment).is_ok()) {
                 // It keeps what it had whatever becomes of its new form.
-                self.claims.set(&name, served.claims.clone(), false, 0);
-                self.kept.insert(Arc::clone(&name), served.claims.clone());
-                self.accepted.insert(Arc::clone(&name), Arc::clone(&served));
-                self.rendered.insert(Arc::clone(&name), served);
-                self.again.insert(name);
+                self.claims.set(name, served.claims.clone(), false, 0);
+                self.kept.insert(Arc::clone(name), served.claims.clone());
+                self.accepted.insert(Arc::clone(name), Arc::clone(served));
+                self.rendered.insert(Arc::clone(name), Arc::clone(served));
+                self.again.insert(Arc::clone(name));
             }
         }
     }

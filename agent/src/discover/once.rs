@@ -26,19 +26,20 @@ pub async fn once(mut output: Output, services: &Services, ages: &Ages, target: 
     let binds = asked(&directory.files()).into_iter().map(|one| one.bind).collect();
     let proxy = Arc::new(proxy);
     let mut writer = Writer::new(&name, RealDisk::new(&name, directory, Arc::clone(&proxy)));
-    let written = match output.base().cloned() {
+    let outcome = match output.base().cloned() {
         None => Err(anyhow!("the plugin did not give the fragments that are there whatever the services")),
         Some(base) => {
             let (services, retried) = (output.accepted().clone(), BTreeSet::new());
             let job = Job { services, base, good, earlier: BTreeMap::new(), retried, binds };
             let outcome = writer.write(job).await;
             output.refuse(outcome.refusals, now);
-            outcome.written.map(|written| written.number > 0)
+            outcome.written
         }
     };
-    if written.is_ok() {
-        memory.keep(&output, &linger);
+    if let Ok(written) = &outcome {
+        memory.keep(&written.services, &output, &linger);
     }
     proxy.stop().await;
-    (output.services(), written)
+    drop(tokio::task::spawn_blocking(move || memory.close()).await);
+    (output.services(), outcome.map(|written| written.number > 0))
 }

@@ -1,7 +1,7 @@
 //! Who has what only one service can have: a domain with its path, a port, the name of a section.
 //!
 //! **Who has a claim keeps it** as long as it asks for it and the agent knows. Rollouts, other instances and restarts change
-//! nothing: `served-OUTPUT.json` in the state directory says who had what. Others who ask for it wait. When the last
+//! nothing: `served-OUTPUT.redb` in the state directory says who had what. Others who ask for it wait. When the last
 //! instance has left, the claim stays while the output keeps what leads to the service: then it goes to whoever asks for it
 //! anew, and only when that time is over to those who waited.
 //!
@@ -21,7 +21,7 @@
 //! which names the claim, who has it, and since when. Where two hosts name different holders, their agents disagree.
 //!
 //! **What to do:** let one service ask for it, whoever has it now; that settles it on all hosts at once. Where both have to
-//! ask, stop the agent that decided otherwise, give it the `served-OUTPUT.json` of one that was there, and start it; do the
+//! ask, stop the agent that decided otherwise, give it the `served-OUTPUT.redb` of one that was there, and start it; do the
 //! same before the first start on a new host. To let age decide anew, stop the agent, delete the file, and start it: it then
 //! also forgets services that have left, and what stays as it was because its new form is refused.
 
@@ -48,6 +48,9 @@ pub struct Held {
     pub waiting: BTreeSet<Arc<str>>,
 }
 
+/// All claims and who has them; a clone is free, and comparing two costs what differs.
+pub(super) type Holders = imbl::OrdMap<Claim, Held>;
+
 /// What a service asks for.
 #[derive(Clone, Debug, Default)]
 struct Asked {
@@ -61,7 +64,7 @@ struct Asked {
 pub(super) struct Claims {
     /// What is older goes first, and what has left, or is of unknown age, last.
     pub(super) ages: Ages,
-    held: BTreeMap<Claim, Held>,
+    held: Holders,
     asked: BTreeMap<Arc<str>, Asked>,
     /// Claims without a holder, and who asks for them, until [`Claims::settle`].
     open: BTreeMap<Claim, BTreeSet<Arc<str>>>,
@@ -141,8 +144,8 @@ impl Claims {
     }
 
     /// All claims and who has them.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&Claim, &Held)> {
-        self.held.iter()
+    pub(super) fn all(&self) -> &Holders {
+        &self.held
     }
 
     fn ask(&mut self, service: &Arc<str>, claim: &Claim, is_new: bool, now: u64) {

@@ -1,118 +1,151 @@
-//! What an output serves, on disk, so that the next agent goes on from there: which services, who has which claim, and
-//! what stays as it was because its new form is refused.
+//! What an output serves, on disk, so that the next agent goes on from there: each service as it is in the files, and who
+//! has which claim.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 
-use anyhow::Context as _;
 use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::claims::Held;
-use super::linger::{Linger, gone};
+use super::claims::{Held, Holders};
+use super::linger::Linger;
 use super::{Accepted, Output, Served};
-use crate::model::{Claim, Service};
+use crate::model::Claim;
 
-/// A service that was served: what leads to it, and since when it is gone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+mod store;
+
+use store::Store;
+
+/// A service as it is in the files, and since when it is gone, in milliseconds since the Unix epoch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Known {
-    service: Arc<Service>,
+    served: Arc<Served>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     departed: Option<u64>,
 }
 
-/// What the file has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    #[serde(default)]
-    services: BTreeMap<Arc<str>, Known>,
-    #[serde(default)]
-    claims: BTreeMap<Claim, Held>,
-    /// Services that stay as they were, with their fragments.
-    #[serde(default)]
-    stale: BTreeMap<Arc<str>, Arc<Served>>,
+/// What differs from what is on disk.
+#[derive(Debug, Default)]
+struct Changes {
+    /// Forget everything else.
+    is_all: bool,
+    /// Services; without a value those that left.
+    services: Vec<(Arc<str>, Option<Known>)>,
+    /// Claims; without a value those that nobody has any more.
+    claims: Vec<(Claim, Option<Held>)>,
 }
 
-/// A file of one output in the state directory.
+/// A thread that writes, and whether something could not be written.
+#[derive(Debug)]
+struct Saver {
+    changes: Sender<Changes>,
+    has_failed: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+/// A database of one output in the state directory.
 #[derive(Debug)]
 pub struct Memory {
     path: PathBuf,
-    record: Record,
-    /// What `record.services` follows.
-    seen: Accepted,
-    /// The file has the record.
-    is_kept: bool,
+    /// None before [`Memory::recall`], and where the database cannot be opened.
+    saver: Option<Saver>,
+    /// What was given to the saver.
+    services: Accepted,
+    claims: Holders,
 }
 
 impl Memory {
     /// The memory of the output `name`.
     pub fn new(state_dir: &Path, name: &str) -> Self {
-        let path = state_dir.join(format!("served-{}.json", name.replace('/', "-")));
-        Memory { path, record: Record::default(), seen: Accepted::new(), is_kept: true }
+        let path = state_dir.join(format!("served-{}.redb", name.replace('/', "-")));
+        Memory { path, saver: None, services: Accepted::new(), claims: Holders::new() }
     }
 
     /// Gives the output what an earlier agent served; without it, the age of entries decides who has what.
     pub fn recall(&mut self, output: &mut Output, linger: &mut Linger, now: u64) {
-        let record = self.read().unwrap_or_else(|error| {
-            warn!(path = %self.path.display(), error = %format_args!("{error:#}"), "cannot read the saved state");
-            Record::default()
-        });
-        for known in record.services.values() {
-            linger.restore(&known.service, known.departed, now);
-        }
-        output.restore(record.claims, record.stale);
-        self.is_kept = false;
-    }
-
-    /// Writes down what is served now.
-    pub fn keep(&mut self, output: &Output, linger: &Linger) {
-        let accepted = output.accepted();
-        for change in self.seen.diff(accepted) {
-            match change {
-                DiffItem::Add(name, served) | DiffItem::Update { new: (name, served), .. } => {
-                    let known = Known { service: gone(&served.service), departed: linger.departed(name) };
-                    if self.record.services.get(name) != Some(&known) {
-                        self.record.services.insert(Arc::clone(name), known);
-                        self.is_kept = false;
-                    }
-                }
-                DiffItem::Remove(name, _) => self.is_kept &= self.record.services.remove(name).is_none(),
-            }
-        }
-        self.seen = accepted.clone();
-        let (claims, stale) = (output.claims(), output.stale());
-        if (&claims, &stale) != (&self.record.claims, &self.record.stale) {
-            (self.record.claims, self.record.stale) = (claims, stale);
-            self.is_kept = false;
-        }
-        if self.is_kept {
-            return;
-        }
-        match self.write() {
-            Ok(()) => self.is_kept = true,
+        let (store, record) = match Store::open(&self.path) {
+            Ok(opened) => opened,
             Err(error) => {
-                warn!(path = %self.path.display(), %error, "cannot save the state; a restart would forget claims");
+                let error = format_args!("{error:#}");
+                warn!(path = %self.path.display(), %error, "cannot use the saved state; a restart would forget claims");
+                return;
             }
+        };
+        for known in record.services.values() {
+            linger.restore(&known.served.service, known.departed, now);
+        }
+        self.services = record.services.into_iter().map(|(name, known)| (name, known.served)).collect();
+        self.claims.clone_from(&record.claims);
+        output.restore(record.claims, &self.services);
+        self.saver = Some(Saver::start(store));
+    }
+
+    /// Has written down what is in the files now, and who has which claim.
+    pub fn keep(&mut self, written: &Accepted, output: &Output, linger: &Linger) {
+        let Some(saver) = &self.saver else { return };
+        let mut changes = Changes::default();
+        if saver.has_failed.swap(false, Ordering::AcqRel) {
+            changes.is_all = true;
+            (self.services, self.claims) = (Accepted::new(), Holders::new());
+        }
+        let known = |name, served: &Arc<Served>| Known { served: Arc::clone(served), departed: linger.departed(name) };
+        changes.services = self
+            .services
+            .diff(written)
+            .map(|change| match change {
+                DiffItem::Add(name, served) | DiffItem::Update { new: (name, served), .. } => {
+                    (Arc::clone(name), Some(known(name, served)))
+                }
+                DiffItem::Remove(name, _) => (Arc::clone(name), None),
+            })
+            .collect();
+        changes.claims = self
+            .claims
+            .diff(output.claims())
+            .map(|change| match change {
+                DiffItem::Add(claim, held) | DiffItem::Update { new: (claim, held), .. } => {
+                    (Arc::clone(claim), Some(held.clone()))
+                }
+                DiffItem::Remove(claim, _) => (Arc::clone(claim), None),
+            })
+            .collect();
+        (self.services, self.claims) = (written.clone(), output.claims().clone());
+        if changes.is_all || !changes.services.is_empty() || !changes.claims.is_empty() {
+            // The thread ends only after this sender.
+            drop(saver.changes.send(changes));
         }
     }
 
-    fn read(&self) -> anyhow::Result<Record> {
-        let text = match fs::read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::default()),
-            text => text?,
-        };
-        serde_json::from_slice(&text).context("it is not as an agent writes it; it will be written anew")
+    /// Waits until everything is on disk; blocks.
+    pub fn close(mut self) {
+        if let Some(Saver { changes, thread, .. }) = self.saver.take() {
+            drop(changes);
+            drop(thread.join());
+        }
     }
+}
 
-    fn write(&self) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(self.path.parent().unwrap_or(Path::new(".")))?;
-        file.write_all(&serde_json::to_vec(&self.record)?)?;
-        file.as_file().sync_all()?;
-        file.persist(&self.path)?;
-        Ok(())
+impl Saver {
+    fn start(store: Store) -> Self {
+        let (changes, received) = channel();
+        let has_failed = Arc::new(AtomicBool::new(false));
+        let failed = Arc::clone(&has_failed);
+        let thread = std::thread::spawn(move || save(&store, &received, &failed));
+        Saver { changes, has_failed, thread }
+    }
+}
+
+/// Writes changes until there are no more.
+fn save(store: &Store, received: &Receiver<Changes>, has_failed: &AtomicBool) {
+    for changes in received {
+        if let Err(error) = store.save(&changes) {
+            has_failed.store(true, Ordering::Release);
+            let error = format_args!("{error:#}");
+            warn!(path = %store.path().display(), %error, "cannot save the state; a restart would forget claims");
+        }
     }
 }

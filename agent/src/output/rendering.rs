@@ -41,6 +41,10 @@ impl Output {
                         Some(_) => Vec::new(),
                         None => rendering.claims.clone(),
                     };
+                    if self.kept.get(&name).is_some_and(|kept| kept.iter().all(|claim| claims.contains(claim))) {
+                        // It asks for all that it would stay with.
+                        self.kept.remove(&name);
+                    }
                     self.ask(&name, claims, now);
                     self.take(&name, &service, rendering);
                 }

@@ -12,6 +12,8 @@ use tokio::net::UnixStream;
 const LINE_LIMIT: usize = 16_000;
 /// Longest answer, in bytes: a service with some 50,000 servers.
 const ANSWER_LIMIT: u64 = 8 << 20;
+/// Memory for an answer at first, in bytes.
+const ANSWER_SIZE: usize = 16 << 10;
 /// Queries that are asked at the same time.
 const PARALLEL: usize = 4;
 /// How often a query is asked that is not answered, and the time between.
@@ -77,7 +79,8 @@ impl Socket {
             .context("nobody answers; is the proxy running, and does its configuration have this socket?")?;
         stream.write_all(format!("{line}\n").as_bytes()).await.context("cannot be written to")?;
         stream.shutdown().await.context("cannot be written to")?;
-        let mut answer = Vec::new();
+        // Most answers fit, so they are read at once instead of in pieces of 32 bytes and more.
+        let mut answer = Vec::with_capacity(ANSWER_SIZE);
         stream.take(ANSWER_LIMIT).read_to_end(&mut answer).await.context("cannot be read")?;
         Ok(String::from_utf8(answer).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }

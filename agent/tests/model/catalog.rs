@@ -229,7 +229,7 @@ fn one(chance: &mut Chance, names: &[&'static str], offers: &mut Offers) -> Even
         4 => Event::Cut(for_a_while(chance)),
         5 => Event::Lose(for_a_while(chance)),
         6 => Event::Reloads(
-            chance.of(&[Mode::Slow, Mode::Refused, Mode::Hanging, Mode::Unreported]),
+            chance.of(&[Mode::Slow, Mode::Refused, Mode::Hanging, Mode::Unreported, Mode::Lost]),
             for_a_while(chance),
         ),
         7 => Event::Take(chance.of(&[7001, 7002, 8080])),

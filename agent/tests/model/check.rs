@@ -53,11 +53,6 @@ impl Witness {
         });
     }
 
-    /// Another agent starts: a service that changed to what is refused just before has nothing to stay with.
-    pub(crate) fn restarted(&mut self, offers: &Offers) {
-        self.holders.retain(|_, holder| offers.get(holder).is_none_or(|offer| !offer.is_bad()));
-    }
-
     /// A service left.
     pub(crate) fn left(&mut self, name: &'static str) {
         let keys = self.holders.iter().filter(|(_, holder)| **holder == name).map(|(key, _)| key.clone()).collect();

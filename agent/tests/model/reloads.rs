@@ -97,6 +97,11 @@ impl Reloads {
                 sleep(LIMIT).await;
                 return Err(false);
             }
+            Some(Mode::Lost) if self.world.world().process.is_some() => {
+                // Whatever it was for may be over when it is tried again.
+                self.world.world().is_excused = true;
+                return Ok(*number);
+            }
             Some(Mode::Slow) => sleep(self.world.some(5000)).await,
             _ => {}
         }

@@ -168,7 +168,6 @@ impl<'a> Player<'a> {
             Event::Agent(pause, kind) => {
                 self.stop().await;
                 sleep(Duration::from_millis(*pause)).await;
-                self.witness.restarted(&self.offers);
                 self.start(*kind);
             }
             Event::ProxyEnds => {

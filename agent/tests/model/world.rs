@@ -26,12 +26,16 @@ pub(crate) enum Mode {
     Hanging,
     /// They succeed and are reported to have failed.
     Unreported,
+    /// They are reported to have succeeded, and nothing happened.
+    Lost,
 }
 
 /// All there is beside the agent.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) files: FileSet,
+    /// Processes that were started.
+    pids: u32,
     /// The process that has the listeners.
     pub(crate) process: Option<Process>,
     /// One that still answers on the socket until then.
@@ -102,7 +106,8 @@ impl World {
                 return Err(text);
             }
         };
-        let process = Process { pid: self.process.as_ref().map_or(1, |process| process.pid + 1), ..process };
+        self.pids += 1;
+        let process = Process { pid: self.pids, ..process };
         let had = self.process.as_ref().map(Process::ports).unwrap_or_default();
         if let Some(port) = process.ports().iter().find(|port| self.taken.contains(port) && !had.contains(port)) {
             return Err(format!("cannot bind {port}"));
@@ -182,6 +187,7 @@ impl Shared {
     pub(crate) fn new(chance: Chance, version: &'static str, is_traced: bool) -> Self {
         let world = World {
             files: FileSet::new(),
+            pids: 0,
             process: None,
             old: None,
             taken: BTreeSet::new(),

@@ -56,7 +56,7 @@ impl Host {
 
     /// Writes the files once, as an agent does that knows only what etcd says.
     fn render_from_nothing(&self) {
-        fs::remove_file(self.path("state/served-haproxy.json")).ok();
+        fs::remove_file(self.path("state/served-haproxy.redb")).ok();
         assert!(self.waypost(&["render", "--once"]).status().unwrap().success());
     }
 

@@ -29,7 +29,7 @@ use plan::Plan;
 
 /// Identifies the process that answered [`queries`], by its process id.
 pub fn process(answers: &[String]) -> Option<String> {
-    answers::process(answers).map(|number| number.to_string())
+    answers::process(answers)
 }
 
 /// Lists the queries that the process has to answer before [`plan`], one line each.

@@ -7,6 +7,9 @@ use tokio::time::Instant;
 use super::Serving;
 use crate::discover::write::Disk;
 
+/// What is said of a reload that did nothing.
+const LOST: &str = "it was said to have succeeded, but the process from before it still answers and has the old files: \
+                    see whether the reload reaches this proxy; it is tried again";
 /// Most services that are shown to have left.
 const LINGERING: usize = 20;
 
@@ -24,7 +27,8 @@ impl<D: Disk + 'static> Serving<D> {
         if self.speaker.is_some() {
             state.live.get_or_insert_default();
         }
-        match reloads.last_error {
+        let lost = self.state.is_reload_lost().then(|| LOST.to_owned());
+        match reloads.last_error.or(lost) {
             Some(text) => self.status.problem(&self.place, "reload", text),
             None => self.status.resolved(&self.place, "reload"),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::State;
+use super::running::Running;
 use crate::simulated::{Fault, has};
 
 /// Most services that are named in one sentence.
@@ -26,6 +27,11 @@ impl State {
         };
         let soon = running.soon() && differ && !self.files_differ();
         soon || (differ && running.is_away()) || running.stuck().iter().any(brings) || running.mends(now)
+    }
+
+    /// Whether the last reload was said to have succeeded, and the process from before it goes on.
+    pub fn is_reload_lost(&self) -> bool {
+        self.running.as_ref().is_some_and(Running::is_lost)
     }
 
     /// What the states differ in, in words; nothing when the output is up to date.
@@ -51,6 +57,9 @@ impl State {
         }
         if self.owed(now) || self.reloads.done != self.reloads.wanted {
             said.push("the proxy is to be reloaded".to_owned());
+        }
+        if self.is_reload_lost() {
+            said.push("the last reload changed nothing: the process from before it goes on".to_owned());
         }
         let queries = self.running.as_ref().map_or(0, |running| running.open_queries(&self.accepted));
         if queries > 0 && self.loaded.is_some() {

@@ -7,18 +7,14 @@ use std::time::Duration;
 use imbl::ordmap::DiffItem;
 use tokio::time::Instant;
 
-use super::compare::change;
 use crate::backoff::Backoff;
 use crate::model::Change;
 use crate::output::{Accepted, Served};
 use crate::simulated::{Fault, has};
 
 mod ended;
+mod next;
 
-/// Most services, and most of their instances, of one conversation.
-const BATCH: (usize, usize) = (32, 4_000);
-/// Most services of a conversation that only makes sure: a change that comes meanwhile waits for its end.
-const LOOK: usize = 8;
 /// How long a process that was replaced may go on answering.
 const OLD_LIMIT: Duration = Duration::from_secs(5);
 
@@ -116,6 +112,8 @@ pub(super) struct Running {
     old: Option<(String, Instant)>,
     /// Another process answered, and no reload explains it.
     was_replaced: bool,
+    /// The last reload was said to have succeeded, and the process from before it goes on.
+    is_lost: bool,
     is_talking: bool,
     /// It may be spoken to although it is not known what it loaded.
     is_open: bool,
@@ -150,6 +148,7 @@ impl Running {
             before: None,
             old: None,
             was_replaced: false,
+            is_lost: false,
             is_talking: false,
             is_open: false,
             unanswered: 0,
@@ -176,14 +175,24 @@ impl Running {
         &self.stuck
     }
 
+    /// Whether the last reload was said to have succeeded, and the process from before it goes on.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// Whether only another reload puts right what the proxy has.
+    fn is_wrong(&self) -> bool {
+        self.is_lost || !self.odd.is_empty()
+    }
+
     /// Whether a reload is to put right what the proxy has, now.
     pub(super) fn mends(&self, now: Instant) -> bool {
-        !self.odd.is_empty() && self.mend_at <= now
+        self.is_wrong() && self.mend_at <= now
     }
 
     /// When the next one may.
     pub(super) fn mend_at(&self, now: Instant) -> Option<Instant> {
-        (!self.odd.is_empty() && self.mend_at > now).then_some(self.mend_at)
+        (self.is_wrong() && self.mend_at > now).then_some(self.mend_at)
     }
 
     /// How many services the proxy is still to be told or asked about.
@@ -210,7 +219,7 @@ impl Running {
 
     pub(super) fn reload_requested(&mut self, now: Instant) {
         self.soon = false;
-        if !self.odd.is_empty() {
+        if self.is_wrong() {
             self.mend_at = now + self.mending.next_delay();
         }
     }
@@ -237,7 +246,7 @@ impl Running {
         let before = self.before.take().or_else(|| self.process.clone());
         self.process.take_if(|process| before.as_ref() == Some(process));
         self.old = before.map(|process| (process, now + OLD_LIMIT));
-        (self.unanswered, self.talk_at) = (0, now);
+        (self.is_lost, self.unanswered, self.talk_at) = (false, 0, now);
     }
 
     /// The proxy took up files with these services: both directions are to be asked about, what should be there and what
@@ -298,100 +307,4 @@ impl Running {
             unsure.forms.push(form);
         }
     }
-
-    /// Whether the conversation that is under way or due tells which process answers. A reload waits for it, since nobody
-    /// could tell the old process from the new one after it.
-    pub(super) fn is_learning(&self, due: bool) -> bool {
-        self.is_new && (self.is_talking || due)
-    }
-
-    /// The next conversation, when one is due and none is under way, and else when one is.
-    pub(super) fn next(
-        &self,
-        accepted: &Accepted,
-        is_loaded: bool,
-        is_on_trial: &dyn Fn(&str) -> bool,
-        now: Instant,
-    ) -> (Option<Talk>, Option<Instant>) {
-        if self.is_talking {
-            return (None, None);
-        }
-        let is_open = is_loaded || self.is_open;
-        let changes = if is_open { self.changes(accepted, is_on_trial) } else { Vec::new() };
-        let any = accepted.iter().next().filter(|_| self.is_to_probe && changes.is_empty() && self.talk_at <= now);
-        if let Some((name, served)) = any {
-            let changes = vec![(Arc::clone(name), change(Some(served), Some(served)))];
-            return (Some(Talk { changes, after: Vec::new(), kind: Kind::Probe, epoch: self.epoch, old: None }), None);
-        }
-        if !is_open {
-            return (None, None);
-        }
-        let due = if changes.is_empty() { self.look_at.max(self.talk_at) } else { self.talk_at };
-        if due > now {
-            return (None, Some(due));
-        }
-        let kind = if changes.is_empty() { Kind::Look } else { Kind::Changes };
-        let chosen = if kind == Kind::Look { self.looks(accepted, is_on_trial) } else { changes };
-        if chosen.is_empty() {
-            return (None, None);
-        }
-        let after = chosen.iter().map(|(name, _)| accepted.get(name).cloned()).collect();
-        (Some(Talk { changes: chosen, after, kind, epoch: self.epoch, old: self.old(now) }), None)
-    }
-
-    /// The process that was replaced, as long as it may go on answering.
-    fn old(&self, now: Instant) -> Option<String> {
-        self.old.as_ref().filter(|(_, until)| *until > now).map(|(process, _)| process.clone())
-    }
-
-    /// A conversation begins.
-    pub(super) fn began(&mut self, talk: &Talk, accepted: &Accepted, now: Instant) {
-        self.is_talking = true;
-        self.is_to_probe &= talk.kind != Kind::Probe;
-        if talk.kind == Kind::Look && self.unsure.is_empty() {
-            self.mark_all_unsure(accepted, now);
-        }
-    }
-
-    /// Services that the proxy was told otherwise, but for those that only a reload brings.
-    fn changes(&self, accepted: &Accepted, is_on_trial: &dyn Fn(&str) -> bool) -> Vec<(Arc<str>, Change)> {
-        if self.told.ptr_eq(accepted) {
-            return Vec::new();
-        }
-        let mut instances = 0;
-        let differences = self.told.diff(accepted).map(|difference| match difference {
-            DiffItem::Add(name, new) => (name, None, Some(new)),
-            DiffItem::Update { old, new } => (new.0, Some(old.1), Some(new.1)),
-            DiffItem::Remove(name, old) => (name, Some(old), None),
-        });
-        differences
-            .filter(|(name, ..)| !is_on_trial(name))
-            .filter(|(name, _, after)| self.stuck.get(*name).is_none_or(|version| version.as_ref() != *after))
-            .map(|(name, before, after)| (Arc::clone(name), change(before, after)))
-            .take(BATCH.0)
-            .take_while(|(_, change)| fits(&mut instances, change))
-            .collect()
-    }
-
-    /// Services to make sure of; all when there is none in particular.
-    fn looks(&self, accepted: &Accepted, is_on_trial: &dyn Fn(&str) -> bool) -> Vec<(Arc<str>, Change)> {
-        let mut instances = 0;
-        let all: &mut dyn Iterator<Item = &Arc<str>> =
-            if self.unsure.is_empty() { &mut accepted.keys() } else { &mut self.unsure.keys() };
-        let change = |name: &Arc<str>| {
-            let after = accepted.get(name);
-            let form = self.unsure.get(name).and_then(|unsure| unsure.forms.last());
-            (Arc::clone(name), change(form.or(after), after))
-        };
-        let free = all.filter(|name| !self.stuck.contains_key(*name) && !is_on_trial(name));
-        free.map(change).take(LOOK).take_while(|(_, change)| fits(&mut instances, change)).collect()
-    }
-}
-
-/// Whether one more change is not too much for one call.
-fn fits(instances: &mut usize, change: &Change) -> bool {
-    let is_first = *instances == 0;
-    let sides = [&change.before, &change.after].into_iter().flatten();
-    *instances += sides.map(|service| service.instances.len()).sum::<usize>();
-    is_first || *instances <= BATCH.1
 }

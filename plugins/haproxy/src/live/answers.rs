@@ -69,10 +69,13 @@ const FORCED_DRAIN: u32 = 0x08;
 const CHECK_CONFIGURED: u32 = 0x02;
 const CHECK_ENABLED: u32 = 0x04;
 
-/// Returns the id of the process that gave these answers.
-pub(super) fn process(answers: &[String]) -> Option<u32> {
-    let first = split(answers.first()?);
-    process_number(first.first()?).ok()
+/// Identifies the process that gave these answers by its id and, where HAProxy says so, its start: a container's processes
+/// have the same ids after each restart.
+pub(super) fn process(answers: &[String]) -> Option<String> {
+    let info = split(answers.first()?).into_iter().next()?;
+    let number = process_number(info).ok()?;
+    let started = info.lines().find_map(|line| line.strip_prefix("Start_time_sec: "));
+    Some(started.map_or_else(|| number.to_string(), |started| format!("{number} started {}", started.trim())))
 }
 
 impl Process {

@@ -67,14 +67,16 @@ pub(super) fn asks(settings: &Settings, changes: &[ServiceChange]) -> Vec<Ask> {
         let with_cookies = has_cookies && change.after.as_ref().is_some_and(|after| after.http().is_some());
         let traffic = |section: &String| Ask::Traffic(section.clone(), with_cookies);
         let is_new = change.before.is_none();
-        // A service that should have its standby backend may have lost it all the same.
+        let is_unchanged = change.before == change.after;
+        // HAProxy goes through all sections for the traffic of one, so this is asked only where a service may need a standby
+        // backend. One that has not changed should have its own, and may have lost it all the same.
         let places = match change.after {
             _ if with_cookies || is_new => candidates.len(),
-            Some(_) if are_few => 2,
+            Some(_) if are_few && is_unchanged => 2,
             _ => 0,
         };
         asks.extend(candidates.iter().take(places).map(traffic));
-        if with_cookies || is_new || change.leaves_empty() || (are_few && change.before == change.after) {
+        if with_cookies || is_new || change.leaves_empty() || (are_few && is_unchanged) {
             asks.insert(traffic(&change.name));
         }
         for section in candidates.into_iter().chain([change.name.clone()]) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::compare::same;
 use super::{End, Ended, Kind, Running, Talk};
 use crate::output::{Accepted, Served};
 
@@ -54,6 +55,7 @@ impl Running {
             let end = ended.services.get(name).copied().unwrap_or(End::Unknown);
             again |= self.ended(name, after.as_ref(), end, talk.kind == Kind::Look, loaded);
         }
+        self.share(accepted);
         if talk.kind == Kind::Look {
             self.look_at = if again { now + LOOK_AGAIN } else { now };
         } else if again {
@@ -61,16 +63,25 @@ impl Running {
         }
         if talk.kind == Kind::Look && self.unsure.is_empty() {
             self.look_at = self.all_at;
-            if self.odd.is_empty() {
+            if !self.is_wrong() {
                 self.mending.reset();
             }
         }
     }
 
+    /// Makes what was told the same value as what is accepted once they are equal. Comparing values that share nothing
+    /// costs all services; comparing these costs what changes next.
+    fn share(&mut self, accepted: &Accepted) {
+        if same(&self.told, accepted) {
+            self.told = accepted.clone();
+        }
+    }
+
     /// Whether the process that is to be spoken to gave all answers.
     fn is_right_process(&mut self, answered: &BTreeSet<String>, now: Instant) -> bool {
-        self.old.take_if(|(_, until)| *until <= now);
+        let outlived = self.old.take_if(|(_, until)| *until <= now);
         let Some(process) = answered.first() else { return true };
+        self.is_lost |= outlived.is_some_and(|(old, _)| old == *process);
         if answered.len() > 1 || self.old.as_ref().is_some_and(|(old, _)| old == process) {
             return false;
         }
@@ -115,6 +126,7 @@ impl Running {
         if let End::Settled { reload_soon } = end {
             self.soon |= reload_soon;
             match after {
+                Some(served) if self.told.get(name) == Some(served) => {}
                 Some(served) => _ = self.told.insert(Arc::clone(name), Arc::clone(served)),
                 None => _ = self.told.remove(name),
             }
