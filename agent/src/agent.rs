@@ -66,10 +66,11 @@ impl Agent {
         let config = &pipeline.config;
         let registry = registry(config, Some(config.agent.state_dir.clone()), Some(node))?;
         for (index, output) in config.output.iter().enumerate().filter(|_| config.agent.discover) {
-            let wrong = |text| BuildError::Config { key: format!("output[{index}]"), text };
-            let made = std::fs::create_dir_all(&output.directory);
-            made.map_err(|error| wrong(format!("directory {} cannot be made: {error}", output.directory.display())))?;
-            access(output).map_err(|error| wrong(format!("{error:#}")))?;
+            std::fs::create_dir_all(&output.directory).map_err(|error| {
+                let text = format!("directory {} cannot be made: {error}", output.directory.display());
+                config.mistake(&format!("output[{index}].directory"), text)
+            })?;
+            access(config, index)?;
         }
         Ok(Agent { pipeline, registry })
     }
@@ -150,10 +151,10 @@ impl Agent {
         let (ages_out, ages) = watch::channel(Ages::new());
         for (index, (settings, plugin)) in config.output.iter().zip(&plugins.outputs).enumerate() {
             let (name, output) = self.pipeline.output(index);
-            let directory = target::directory(settings, index)?;
+            let directory = target::directory(config, index)?;
             // The proxy is stopped by its output's loop, after that loop's last turn.
             let proxy = Proxy::new(proxy_options(config, settings, &name)?);
-            let live = target::live(settings, plugin, node).with_context(|| format!("output[{index}]"))?;
+            let live = target::live(settings, plugin, node);
             let memory = Memory::new(&config.agent.state_dir, &name);
             let target = Target { name, directory, memory, linger: settings.linger.0, proxy, live };
             let selection = target::selection(settings);

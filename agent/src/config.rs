@@ -3,6 +3,7 @@
 //! Unknown keys are errors, and every error names file, line, key, what was found and what is expected.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ mod access;
 mod discover;
 mod read;
 mod reload;
+mod renamed;
+mod stage;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -20,7 +23,8 @@ pub use access::{Mode, Owner};
 pub use discover::{Discover, SelfPreservation};
 pub use read::ConfigError;
 pub use reload::{ContainerReload, Reload};
-pub use value::{Advertise, Argv, Endpoint, EngineEndpoint, Linger, Pattern, Period, Source};
+pub use stage::{Debounce, Layout, Live, Output, Source, Stage};
+pub use value::{AbsolutePath, Advertise, Argv, Digest, Endpoint, EngineEndpoint, Linger, Pattern, Period};
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -42,6 +46,9 @@ pub struct Config {
     pub layout: Vec<Layout>,
     /// Files and the proxies that read them.
     pub output: Vec<Output>,
+    /// Where all this is in the file.
+    #[serde(skip)]
+    places: read::Places,
 }
 
 /// The agent itself.
@@ -177,87 +184,6 @@ impl Default for Plugins {
     }
 }
 
-/// A plugin and its settings.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "value::RawStage")]
-pub struct Stage {
-    /// Which plugin.
-    pub source: Source,
-    /// Its settings, a JSON object.
-    pub settings: serde_json::Value,
-}
-
-/// A layout and whether it is read.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "value::RawLayout")]
-pub struct Layout {
-    /// The plugin.
-    pub stage: Stage,
-    /// Whether the catalog is read from it; default: only the first.
-    pub read: Option<bool>,
-    /// Whether registrations are written in it.
-    pub write: bool,
-}
-
-/// Files and the proxy that reads them.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "value::RawOutput")]
-pub struct Output {
-    /// The plugin.
-    pub stage: Stage,
-    /// Directory the files are written to, absolute.
-    pub directory: PathBuf,
-    /// Services it takes, besides what containers of this host want; default: all.
-    pub services: Option<Vec<Pattern>>,
-    /// Mode of the files; default: that of the file that is replaced, else 0644.
-    pub mode: Option<Mode>,
-    /// User and group of the files; default: those of the file that is replaced, else the agent's.
-    pub owner: Option<Owner>,
-    /// Command that judges a candidate; `{dir}` is its directory.
-    pub check: Option<Argv>,
-    /// Whether addresses that the files newly bind are tried before the proxy is told.
-    pub bind_check: bool,
-    /// How the proxy takes the files up.
-    pub reload: Option<Reload>,
-    /// How the running proxy takes changes without a reload.
-    pub live: Option<Live>,
-    /// Quiet time before a storm of changes is rendered, and the longest it may be put off.
-    pub debounce: Debounce,
-    /// How long what leads to a service outlives its last instance, and answers that nobody is there.
-    pub linger: Linger,
-    /// Time limit of one check or reload.
-    pub timeout: Period,
-    /// Least time between two reloads.
-    pub min_interval: Period,
-}
-
-/// How the running proxy takes changes without a reload.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "{ socket = \"/run/waypost/haproxy.sock\" }")]
-pub struct Live {
-    /// Its stats socket, absolute.
-    pub socket: PathBuf,
-    /// How often it is asked about all services though nothing changed.
-    #[serde(default = "value::five_minutes")]
-    pub resync: Period,
-}
-
-/// Quiet time before a storm of changes is rendered, and the longest it may be put off.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Debounce {
-    /// Quiet time.
-    pub min: Period,
-    /// The longest a change may wait.
-    pub max: Period,
-}
-
-impl Default for Debounce {
-    fn default() -> Self {
-        Debounce { min: Period(Duration::from_millis(50)), max: Period(Duration::from_millis(500)) }
-    }
-}
-
 impl Config {
     /// Reads a file; `environment` supplies `HOST_IP` and `ETCD_HOST` where the file is silent.
     ///
@@ -273,11 +199,23 @@ impl Config {
     /// # Errors
     /// As [`Config::read`].
     pub fn parse(text: &str, path: &Path, environment: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let mut config = read::parse(text, path)?;
+        let (mut config, places) = read::parse::<Config>(text, path)?;
+        config.places = places;
         config.apply_environment(environment)?;
         config.apply_defaults();
-        config.check_together().map_err(|(key, wrong)| ConfigError::in_text(path, text, &key, &wrong))?;
+        config.check_together()?;
+        config.check_outputs()?;
         Ok(config)
+    }
+
+    /// A mistake at a key such as `output[0].directory`, with its line, or that of the nearest table around it.
+    pub fn mistake(&self, key: &str, text: impl Display) -> ConfigError {
+        self.places.mistake(key, text)
+    }
+
+    /// The key in `table` that `words` name first, else `table`; others than this module name keys in their words only.
+    pub fn key_named(&self, table: &str, words: &str) -> String {
+        self.places.key_named(table, words)
     }
 
     fn apply_environment(&mut self, environment: &BTreeMap<String, String>) -> Result<(), ConfigError> {
@@ -296,9 +234,9 @@ impl Config {
         Ok(())
     }
 
-    /// What each key may be alone but not beside the others: key and what is wrong.
-    fn check_together(&self) -> Result<(), (String, String)> {
-        let wrong = |key: &str, text: &str| Err((key.to_owned(), text.to_owned()));
+    /// What each key may be alone but not beside the others.
+    fn check_together(&self) -> Result<(), ConfigError> {
+        let wrong = |key: &str, text: &str| Err(self.mistake(key, text));
         let registry = &self.registry;
         if registry.kind == Some(RegistryKind::Memory) && !registry.endpoints.is_empty() {
             return wrong("registry.endpoints", "found kind = \"memory\" beside it, expected kind = \"etcd\" or none");
@@ -311,15 +249,27 @@ impl Config {
         }
         if self.agent.discover && !self.layout.iter().enumerate().any(|(index, one)| one.read.unwrap_or(index == 0)) {
             return wrong(
-                "layout[0]",
+                "layout[0].read",
                 "no layout is read; expected read = true in one of them, or agent.discover = false",
             );
         }
+        Ok(())
+    }
+
+    fn check_outputs(&self) -> Result<(), ConfigError> {
         for (index, output) in self.output.iter().enumerate() {
+            let wrong = |part: &str, text: &str| Err(self.mistake(&format!("output[{index}].{part}"), text));
+            if output.debounce.max.0 < output.debounce.min.0 {
+                let text = "found debounce.max below debounce.min, expected max to be at least min";
+                return wrong("debounce.max", text);
+            }
+            if let Some(Err(text)) = output.reload.as_ref().map(Reload::check_signal) {
+                return wrong("reload.signal", &text);
+            }
             if self.output[..index].iter().any(|earlier| earlier.directory == output.directory) {
-                let text =
-                    format!("found directory \"{}\" twice, expected one for each output", output.directory.display());
-                return Err((format!("output[{index}]"), text));
+                let directory = output.directory.display();
+                let text = format!("found directory \"{directory}\" twice, expected one for each output");
+                return wrong("directory", &text);
             }
         }
         Ok(())

@@ -80,6 +80,15 @@ impl From<ConfigError> for Failure {
     }
 }
 
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Config(error) => Failure::Config(error),
+            BuildError::Other(error) => Failure::Other(error),
+        }
+    }
+}
+
 impl ConfigArgument {
     /// The file, when there is one.
     fn path(&self) -> Option<&Path> {
@@ -95,16 +104,6 @@ impl ConfigArgument {
             Some(path) => Config::read(path, &environment)?,
             None => Config::parse("", Path::new("defaults"), &environment)?,
         })
-    }
-
-    /// Gives a mistake that showed while building its place in the file.
-    fn with_location(&self, error: BuildError) -> Failure {
-        match error {
-            BuildError::Config { key, text } => {
-                Failure::Config(ConfigError::at(self.path().unwrap_or(Path::new("defaults")), &key, &text))
-            }
-            BuildError::Other(error) => Failure::Other(error),
-        }
     }
 }
 

@@ -24,7 +24,7 @@ mod renderer;
 mod tests;
 
 pub use description::{Description, Kind};
-pub use error::CallError;
+pub use error::{CallError, LoadError};
 pub use limits::Limits;
 pub use renderer::Renderer;
 
@@ -87,8 +87,8 @@ impl Host {
     /// Loads a plugin and has it take its settings.
     ///
     /// # Errors
-    /// Says in words what is wrong: no such plugin, not a component, a missing import or export, a type mismatch,
-    /// settings refused.
+    /// Says in words what is wrong: no such plugin, not a component, a missing import or export, a type mismatch. A
+    /// wrong digest and settings that were refused are a [`LoadError`].
     pub async fn load(&self, source: Source<'_>, settings: &serde_json::Value) -> Result<Plugin> {
         let (name, bytes) = read(source)?;
         let (loader, settings, name): (_, _, Arc<str>) = (Arc::clone(&self.loader), settings.clone(), name.into());
@@ -114,7 +114,8 @@ fn read(source: Source<'_>) -> Result<(String, std::borrow::Cow<'static, [u8]>)>
             let bytes = std::fs::read(path).with_context(|| format!("plugin {} cannot be read", path.display()))?;
             if let Some(expected) = digest {
                 let found = load::digest(&bytes);
-                ensure!(found == expected, "plugin {}: found sha256 {found}, expected {expected}", path.display());
+                let (path, expected) = (path.to_owned(), expected.to_owned());
+                ensure!(found == expected, LoadError::Digest { path, found, expected });
             }
             let name = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into_owned());
             Ok((name, bytes.into()))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::BuildError;
 use super::address;
-use crate::config::Config;
+use crate::config::{Advertise, Config};
 use crate::model::{Attributes, Node};
 
 /// The host as plugins see it.
@@ -16,7 +16,14 @@ pub fn node(config: &Config) -> Result<Arc<Node>, BuildError> {
         Some(name) => name.clone(),
         None => address::host_name()?,
     };
-    let address = address::resolve(config.agent.advertise.as_ref())
-        .map_err(|error| BuildError::Config { key: "agent.advertise".to_owned(), text: format!("{error:#}") })?;
+    let advertise = config.agent.advertise.as_ref();
+    let address = address::resolve(advertise).map_err(|error| {
+        let key = match advertise {
+            Some(Advertise::Interface(_)) => "agent.advertise.interface",
+            Some(Advertise::Network(..)) => "agent.advertise.network",
+            Some(Advertise::Address(_)) | None => "agent.advertise",
+        };
+        config.mistake(key, format_args!("{error:#}"))
+    })?;
     Ok(Arc::new(Node { name, address: address.to_string(), attributes: Attributes::new() }))
 }

@@ -40,9 +40,8 @@ pub struct Rendered {
 /// The configuration is wrong, another agent uses the state directory, or there is no complete list in time.
 pub async fn render_once(config: Config, limit: Duration) -> Result<Vec<Rendered>, BuildError> {
     let node = node(&config)?;
-    for (index, output) in config.output.iter().enumerate() {
-        target::access(output)
-            .map_err(|error| BuildError::Config { key: format!("output[{index}]"), text: format!("{error:#}") })?;
+    for index in 0..config.output.len() {
+        target::access(&config, index)?;
     }
     if config.output.is_empty() || !config.agent.discover {
         return Err(anyhow!("the configuration has no [[output]], or agent.discover = false: nothing to render").into());
@@ -91,7 +90,7 @@ impl Snapshot {
         let options = ProxyOptions { reload: None, ..proxy_options(&pipeline.config, settings, &name)? };
         let target = Target {
             name: name.clone(),
-            directory: target::directory(settings, index)?,
+            directory: target::directory(&pipeline.config, index)?,
             memory: Memory::new(&pipeline.config.agent.state_dir, &name),
             linger: settings.linger.0,
             proxy: Proxy::new(options),

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::{BuildError, Plugins, registry, target};
-use crate::config::{Config, RegistryKind};
+use crate::config::{Config, ConfigError, RegistryKind};
 use crate::discover;
 use crate::grouping::Grouping;
 use crate::health;
@@ -60,7 +60,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// When its files cannot be read or its options do not go together.
-    pub fn registry(&self) -> Result<Arc<dyn Registry>, BuildError> {
+    pub fn registry(&self) -> Result<Arc<dyn Registry>, ConfigError> {
         registry(&self.config, None, None)
     }
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{BuildError, target};
-use crate::config::{self, Config};
+use super::BuildError;
+use crate::config::{self, Config, ConfigError};
 use crate::layout::{Decoder, Encoder, Layout};
 use crate::model::Node;
-use crate::plugin::{Host, Kind, Limits, Plugin, Source};
+use crate::plugin::{Host, Kind, Limits, LoadError, Plugin, Source};
 use crate::status::Status;
 
 /// All plugins of a configuration, loaded and configured.
@@ -36,7 +36,7 @@ impl Plugins {
         let stages = |key: &'static str, stages: Vec<&config::Stage>, kind| {
             let named =
                 stages.into_iter().enumerate().map(move |(index, stage)| (format!("{key}[{index}]"), stage.clone()));
-            let loading: Vec<_> = named.map(|(key, stage)| load(&host, key, stage, kind)).collect();
+            let loading: Vec<_> = named.map(|(key, stage)| load(&host, config, key, stage, kind)).collect();
             futures::future::try_join_all(loading)
         };
         let (groupings, layouts, outputs) = futures::try_join!(
@@ -49,14 +49,18 @@ impl Plugins {
             ),
         )?;
         for (index, (plugin, output)) in outputs.iter().zip(&config.output).enumerate() {
-            target::fits(output, plugin)
-                .map_err(|error| BuildError::Config { key: format!("output[{index}]"), text: format!("{error:#}") })?;
+            if output.live.is_some() && !plugin.description().live {
+                let text = "does not take changes over a stats socket; remove the key";
+                let text = format!("the plugin {} {text}", plugin.name());
+                return Err(config.mistake(&format!("output[{index}].live"), text).into());
+            }
         }
         let mut prepared = Vec::new();
         for (index, (plugin, layout)) in layouts.into_iter().zip(&config.layout).enumerate() {
-            let built = Layout::new(plugin).await;
-            let built = built
-                .map_err(|error| BuildError::Config { key: format!("layout[{index}]"), text: format!("{error:#}") })?;
+            let built = Layout::new(plugin).await.map_err(|error| {
+                let text = format!("{error:#}");
+                config.mistake(&config.key_named(&format!("layout[{index}].settings"), &text), text)
+            })?;
             prepared.push((built, layout.read.unwrap_or(index == 0), layout.write));
         }
         Ok(Plugins { host, groupings, layouts: prepared, outputs })
@@ -84,16 +88,32 @@ impl Plugins {
     }
 }
 
-async fn load(host: &Host, key: String, stage: config::Stage, kind: Kind) -> Result<Plugin, BuildError> {
-    let source = match &stage.source {
-        config::Source::Shipped(name) => Source::Shipped(name),
-        config::Source::File(path, digest) => Source::File(path, digest.as_deref()),
+async fn load(
+    host: &Host,
+    config: &Config,
+    key: String,
+    stage: config::Stage,
+    kind: Kind,
+) -> Result<Plugin, ConfigError> {
+    let (source, source_key) = match &stage.source {
+        config::Source::Shipped(name) => (Source::Shipped(name), format!("{key}.plugin")),
+        config::Source::File(path, digest) => {
+            (Source::File(path, digest.as_ref().map(|digest| digest.0.as_str())), format!("{key}.path"))
+        }
     };
-    let wrong = |text: String| BuildError::Config { key: key.clone(), text };
-    let plugin = host.load(source, &stage.settings).await.map_err(|error| wrong(format!("{error:#}")))?;
+    let plugin = host.load(source, &stage.settings).await.map_err(|error| {
+        let key = match error.downcast_ref() {
+            Some(LoadError::Digest { .. }) => format!("{key}.sha256"),
+            Some(LoadError::Settings { words, .. }) => config.key_named(&format!("{key}.settings"), words),
+            Some(LoadError::Crash(_)) => format!("{key}.settings"),
+            None => source_key.clone(),
+        };
+        config.mistake(&key, format_args!("{error:#}"))
+    })?;
     let found = plugin.description().kind;
     if found != kind {
-        return Err(wrong(format!("plugin {}: found a plugin of kind {found}, expected {kind}", plugin.name())));
+        let text = format!("plugin {}: found a plugin of kind {found}, expected {kind}", plugin.name());
+        return Err(config.mistake(&source_key, text));
     }
     Ok(plugin)
 }

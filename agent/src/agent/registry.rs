@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::BuildError;
-use crate::config::{Config, RegistryKind};
+use crate::config::{Config, ConfigError, RegistryKind};
 use crate::model::Node;
 use crate::registry::{Registry, etcd, memory};
 
@@ -16,17 +15,18 @@ pub fn registry(
     config: &Config,
     state_dir: Option<PathBuf>,
     node: Option<Arc<Node>>,
-) -> Result<Arc<dyn Registry>, BuildError> {
+) -> Result<Arc<dyn Registry>, ConfigError> {
     let settings = &config.registry;
     if settings.kind != Some(RegistryKind::Etcd) {
         return Ok(memory::new());
     }
-    let read = |key: &str, path: &Option<PathBuf>| -> Result<Option<Vec<u8>>, BuildError> {
+    let read = |key: &str, path: &Option<PathBuf>| -> Result<Option<Vec<u8>>, ConfigError> {
         let Some(path) = path else { return Ok(None) };
-        let text = |error| format!("{} cannot be read: {error}", path.display());
-        std::fs::read(path)
-            .map(Some)
-            .map_err(|error| BuildError::Config { key: format!("registry.{key}"), text: text(error) })
+        let wrong = |error| {
+            let text = format!("{} cannot be read: {error}", path.display());
+            config.mistake(&format!("registry.{key}"), text)
+        };
+        std::fs::read(path).map(Some).map_err(wrong)
     };
     let password = read("password-file", &settings.password_file)?;
     let first_line = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().to_owned();
@@ -41,5 +41,8 @@ pub fn registry(
         state_dir,
         node,
     };
-    etcd::connect(options).map_err(|error| BuildError::Config { key: "registry".to_owned(), text: error.to_string() })
+    etcd::connect(options).map_err(|error| {
+        let text = error.to_string();
+        config.mistake(&config.key_named("registry", &text), text)
+    })
 }

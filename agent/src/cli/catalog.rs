@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::time::Instant;
 use waypost::agent::{self, Local, Pipeline, SOCKET};
@@ -57,15 +57,13 @@ pub(crate) async fn catalog(arguments: CatalogArguments) -> Result<(), Failure> 
         }
         Err(_) => {
             let nobody = Node { name: String::new(), address: String::new(), attributes: Attributes::new() };
-            let pipeline = Pipeline::load(config, nobody.into()).await;
-            let pipeline = pipeline.map_err(|error| arguments.config.with_location(error))?;
-            Ok(from_registry(&pipeline, &arguments).await?)
+            from_registry(&Pipeline::load(config, nobody.into()).await?, &arguments).await
         }
     }
 }
 
 /// Without an agent: the registry is asked directly.
-async fn from_registry(pipeline: &Pipeline, arguments: &CatalogArguments) -> Result<()> {
+async fn from_registry(pipeline: &Pipeline, arguments: &CatalogArguments) -> Result<(), Failure> {
     let registry = pipeline.registry()?;
     pipeline.status.registry(registry.status().description);
     let mut watched = pipeline.watch(&*registry);
@@ -77,7 +75,8 @@ async fn from_registry(pipeline: &Pipeline, arguments: &CatalogArguments) -> Res
         if !arguments.watch {
             return Ok(());
         }
-        futures::future::select_all(watched.iter_mut().map(|entries| Box::pin(entries.changed()))).await.0?;
+        let changed = futures::future::select_all(watched.iter_mut().map(|entries| Box::pin(entries.changed())));
+        changed.await.0.context("the registry's list ended")?;
     }
 }
 

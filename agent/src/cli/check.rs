@@ -17,9 +17,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
     let config = argument.read()?;
-    let node = agent::node(&config).map_err(|error| argument.with_location(error))?;
+    let node = agent::node(&config)?;
     good("configuration", &format!("node {} at {}", node.name, node.address));
-    let pipeline = Pipeline::load(config, node).await.map_err(|error| argument.with_location(error))?;
+    let pipeline = Pipeline::load(config, node).await?;
     let Pipeline { config, plugins, .. } = &pipeline;
     let layouts = plugins.layouts.iter().map(|(layout, ..)| &layout.plugin);
     let all = plugins.groupings.iter().chain(layouts).chain(&plugins.outputs);
@@ -33,9 +33,9 @@ pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
         let answer = answer.unwrap_or_else(|_| Err(anyhow!("{endpoint} does not answer within {TIMEOUT:?}")));
         failed += report("container engine", answer.map(|version| format!("version {version} at {endpoint}")));
     }
-    let registry = pipeline.registry().map_err(|error| argument.with_location(error))?;
+    let registry = pipeline.registry()?;
     failed += report("registry", entries(&pipeline, &*registry).await);
-    for output in &config.output {
+    for (index, output) in config.output.iter().enumerate() {
         let directory = &output.directory;
         let found = std::fs::metadata(directory);
         let usable = found.map_err(anyhow::Error::from).and_then(|found| match found.is_dir() {
@@ -47,11 +47,11 @@ pub(crate) async fn check(argument: ConfigArgument) -> Result<(), Failure> {
         });
         let shown = if missing { Ok(format!("{} will be created", directory.display())) } else { usable };
         failed += report("output directory", shown);
-        if let Err(error) = agent::access(output) {
-            failed += report("output files", Err(error));
+        if let Err(error) = agent::access(config, index) {
+            failed += report("output files", Err(error.into()));
         }
-        for program in agent::programs(output) {
-            failed += report("program", program.map(|path| path.display().to_string()));
+        for program in agent::programs(config, index) {
+            failed += report("program", program.map(|path| path.display().to_string()).map_err(Into::into));
         }
     }
     if failed > 0 {

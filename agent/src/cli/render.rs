@@ -38,12 +38,11 @@ pub(crate) struct RenderArguments {
 
 pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     let config = arguments.config.read()?;
-    let place = |error| arguments.config.with_location(error);
     if arguments.once {
-        return written(&agent::render_once(config, arguments.wait).await.map_err(place)?);
+        return written(&agent::render_once(config, arguments.wait).await?);
     }
-    let node = agent::node(&config).map_err(place)?;
-    let pipeline = Pipeline::load(config, node).await.map_err(place)?;
+    let node = agent::node(&config)?;
+    let pipeline = Pipeline::load(config, node).await?;
     let config = &pipeline.config;
     let containers = match &arguments.containers {
         Some(path) if path.as_os_str() == "-" => docker::read_saved(Path::new("/dev/stdin"))?,
@@ -53,7 +52,7 @@ pub(crate) async fn render(arguments: RenderArguments) -> Result<(), Failure> {
     let local = pipeline.local(&containers).await;
     let registered = match arguments.containers {
         None if pipeline.is_shared() => {
-            let registry = pipeline.registry().map_err(place)?;
+            let registry = pipeline.registry()?;
             let listed = agent::listed(&mut pipeline.watch(&*registry), &*registry, Instant::now() + TIMEOUT).await;
             listed.context("use --containers to do without it")?
         }

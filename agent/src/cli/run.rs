@@ -7,7 +7,7 @@ use clap::Args;
 use futures::FutureExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
-use waypost::agent::{self, Agent, BuildError};
+use waypost::agent::{self, Agent};
 use waypost::config::Config;
 use waypost::shutdown::{Kept, KeptProxies};
 
@@ -28,7 +28,7 @@ pub(crate) async fn run(RunArguments { config: argument, again }: RunArguments) 
     let Signals { mut stop, mut hangup } = Signals::new()?;
     let mut config = argument.read()?;
     let _lock = agent::lock(&config.agent.state_dir)?;
-    let mut next = Agent::build(config.clone()).await.map_err(|error| argument.with_location(error))?;
+    let mut next = Agent::build(config.clone()).await?;
     if next.compiled() > 0 && !again {
         if stop.asked().now_or_never().is_some() {
             return Ok(());
@@ -89,13 +89,10 @@ async fn reread(argument: &ConfigArgument, old: &Config) -> Result<(Config, Agen
         return Err(anyhow!("agent.state-dir has changed, which takes a restart").into());
     }
     // At a start they may come later; here there is a configuration that works.
-    for (index, output) in config.output.iter().enumerate().filter(|_| config.agent.discover) {
-        for program in agent::programs(output) {
-            let wrong = |error| BuildError::Config { key: format!("output[{index}]"), text: format!("{error:#}") };
-            program.map_err(|error| argument.with_location(wrong(error)))?;
-        }
+    for index in (0..config.output.len()).filter(|_| config.agent.discover) {
+        agent::programs(&config, index).into_iter().collect::<Result<Vec<_>, _>>()?;
     }
-    let agent = Agent::build(config.clone()).await.map_err(|error| argument.with_location(error))?;
+    let agent = Agent::build(config.clone()).await?;
     Ok((config, agent))
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-use super::Period;
+use super::value::Period;
 
 /// How the catalog is read.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -42,9 +42,36 @@ impl Default for SelfPreservation {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
-    share: Option<f64>,
-    least: Option<usize>,
+    share: Option<Share>,
+    least: Option<Least>,
     time: Option<Period>,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "f64")]
+struct Share(f64);
+
+impl TryFrom<f64> for Share {
+    type Error = String;
+
+    fn try_from(share: f64) -> Result<Self, String> {
+        if (0.0..1.0).contains(&share) {
+            return Ok(Share(share));
+        }
+        Err(format!("found {share}, expected a number from 0 up to, but not including, 1"))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "usize")]
+struct Least(usize);
+
+impl TryFrom<usize> for Least {
+    type Error = &'static str;
+
+    fn try_from(least: usize) -> Result<Self, Self::Error> {
+        if least == 0 { Err("found 0, expected 1 or more") } else { Ok(Least(least)) }
+    }
 }
 
 impl<'de> Deserialize<'de> for SelfPreservation {
@@ -69,14 +96,8 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<SelfPreservation, M::Error> {
         let table = Table::deserialize(MapAccessDeserializer::new(map))?;
-        let (share, least) = (table.share.unwrap_or(0.5), table.least.unwrap_or(10));
-        if !(0.0..1.0).contains(&share) {
-            let text = format_args!("found share {share}, expected a number from 0 up to, but not including, 1");
-            return Err(de::Error::custom(text));
-        }
-        if least == 0 {
-            return Err(de::Error::custom("found least 0, expected 1 or more"));
-        }
+        let share = table.share.map_or(0.5, |share| share.0);
+        let least = table.least.map_or(10, |least| least.0);
         Ok(SelfPreservation::On { share, least, time: table.time.map(|time| time.0) })
     }
 }

@@ -1,9 +1,14 @@
 //! From text to structs, with the place of every mistake.
 
-use std::fmt;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
 
-use super::Config;
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Deserializer};
+
+use super::renamed;
 
 /// A mistake in the configuration, as one message.
 #[derive(Debug)]
@@ -25,63 +30,88 @@ impl ConfigError {
     pub(super) fn environment(name: &str, found: &str, expected: &str) -> Self {
         ConfigError(format!("environment variable {name}: found {found:?}, expected {expected}"))
     }
+}
 
-    /// A mistake that only shows when the file's words meet the world, such as a plugin that does not exist.
-    pub fn at(path: &Path, key: &str, text: &str) -> Self {
-        Self::in_text(path, &std::fs::read_to_string(path).unwrap_or_default(), key, text)
+/// Where each key of a file is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places {
+    path: PathBuf,
+    /// Lines by key, such as `output[0].settings.balance`; tables and array items have theirs too.
+    lines: BTreeMap<String, usize>,
+}
+
+impl Places {
+    fn new(path: &Path, text: &str, table: &DeTable<'_>) -> Self {
+        let mut places = Places { path: path.to_owned(), lines: BTreeMap::new() };
+        for (name, value) in table {
+            places.add(name.to_string(), name.span().start, value, text);
+        }
+        places
     }
 
-    pub(super) fn in_text(path: &Path, source: &str, key: &str, text: &str) -> Self {
-        match line_of_key(source, key) {
-            Some(line) => ConfigError(format!("{}:{line}: {key}: {text}", path.display())),
-            None => ConfigError(format!("{}: {key}: {text}", path.display())),
+    fn add(&mut self, key: String, start: usize, value: &Spanned<DeValue<'_>>, text: &str) {
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                for (name, value) in table {
+                    self.add(format!("{key}.{name}"), name.span().start, value, text);
+                }
+            }
+            DeValue::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.add(format!("{key}[{index}]"), item.span().start, item, text);
+                }
+            }
+            _ => {}
         }
+        self.lines.insert(key, line_at(text, start));
+    }
+
+    /// `key`, or the nearest table or array around it that the file has, with its line.
+    fn nearest<'k>(&self, key: &'k str) -> Option<(&'k str, usize)> {
+        let ends = key.rmatch_indices(['.', '[']).map(|(end, _)| end);
+        std::iter::once(key.len()).chain(ends).find_map(|end| Some((&key[..end], *self.lines.get(&key[..end])?)))
+    }
+
+    pub(super) fn mistake(&self, key: &str, text: impl Display) -> ConfigError {
+        let line = self.nearest(key).map(|(_, line)| format!(":{line}")).unwrap_or_default();
+        ConfigError(format!("{}{line}: {key}: {text}{}", self.path.display(), renamed::hint(key)))
+    }
+
+    /// The key in `table` that `words` name first, else `table`.
+    pub(super) fn key_named(&self, table: &str, words: &str) -> String {
+        let words = words.split(|c: char| !c.is_alphanumeric() && !"_-.[]".contains(c));
+        let mut keys = words.map(|word| format!("{table}.{}", word.trim_end_matches('.')));
+        let is_there = |key: &String| self.nearest(key).is_some_and(|(found, _)| found.len() > table.len());
+        keys.find(is_there).unwrap_or_else(|| table.to_owned())
+    }
+
+    /// What the file says instead of TOML.
+    fn not_toml(&self, text: &str, error: &toml::de::Error) -> ConfigError {
+        let line = error.span().map(|span| line_at(text, span.start));
+        let mut here = self.lines.iter().filter(|(_, at)| Some(**at) == line);
+        let is_mode = here.any(|(key, _)| key.rsplit('.').next() == Some("mode"));
+        let advice = if is_mode { "; a mode stands in quotes, like mode = \"0640\"" } else { "" };
+        let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+        ConfigError(format!("{}{line}: {}{advice}", self.path.display(), error.message()))
     }
 }
 
-pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-    let place = |span: Option<std::ops::Range<usize>>| match span {
-        Some(span) => format!("{}:{}", path.display(), line_at(text, span.start)),
-        None => path.display().to_string(),
-    };
-    let deserializer = toml::de::Deserializer::parse(text).map_err(|error| {
-        ConfigError(format!("{}: {}{}", place(error.span()), error.message(), advice(text, error.span())))
-    })?;
-    serde_path_to_error::deserialize(deserializer).map_err(|error| {
-        let key = error.path().to_string();
-        let error = error.into_inner();
-        let message = error.message().trim_end().replace('\n', " ");
-        if key == "." {
-            return ConfigError(format!("{}: {message}", place(error.span())));
+/// Reads `text`, which is at `path`.
+pub(super) fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<(T, Places), ConfigError> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let places = Places::new(path, text, table.get_ref());
+    if let Some(error) = errors.first() {
+        return Err(places.not_toml(text, error));
+    }
+    match serde_path_to_error::deserialize(Deserializer::from(table)) {
+        Ok(value) => Ok((value, places)),
+        Err(error) => {
+            let message = error.inner().message().trim_end().replace('\n', " ");
+            Err(places.mistake(&error.path().to_string(), message))
         }
-        ConfigError(format!("{}: {key}: {message}", place(error.span())))
-    })
-}
-
-/// What to do about a line that is not TOML, where that is known.
-fn advice(text: &str, span: Option<std::ops::Range<usize>>) -> &'static str {
-    let line = span.and_then(|span| text.lines().nth(line_at(text, span.start) - 1)).unwrap_or_default();
-    match line.split('=').next().map(str::trim) {
-        Some("mode") => "; a mode stands in quotes, like mode = \"0640\"",
-        _ => "",
     }
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
-}
-
-/// The line of `output[1]` (the header that opens the table) or of `registry.ttl`.
-fn line_of_key(text: &str, key: &str) -> Option<usize> {
-    let lines = || text.lines().map(str::trim).enumerate();
-    if let Some((name, rest)) = key.split_once('[') {
-        let index: usize = rest.split_once(']')?.0.parse().ok()?;
-        let header = format!("[[{name}]]");
-        return lines().filter(|(_, line)| *line == header).nth(index).map(|(number, _)| number + 1);
-    }
-    let (table, name) = key.split_once('.').unwrap_or((key, ""));
-    let (header, _) = lines().find(|(_, line)| line.split('#').next().map(str::trim) == Some(&format!("[{table}]")))?;
-    let within = lines().skip(header + 1).take_while(|(_, line)| !line.starts_with('['));
-    let mut named = within.filter(|(_, line)| line.split('=').next().map(str::trim) == Some(name));
-    Some(named.next().map_or(header, |(number, _)| number) + 1)
 }

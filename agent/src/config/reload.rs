@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Argv;
+use super::value::{AbsolutePath, Argv};
 
 /// How a proxy takes new files up.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -37,9 +37,9 @@ struct RawReload {
     command: Option<Argv>,
     pid_file: Option<PathBuf>,
     supervise: Option<Argv>,
-    container: Option<String>,
-    master_socket: Option<PathBuf>,
-    signal: Option<String>,
+    container: Option<Container>,
+    master_socket: Option<AbsolutePath>,
+    signal: Option<Signal>,
     restart: Option<bool>,
 }
 
@@ -66,36 +66,39 @@ impl TryFrom<RawReload> for Reload {
         if signal.is_some() && (command.is_some() || master_socket.is_some()) {
             return Err(format!("found a signal where none is sent, {FORMS}"));
         }
-        let signal = signal.map(|name| signal_name(&name)).transpose()?;
+        let signal = signal.map(|signal| signal.0);
         match (command, pid_file, supervise, container, master_socket) {
             (Some(command), ..) => Ok(Reload::Command(command)),
             (_, Some(path), ..) => Ok(Reload::PidFile(path, signal.unwrap_or_else(|| HAPROXY.to_owned()))),
-            (_, _, Some(command), ..) => supervised(command, signal),
-            (_, _, _, Some(name), _) => in_container(name, signal, restart == Some(true)),
-            (.., Some(path)) if path.is_absolute() => Ok(Reload::MasterSocket(path)),
-            (.., Some(path)) => Err(format!("found master-socket \"{}\", expected an absolute path", path.display())),
+            (_, _, Some(command), ..) => {
+                let usual = if is_nginx(&command) { NGINX } else { HAPROXY };
+                Ok(Reload::Supervise(command, signal.unwrap_or_else(|| usual.to_owned())))
+            }
+            (_, _, _, Some(Container(name)), _) => in_container(name, signal, restart == Some(true)),
+            (.., Some(AbsolutePath(path))) => Ok(Reload::MasterSocket(path)),
             _ => Err(FORMS.to_owned()),
         }
     }
 }
 
-fn supervised(command: Argv, signal: Option<String>) -> Result<Reload, String> {
-    let nginx = command.0.first().is_some_and(|program| Path::new(program).file_name() == Some("nginx".as_ref()));
-    let usual = if nginx { NGINX } else { HAPROXY };
-    match signal {
-        Some(signal) if nginx && signal != NGINX => Err(format!(
-            "found signal \"{signal}\" for nginx, which reloads by \"{NGINX}\" only (USR2 starts a second nginx), \
-             expected signal = \"{NGINX}\" or none"
-        )),
-        signal => Ok(Reload::Supervise(command, signal.unwrap_or_else(|| usual.to_owned()))),
+impl Reload {
+    /// Whether the signal is one by which the program reloads.
+    pub(super) fn check_signal(&self) -> Result<(), String> {
+        match self {
+            Reload::Supervise(command, signal) if is_nginx(command) && signal != NGINX => Err(format!(
+                "found signal \"{signal}\" for nginx, which reloads by \"{NGINX}\" only (USR2 starts a second nginx), \
+                 expected signal = \"{NGINX}\" or none"
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
+fn is_nginx(command: &Argv) -> bool {
+    command.0.first().is_some_and(|program| Path::new(program).file_name() == Some("nginx".as_ref()))
+}
+
 fn in_container(name: String, signal: Option<String>, restart: bool) -> Result<Reload, String> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(good) {
-        return Err(format!("found container {name:?}, expected a container's name or id, like \"haproxy\""));
-    }
     match (signal, restart) {
         (Some(signal), false) => Ok(Reload::Container(name, ContainerReload::Signal(signal))),
         (None, true) => Ok(Reload::Container(name, ContainerReload::Restart)),
@@ -106,10 +109,36 @@ fn in_container(name: String, signal: Option<String>, restart: bool) -> Result<R
     }
 }
 
-fn signal_name(name: &str) -> Result<String, String> {
-    let short = name.strip_prefix("SIG").unwrap_or(name);
-    if ["HUP", "USR1", "USR2"].contains(&short) {
-        return Ok(short.to_owned());
+/// A container's name or id.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Container(String);
+
+impl TryFrom<String> for Container {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        if name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(good) {
+            return Ok(Container(name));
+        }
+        Err(format!("found {name:?}, expected a container's name or id, like \"haproxy\""))
     }
-    Err(format!("found signal {name:?}, expected \"HUP\", \"USR1\" or \"USR2\""))
+}
+
+/// The name of a signal, without `SIG`.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Signal(String);
+
+impl TryFrom<String> for Signal {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let short = name.strip_prefix("SIG").unwrap_or(&name);
+        if ["HUP", "USR1", "USR2"].contains(&short) {
+            return Ok(Signal(short.to_owned()));
+        }
+        Err(format!("found {name:?}, expected \"HUP\", \"USR1\" or \"USR2\""))
+    }
 }

@@ -56,21 +56,24 @@ fn mistakes_name_file_line_key_found_and_expected() {
         ("[[output]]\nplugin = \"haproxy\"\n", "w.toml:1: output[0]: missing field `directory`"),
         (
             "[[output]]\nplugin = \"haproxy\"\ndirectory = \"etc\"",
-            "output[0]: found directory \"etc\", expected an absolute path",
+            "w.toml:3: output[0].directory: found \"etc\", expected an absolute path",
         ),
-        ("[[grouping]]\nplugin = \"image\"\npath = \"x.wasm\"", "grouping[0]: expected either plugin"),
-        ("[[grouping]]\npath = \"x.wasm\"\nsha256 = \"12\"", "grouping[0]: found sha256 \"12\", expected 64"),
+        ("[[grouping]]\nplugin = \"image\"\npath = \"x.wasm\"", "w.toml:1: grouping[0]: expected either plugin"),
+        ("[[grouping]]\npath = \"x.wasm\"\nsha256 = \"12\"", "w.toml:3: grouping[0].sha256: found \"12\", expected 64"),
         (
             "[registry]\nkind = \"memory\"\nendpoints = [\"http://x\"]",
             "w.toml:3: registry.endpoints: found kind = \"memory\"",
         ),
         ("[agent] # who\nregister = false\n", "w.toml:2: agent.register: found false with the embedded registry"),
-        ("[[layout]]\nplugin = \"json\"\nread = false", "w.toml:1: layout[0]: no layout is read"),
+        ("[[layout]]\nplugin = \"json\"\nread = false", "w.toml:3: layout[0].read: no layout is read"),
         (
             "[[output]]\nplugin = \"haproxy\"\ndirectory = \"/a\"\n[[output]]\nplugin = \"haproxy\"\ndirectory = \"/a\"",
-            "w.toml:4: output[1]: found directory \"/a\" twice",
+            "w.toml:6: output[1].directory: found directory \"/a\" twice",
         ),
         ("[agent\n", "w.toml:1: unclosed table, expected `]`"),
+        ("[agent]\nnode = \"a\"\n\nnode = \"b\"", "w.toml:4: duplicate key"),
+        ("[agent]\nnode = \"a\"\n[docker]\n[agent]", "w.toml:4: duplicate key"),
+        ("[agent]\n\nnode = a", "w.toml:3: "),
     ];
     for (text, expected) in cases {
         let error = parse(text).unwrap_err();
@@ -78,6 +81,98 @@ fn mistakes_name_file_line_key_found_and_expected() {
         assert!(error.starts_with("w.toml:"), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
+}
+
+#[test]
+fn a_mistake_has_the_line_of_its_value_however_the_table_is_written() {
+    let cases = [
+        (
+            "output = [{ plugin = \"a\", directory = \"/a\" },\n{ directory = \"b\" }]",
+            "2: output[1].directory: found \"b\"",
+        ),
+        ("output = [\n{ plugin = \"a\" },\n]", "2: output[0]: missing field `directory`"),
+        (
+            "\n[[output]] # web\nplugin = \"a\"\ndirectory = \"/a\"\n\n[[output]] # edge\nplugin = \"b\"\n",
+            "6: output[1]: missing field `directory`",
+        ),
+        (
+            "[[output]]\nplugin = \"a\"\ndirectory = \"/a\"\n[[output]]\nplugin = \"b\"\ntimeout = 5\ndirectory = \"/b\"",
+            "6: output[1].timeout: expected a time in quotes",
+        ),
+        ("[[ output ]]\nmode = \"rw\"", "2: output[0].mode: found \"rw\""),
+        ("[[output]]\nlive = { socket = \"s\" }", "2: output[0].live.socket: found \"s\", expected an absolute path"),
+        ("[[output]]\n[output.live]\nsocket = \"s\"", "3: output[0].live.socket: found \"s\""),
+        ("[[output]]\n[output.debounce]\nmin = \"never\"", "3: output[0].debounce.min: found \"never\""),
+        (
+            "[[output]]\nplugin = \"a\"\ndirectory = \"/a\"\n[output.debounce]\nmin = \"2s\"\nmax = \"1s\"",
+            "6: output[0].debounce.max: found debounce.max below debounce.min",
+        ),
+        (
+            "[[output]]\nplugin = \"a\"\ndirectory = \"/a\"\n[output.debounce]\nmin = \"2s\"",
+            "4: output[0].debounce.max: found debounce.max below debounce.min",
+        ),
+        (
+            "[[output]]\nplugin = \"a\"\ndirectory = \"/a\"\n[output.reload]\nsupervise = [\"nginx\"]\nsignal = \"USR1\"",
+            "6: output[0].reload.signal: found signal \"USR1\" for nginx",
+        ),
+        ("[[output]]\n[output.reload]\nmaster-socket = \"m\"", "3: output[0].reload.master-socket: found \"m\""),
+        ("registry.ttl = 5", "1: registry.ttl: expected a time in quotes"),
+        ("[registry]\nendpoints = [\n\"http://a\", # first\n\"b\",\n]", "4: registry.endpoints[1]: found \"b\""),
+        ("[agent.advertise]\nnetwork = \"10/99\"", "2: agent.advertise.network: found \"10/99\", expected a form"),
+        ("[agent.advertise]\ninterfce = \"a\"", "2: agent.advertise.interfce: unknown field `interfce`"),
+        ("[agent]\n\nadvertise = {}", "3: agent.advertise: expected an IP address, { interface"),
+        (
+            "[agent]\nadvertise = 7",
+            "2: agent.advertise: invalid type: integer `7`, expected an IP address, { interface",
+        ),
+        ("[discover.self-preservation]\nshare = 2", "2: discover.self-preservation.share: found 2, expected a number"),
+        (
+            "[discover.self-preservation]\n\nleast = 0",
+            "3: discover.self-preservation.least: found 0, expected 1 or more",
+        ),
+        (
+            "# \"\"\"\n[agent]\nnode = \"\"\"\n[registry]\nttl = 5\"\"\"\nnoode = 1",
+            "6: agent.noode: unknown field `noode`",
+        ),
+    ];
+    for (text, expected) in cases {
+        let error = parse(text).unwrap_err();
+        assert!(error.starts_with(&format!("w.toml:{expected}")), "{text}\n  found    {error}\n  expected {expected}");
+    }
+}
+
+#[test]
+fn a_mistake_that_shows_later_has_the_line_of_its_key_or_of_what_is_around_it() {
+    let text =
+        "[[output]]\nplugin = \"a\"\ndirectory = \"/a\"\n\n[output.settings]\nbalence = 1\nhttp = { bind = 1 }\n";
+    let config = Config::parse(text, Path::new("w.toml"), &BTreeMap::new()).unwrap();
+    for (key, expected) in [
+        ("output[0].plugin", "w.toml:2: output[0].plugin: no"),
+        ("output[0].settings.balence", "w.toml:6: output[0].settings.balence: no"),
+        ("output[0].reload.command[0]", "w.toml:1: output[0].reload.command[0]: no"),
+        ("registry.endpoints[0]", "w.toml: registry.endpoints[0]: no"),
+    ] {
+        assert_eq!(config.mistake(key, "no").to_string(), expected);
+    }
+    for (words, expected) in [
+        ("balence: unknown field `balence`", "output[0].settings.balence"),
+        ("found 1 in `http.bind`.", "output[0].settings.http.bind"),
+        ("http.mode is missing", "output[0].settings.http.mode"),
+        ("I do not like this.", "output[0].settings"),
+    ] {
+        assert_eq!(config.key_named("output[0].settings", words), expected);
+    }
+}
+
+#[test]
+fn a_key_that_was_renamed_is_refused_with_its_name_now() {
+    for (old, new) in renamed::RENAMED {
+        let error = Config::default().mistake(old, "unknown field").to_string();
+        assert!(error.ends_with(&format!("unknown field; it is called {new} now")), "{error}");
+    }
+    let (old, new) = renamed::RENAMED[0];
+    let error = parse(&format!("{old} = true")).unwrap_err();
+    assert!(error.contains("unknown field") && error.contains(new), "{error}");
 }
 
 #[test]
@@ -106,8 +201,8 @@ fn a_reload_has_one_form() {
     for (reload, expected) in [
         ("{ container = \"edge-1\" }", "either signal = \"HUP\""),
         ("{ container = \"edge-1\", restart = true, signal = \"HUP\" }", "either signal"),
-        ("{ container = \"edge/1\", restart = true }", "found container \"edge/1\""),
-        ("{ container = \"\", restart = true }", "found container \"\""),
+        ("{ container = \"edge/1\", restart = true }", "output[0].reload.container: found \"edge/1\""),
+        ("{ container = \"\", restart = true }", "output[0].reload.container: found \"\""),
         ("{ pid-file = \"/run/p\", restart = true }", "expected one of"),
         ("{ supervise = [\"/sbin/nginx\"], signal = \"SIGUSR2\" }", "found signal \"USR2\" for nginx"),
         ("{ supervise = [\"nginx\"], signal = \"USR1\" }", "expected signal = \"HUP\" or none"),
@@ -119,7 +214,8 @@ fn a_reload_has_one_form() {
         assert!(error.contains(expected), "{reload}: {error}");
     }
     assert!(output("{ command = [\"true\"], supervise = [\"a\"] }").unwrap_err().contains("expected one of"));
-    assert!(output("{ pid-file = \"/run/p\", signal = \"KILL\" }").unwrap_err().contains("found signal \"KILL\""));
+    let error = output("{ pid-file = \"/run/p\", signal = \"KILL\" }").unwrap_err();
+    assert!(error.contains("reload.signal: found \"KILL\""), "{error}");
 }
 
 #[test]

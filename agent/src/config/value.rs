@@ -1,16 +1,16 @@
 //! Values that cannot be built wrong: what they refuse, the reader reports with its place.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-
-use super::{Debounce, Layout, Live, Mode, Output, Owner, Reload, Stage};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 /// Address other hosts reach published ports at.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "RawAdvertise")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Advertise {
     /// This address.
     Address(IpAddr),
@@ -20,36 +20,63 @@ pub enum Advertise {
     Network(IpAddr, u8),
 }
 
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected an IP address, { interface = \"eth1\" } or { network = \"10.0.0.0/8\" }")]
-enum RawAdvertise {
-    Address(String),
-    Interface { interface: String },
-    Network { network: String },
+impl<'de> Deserialize<'de> for Advertise {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AdvertiseReader)
+    }
 }
 
-impl TryFrom<RawAdvertise> for Advertise {
-    type Error = String;
+/// Not an untagged enum, which would not name the key.
+struct AdvertiseReader;
 
-    fn try_from(raw: RawAdvertise) -> Result<Self, String> {
-        match raw {
-            RawAdvertise::Address(text) => text.parse().map(Advertise::Address).map_err(|_| {
-                format!(
-                    "found {text:?}, expected an IP address, {{ interface = \"eth1\" }} or {{ network = \"10.0.0.0/8\" }}"
-                )
-            }),
-            RawAdvertise::Interface { interface } => Ok(Advertise::Interface(interface)),
-            RawAdvertise::Network { network } => parse_network(&network)
-                .ok_or_else(|| format!("found network {network:?}, expected a form like \"10.0.0.0/8\"")),
+impl<'de> Visitor<'de> for AdvertiseReader {
+    type Value = Advertise;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an IP address, { interface = \"eth1\" } or { network = \"10.0.0.0/8\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Advertise, E> {
+        let expected = &self as &dyn de::Expected;
+        let wrong = |_| E::custom(format_args!("found {text:?}, expected {expected}"));
+        text.parse().map(Advertise::Address).map_err(wrong)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Advertise, M::Error> {
+        match AdvertiseTable::deserialize(MapAccessDeserializer::new(map))? {
+            AdvertiseTable { interface: Some(name), network: None } => Ok(Advertise::Interface(name)),
+            AdvertiseTable { interface: None, network: Some(Network(base, length)) } => {
+                Ok(Advertise::Network(base, length))
+            }
+            _ => Err(de::Error::custom(format_args!("expected {}", &self as &dyn de::Expected))),
         }
     }
 }
 
-fn parse_network(text: &str) -> Option<Advertise> {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdvertiseTable {
+    interface: Option<String>,
+    network: Option<Network>,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Network(IpAddr, u8);
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        parse_network(&text).ok_or_else(|| format!("found {text:?}, expected a form like \"10.0.0.0/8\""))
+    }
+}
+
+fn parse_network(text: &str) -> Option<Network> {
     let (base, length) = text.split_once('/')?;
     let (base, length): (IpAddr, u8) = (base.parse().ok()?, length.parse().ok()?);
     let most = if base.is_ipv4() { 32 } else { 128 };
-    (length <= most).then_some(Advertise::Network(base, length))
+    (length <= most).then_some(Network(base, length))
 }
 
 /// A length of time above zero, written like `"30s"` or `"500ms"`.
@@ -165,163 +192,34 @@ impl TryFrom<Vec<String>> for Argv {
     }
 }
 
-/// Which plugin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// One that is built into the agent.
-    Shipped(String),
-    /// A file and, when given, the digest it must have.
-    File(PathBuf, Option<String>),
-}
+/// A path that starts at the root.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "PathBuf")]
+pub struct AbsolutePath(pub PathBuf);
 
-impl Source {
-    /// The name that the plugin is known by.
-    pub fn name(&self) -> String {
-        match self {
-            Source::Shipped(name) => name.clone(),
-            Source::File(path, _) => {
-                path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into_owned())
-            }
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct RawStage {
-    plugin: Option<String>,
-    path: Option<PathBuf>,
-    sha256: Option<String>,
-    #[serde(default)]
-    settings: serde_json::Map<String, serde_json::Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct RawLayout {
-    plugin: Option<String>,
-    path: Option<PathBuf>,
-    sha256: Option<String>,
-    #[serde(default)]
-    settings: serde_json::Map<String, serde_json::Value>,
-    read: Option<bool>,
-    #[serde(default = "yes")]
-    write: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct RawOutput {
-    plugin: Option<String>,
-    path: Option<PathBuf>,
-    sha256: Option<String>,
-    #[serde(default)]
-    settings: serde_json::Map<String, serde_json::Value>,
-    directory: PathBuf,
-    services: Option<Vec<Pattern>>,
-    mode: Option<Mode>,
-    owner: Option<Owner>,
-    check: Option<Argv>,
-    #[serde(default = "yes")]
-    bind_check: bool,
-    reload: Option<Reload>,
-    live: Option<Live>,
-    #[serde(default)]
-    debounce: Debounce,
-    #[serde(default = "ten_minutes")]
-    linger: Linger,
-    #[serde(default = "ten_seconds")]
-    timeout: Period,
-    #[serde(default = "fifth_of_a_second")]
-    min_interval: Period,
-}
-
-fn yes() -> bool {
-    true
-}
-
-pub(super) fn five_minutes() -> Period {
-    Period(Duration::from_mins(5))
-}
-
-fn ten_minutes() -> Linger {
-    Linger(Duration::from_mins(10))
-}
-
-fn ten_seconds() -> Period {
-    Period(Duration::from_secs(10))
-}
-
-/// HAProxy 2.6 loses a signal that comes within some 20 ms of the one before.
-fn fifth_of_a_second() -> Period {
-    Period(Duration::from_millis(200))
-}
-
-impl TryFrom<RawStage> for Stage {
+impl TryFrom<PathBuf> for AbsolutePath {
     type Error = String;
 
-    fn try_from(raw: RawStage) -> Result<Self, String> {
-        let RawStage { plugin, path, sha256, settings } = raw;
-        let source = match (plugin, path, sha256) {
-            (Some(name), None, None) => Source::Shipped(name),
-            (None, Some(path), digest) => Source::File(path, digest.as_deref().map(checked_digest).transpose()?),
-            _ => return Err("expected either plugin = \"NAME\" or path = \"FILE\" with an optional sha256".to_owned()),
-        };
-        Ok(Stage { source, settings: settings.into() })
+    fn try_from(path: PathBuf) -> Result<Self, String> {
+        if path.is_absolute() {
+            return Ok(AbsolutePath(path));
+        }
+        Err(format!("found \"{}\", expected an absolute path", path.display()))
     }
 }
 
-fn checked_digest(text: &str) -> Result<String, String> {
-    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Ok(text.to_ascii_lowercase());
-    }
-    Err(format!("found sha256 {text:?}, expected 64 hexadecimal digits"))
-}
+/// SHA-256 of a file, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Digest(pub String);
 
-impl Stage {
-    /// A shipped plugin with its default settings.
-    pub fn shipped(name: &str) -> Self {
-        Stage { source: Source::Shipped(name.to_owned()), settings: serde_json::Map::new().into() }
-    }
-}
-
-impl TryFrom<RawLayout> for Layout {
+impl TryFrom<String> for Digest {
     type Error = String;
 
-    fn try_from(raw: RawLayout) -> Result<Self, String> {
-        let RawLayout { plugin, path, sha256, settings, read, write } = raw;
-        Ok(Layout { stage: RawStage { plugin, path, sha256, settings }.try_into()?, read, write })
-    }
-}
-
-impl TryFrom<RawOutput> for Output {
-    type Error = String;
-
-    fn try_from(raw: RawOutput) -> Result<Self, String> {
-        if !raw.directory.is_absolute() {
-            return Err(format!("found directory \"{}\", expected an absolute path", raw.directory.display()));
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(Digest(text.to_ascii_lowercase()));
         }
-        if raw.debounce.max.0 < raw.debounce.min.0 {
-            return Err("found debounce.max below debounce.min, expected max to be at least min".to_owned());
-        }
-        if let Some(live) = raw.live.as_ref().filter(|live| !live.socket.is_absolute()) {
-            return Err(format!("found live.socket \"{}\", expected an absolute path", live.socket.display()));
-        }
-        let RawOutput { plugin, path, sha256, settings, .. } = raw;
-        Ok(Output {
-            stage: RawStage { plugin, path, sha256, settings }.try_into()?,
-            directory: raw.directory,
-            services: raw.services,
-            mode: raw.mode,
-            owner: raw.owner,
-            check: raw.check,
-            bind_check: raw.bind_check,
-            reload: raw.reload,
-            live: raw.live,
-            debounce: raw.debounce,
-            linger: raw.linger,
-            timeout: raw.timeout,
-            min_interval: raw.min_interval,
-        })
+        Err(format!("found {text:?}, expected 64 hexadecimal digits"))
     }
 }

@@ -17,7 +17,7 @@ use super::bindings::waypost::plugin::logging;
 use super::limits::{Clock, Limits, State};
 use super::log::GuestLog;
 use super::pool::{Indices, Pool, Rest};
-use super::{CallError, Description, Kind};
+use super::{CallError, Description, Kind, LoadError};
 
 mod shipped {
     include!(concat!(env!("OUT_DIR"), "/shipped.rs"));
@@ -111,8 +111,8 @@ impl Loader {
         let description = describe(&pool, digest, &exported).await?;
         match pool.instantiate().await {
             Ok(warm) => pool.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(warm),
-            Err(CallError::Refused(text)) => bail!("it refuses its settings {settings}: {text}"),
-            Err(error) => bail!("it crashed while it took its settings: {error}"),
+            Err(CallError::Refused(words)) => bail!(LoadError::Settings { settings: settings.clone(), words }),
+            Err(error) => bail!(LoadError::Crash(error)),
         }
         Ok(Loaded { pool, description })
     }

@@ -76,12 +76,13 @@ pub(super) fn endpoints(options: &EtcdOptions) -> Result<Vec<String>, Error> {
         let endpoint = endpoint.trim().trim_end_matches('/');
         match endpoint.split_once("://") {
             Some(("https", _)) if !tls => Err(refused(
-                format!("{endpoint} needs TLS"),
+                format!("endpoints has {endpoint}, which needs TLS"),
                 "set ca-file to the authority that signed etcd's certificate",
             )),
-            Some(("http", _)) if tls => {
-                Err(refused(format!("{endpoint} is without TLS"), "write https://, or remove ca-file"))
-            }
+            Some(("http", _)) if tls => Err(refused(
+                format!("endpoints has {endpoint}, which is without TLS"),
+                "write https://, or remove ca-file",
+            )),
             Some(("http" | "https", host)) if !host.is_empty() => Ok(endpoint.to_owned()),
             None if !endpoint.is_empty() => Ok(format!("{}://{endpoint}", if tls { "https" } else { "http" })),
             _ => Err(refused(format!("{endpoint:?} is no endpoint"), "write http://host:port or https://host:port")),
