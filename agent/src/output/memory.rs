@@ -8,36 +8,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use imbl::ordmap::DiffItem;
-use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::claims::{Held, Holders};
+use super::claims::Holders;
 use super::linger::Linger;
 use super::{Accepted, Output, Served};
-use crate::model::Claim;
 
 mod store;
 
-use store::Store;
-
-/// A service as it is in the files, and since when it is gone, in milliseconds since the Unix epoch.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Known {
-    served: Arc<Served>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    departed: Option<u64>,
-}
-
-/// What differs from what is on disk.
-#[derive(Debug, Default)]
-struct Changes {
-    /// Forget everything else.
-    is_all: bool,
-    /// Services; without a value those that left.
-    services: Vec<(Arc<str>, Option<Known>)>,
-    /// Claims; without a value those that nobody has any more.
-    claims: Vec<(Claim, Option<Held>)>,
-}
+use store::{Changes, Known, Store};
 
 /// A thread that writes, and whether something could not be written.
 #[derive(Debug)]

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use redb::{Builder, Database, DatabaseError, ReadableTable as _, TableDefinition, WriteTransaction};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{Changes, Holders, Known};
+use super::super::Served;
+use super::super::claims::{Held, Holders};
+use crate::model::Claim;
 
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 
@@ -19,6 +21,25 @@ const SERVICES: Table = Table::new("services");
 const CLAIMS: Table = Table::new("claims");
 /// Memory for pages, in bytes.
 const CACHE: usize = 1 << 20;
+
+/// A service as it is in the files, and since when it is gone, in milliseconds since the Unix epoch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Known {
+    pub(super) served: Arc<Served>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) departed: Option<u64>,
+}
+
+/// What differs from what is on disk.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Forget everything else.
+    pub(super) is_all: bool,
+    /// Services; without a value those that left.
+    pub(super) services: Vec<(Arc<str>, Option<Known>)>,
+    /// Claims; without a value those that nobody has any more.
+    pub(super) claims: Vec<(Claim, Option<Held>)>,
+}
 
 /// What an earlier agent left.
 #[derive(Default)]
