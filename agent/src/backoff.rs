@@ -18,27 +18,22 @@ pub struct Backoff {
     min: Duration,
     max: Duration,
     failures: u32,
-    seed: u64,
+    random: fastrand::Rng,
 }
 
 impl Backoff {
     /// A backoff between `min` and `max`; a `max` below `min` counts as `min`.
     pub fn new(min: Duration, max: Duration) -> Self {
-        let by_chance = || std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), min);
-        let seed = crate::simulated::seed().unwrap_or_else(by_chance);
-        Backoff { min, max: max.max(min), failures: 0, seed }
+        let random = crate::simulated::seed().map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        Backoff { min, max: max.max(min), failures: 0, random }
     }
 
     /// The next delay, twice the one before until the most is reached.
     pub fn next_delay(&mut self) -> Duration {
         let full = self.min.saturating_mul(1 << self.failures.min(20)).min(self.max);
         self.failures += 1;
-        // xorshift64: hosts that failed together must not come back together.
-        self.seed ^= self.seed << 13;
-        self.seed ^= self.seed >> 7;
-        self.seed ^= self.seed << 17;
-        let half = full / 2;
-        half + half / 1000 * u32::try_from(self.seed % 1000).unwrap_or(0)
+        // Hosts that failed together must not come back together.
+        full.mul_f64(1.0 - self.random.f64() / 2.0)
     }
 
     /// Starts over after a success.

@@ -1,40 +1,43 @@
 //! Stage: registry. Where all hosts write down what they provide.
 //!
-//! A registry maps keys to values. An agent *follows* what is under some prefixes, and *holds* entries of its
-//! own there for as long as it lives. [`plan()`] says which [`Step`]s lead from what is held to what is desired,
+//! A registry maps keys to values. An agent *watches* what is under some prefixes, and *holds* entries of its
+//! own there for as long as it lives. [`plan()`] computes the [`Step`]s from what the agent holds to what it desires,
 //! [`Registry::apply`] carries them out, and neither does the other's work.
 //!
 //! It has two implementations: [`etcd`], where other hosts see the entries, and [`memory`], where
 //! one process is both ends. Nothing outside this module knows an etcd type.
 //!
-//! What both promise:
-//! - a watcher gets a complete listing first and every change after it, and is never shown less because a
-//!   connection broke;
-//! - an entry that is held and unchanged is not written again;
-//! - an entry that another host holds is left to it, reported, and taken over when that host leaves it;
-//! - a host's own entries ([`Host`](crate::model::LeaseKind::Host)) go when the host withdraws or has been silent for the lease's time to
-//!   live; a shared entry ([`Shared`](crate::model::LeaseKind::Shared)) goes with the last of the hosts that give it.
+//! Both promise:
+//! - a watcher gets a complete listing first and every change after it, and a broken connection never takes an entry
+//!   away;
+//! - the agent does not write an entry again that it holds and that has not changed;
+//! - the agent leaves an entry to another host that holds it, reports that, and takes it over when that host leaves it;
+//! - a host's own entries ([`Host`](crate::model::LeaseKind::Host)) go when the host withdraws or has been silent for
+//!   the lease's time to live; a shared entry ([`Shared`](crate::model::LeaseKind::Shared)) goes with the last of the
+//!   hosts that give it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use tokio::sync::watch::Receiver;
 
 use crate::model::{Entries, LeasedEntries};
 
-mod claim;
+mod action;
+mod batch;
 mod client;
-mod commit;
 pub mod etcd;
+mod executor;
 mod lease;
 pub mod memory;
+mod options;
 mod plan;
+mod planner;
 mod reason;
-mod shared;
+mod session;
 mod snapshot;
 mod watch;
 
-pub use plan::plan;
+pub use plan::{Step, plan};
 
 /// Everything under the watched prefixes at one moment; `None` until the first complete listing.
 pub type WatchReceiver = Receiver<Option<Entries>>;
@@ -42,19 +45,19 @@ pub type WatchReceiver = Receiver<Option<Entries>>;
 /// Where entries are written and watched.
 #[async_trait::async_trait]
 pub trait Registry: Send + Sync + 'static {
-    /// Follows `prefixes` (each ends in `/`) without a gap until every receiver is dropped; what has been seen is
-    /// kept while the registry is away.
+    /// Watches `prefixes` (each ends in `/`) without a gap until every receiver is dropped; the receivers keep the last
+    /// entries while the registry is away.
     fn watch(&self, prefixes: Vec<String>) -> WatchReceiver;
 
     /// What this agent holds. Grants or resumes the lease first when there is none.
     async fn owned_entries(&self, source: Source) -> Result<LeasedEntries, Error>;
 
-    /// Carries the steps out, in order but releases, which come last; what succeeded is remembered even when a later
-    /// one fails. A refused step does not keep the others from being carried out.
+    /// Carries the steps out, in order but releases, which come last; remembers what succeeded even when a later step
+    /// fails. A refused step does not keep it from the others.
     async fn apply(&self, steps: &[Step]) -> Result<(), Error>;
 
-    /// Pends until the lease is lost; then [`Registry::owned_entries`] grants a new one, and nothing is held. Pends while
-    /// there is no lease.
+    /// Pends until the lease is lost; then the agent holds nothing, and [`Registry::owned_entries`] grants a new lease.
+    /// Pends while there is no lease.
     async fn lease_lost(&self);
 
     /// Takes everything back at once, or leaves it to be resumed by the next process; ends within
@@ -65,63 +68,13 @@ pub trait Registry: Send + Sync + 'static {
     fn status(&self) -> RegistryStatus;
 }
 
-/// How [`Registry::owned_entries`] finds out.
+/// Where [`Registry::owned_entries`] looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// From memory.
+    /// In memory.
     Cached,
-    /// From the registry, so that what was deleted or overwritten by others shows.
+    /// In the registry, so that what others deleted or overwrote shows.
     Fresh,
-}
-
-/// One change to what an agent holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Write an entry of this host's own.
-    Put {
-        /// The key.
-        key: String,
-        /// The value.
-        value: Arc<str>,
-    },
-    /// Hold an entry together with the other hosts that give it; it is written only when it is not there.
-    Share {
-        /// The key.
-        key: String,
-        /// The value.
-        value: Arc<str>,
-    },
-    /// Write over an entry of this host's own what others read for one time to live after the host has withdrawn; it is
-    /// held no longer. Nothing is written where the entry is not this host's.
-    PutDetached {
-        /// The key.
-        key: String,
-        /// The value.
-        value: Arc<str>,
-    },
-    /// Delete an entry of this host's own.
-    Delete {
-        /// The key.
-        key: String,
-    },
-    /// Hold a shared entry no longer; it is deleted when no other host holds it.
-    Release {
-        /// The key.
-        key: String,
-    },
-}
-
-impl Step {
-    /// The key it changes.
-    pub fn key(&self) -> &str {
-        match self {
-            Step::Put { key, .. }
-            | Step::Share { key, .. }
-            | Step::PutDetached { key, .. }
-            | Step::Delete { key }
-            | Step::Release { key } => key,
-        }
-    }
 }
 
 /// What becomes of the entries when the agent ends.
@@ -163,7 +116,7 @@ pub enum Error {
         /// Kind and endpoints.
         registry: String,
     },
-    /// The registry will not do it; a person has to change something.
+    /// The registry refuses; a person has to change something.
     #[error("cannot {what} ({registry}): {reason}; {remedy}")]
     Refused {
         /// Kind and endpoints.

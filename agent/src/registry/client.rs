@@ -1,42 +1,36 @@
 //! Calls to etcd: with a time limit, over all endpoints, signed in, and with errors that say what to do.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{
-    Certificate, ConnectOptions, GetOptions, Identity, KeyValue, KvClient, LeaseClient, LeaseTimeToLiveOptions,
-    LeaseTimeToLiveResponse, TlsOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchClient,
+    GetOptions, GetResponse, KeyValue, KvClient, LeaseClient, LeaseTimeToLiveOptions, ResponseHeader, Txn, TxnOp,
+    TxnOpResponse, TxnResponse, WatchClient,
 };
 use futures::FutureExt;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::etcd::EtcdOptions;
+use super::batch::MAX_OPERATIONS;
+use super::options::{EtcdOptions, connect_options, endpoints};
 use super::reason::{self, code, is_connection, is_token, naming, reason, remedy};
 use super::{Error, RegistryStatus};
 
-/// Longest answer that is taken, in bytes: a watch that catches up gets a thousand revisions in one message, and the
-/// library's own 4 MiB would then fail on every try.
+/// Longest answer that the client takes, in bytes: a watch that catches up gets a thousand revisions in one message,
+/// and the library's own 4 MiB would then fail on every try.
 pub(super) const MAX_ANSWER: usize = 64 * 1024 * 1024;
-/// Most operations in one transaction; etcd takes 128.
-pub(super) const MAX_OPERATIONS: usize = 100;
-/// etcd closes a connection that is pinged more often than every 5 s.
-const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Until the headers of an answer.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until the end of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often each endpoint is tried on average before a call fails: the library may choose a dead one several times in a
-/// row.
+/// Tries for each endpoint on average before a call fails: the library may choose a dead one several times in a row.
 const TRIES: usize = 3;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A connection to an etcd cluster, made when it is first needed and again whenever it broke.
+/// A connection to an etcd cluster; the first call makes it, and a call after it broke makes it again.
 pub(super) struct Client {
     description: String,
     endpoints: usize,
@@ -50,18 +44,18 @@ pub(super) struct Client {
     contact: Mutex<Option<Result<(), Error>>>,
 }
 
-/// What a keep-alive found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeepAlive {
-    /// The lease has its full time to live again.
-    Alive,
-    /// There is no such lease.
-    Lost,
+/// What etcd says of a lease that has not ended.
+pub(super) struct FoundLease {
+    /// The cluster that granted it.
+    pub(super) cluster: u64,
+    /// The keys under it, without those that are no text.
+    pub(super) keys: BTreeSet<String>,
 }
 
 impl Client {
     /// Prepares a connection without making one; fails on options that cannot work.
-    pub(super) fn new(options: &EtcdOptions, endpoints: &[String]) -> Result<Client, Error> {
+    pub(super) fn new(options: &EtcdOptions) -> Result<Client, Error> {
+        let endpoints = endpoints(options)?;
         let description = format!("etcd {}", endpoints.join(","));
         let refused = |reason: String| Error::Refused {
             registry: description.clone(),
@@ -69,8 +63,8 @@ impl Client {
             reason,
             remedy: "check registry.endpoints, ca-file, cert-file and key-file".into(),
         };
-        // Without a user nothing is sent, so the future is done at once.
-        let etcd = etcd_client::Client::connect(endpoints, Some(connect_options(options)))
+        // Without a user the library sends nothing, so the future is done at once.
+        let etcd = etcd_client::Client::connect(&endpoints, Some(connect_options(options)))
             .now_or_never()
             .ok_or_else(|| refused("the client library waited".into()))?
             .map_err(|error| refused(reason(&error)))?;
@@ -98,8 +92,8 @@ impl Client {
         }
     }
 
-    /// Calls etcd; when an endpoint is down or a connection broke, at once again, for the library does not. Everything
-    /// asked of etcd here may be asked twice.
+    /// Calls etcd. When an endpoint is down or a connection broke, it calls again at once, because the library does
+    /// not: so every request must bear to be carried out twice.
     pub(super) async fn call<T, F>(&self, what: &str, request: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
@@ -150,29 +144,21 @@ impl Client {
         self.signed_in.get_or_try_init(|| self.attempts("sign in", sign_in)).await.copied()
     }
 
-    /// Renews the token, as a watch cannot by itself.
+    /// Renews the token, which a watch cannot do by itself.
     pub(super) async fn renew_token(&self) -> Result<(), Error> {
         self.call("sign in again", || self.etcd.refresh_token()).await
     }
 
     pub(super) async fn transact(&self, what: &str, txn: Txn) -> Result<TxnResponse, Error> {
-        self.call(what, || {
-            let (mut kv, txn) = (self.kv.clone(), txn.clone());
-            async move { kv.txn(txn).await }
-        })
-        .await
+        self.call(what, || async { self.kv.clone().txn(txn.clone()).await }).await
     }
 
-    pub(super) async fn range(&self, key: &[u8], options: GetOptions) -> Result<etcd_client::GetResponse, Error> {
+    pub(super) async fn range(&self, key: &[u8], options: GetOptions) -> Result<GetResponse, Error> {
         let what = format!("list {}", String::from_utf8_lossy(key));
-        self.call(&what, || {
-            let (mut kv, options) = (self.kv.clone(), options.clone());
-            async move { kv.get(key, Some(options)).await }
-        })
-        .await
+        self.call(&what, || async { self.kv.clone().get(key, Some(options.clone())).await }).await
     }
 
-    /// Reads `keys`, in their order, absent ones as `None`.
+    /// Reads `keys`, in their order; `None` stands for a key that is not there.
     pub(super) async fn read<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a str>,
@@ -192,51 +178,50 @@ impl Client {
         Ok(found)
     }
 
-    /// Grants a lease and gives its id; the cluster's id comes with it.
+    /// Reads those of `keys` that are under `lease`. Leaves out values that are no text.
+    pub(super) async fn read_held<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a str>,
+        lease: i64,
+    ) -> Result<BTreeMap<String, Arc<str>>, Error> {
+        let found = self.read(keys).await?;
+        let mine = found.iter().flatten().filter(|kv| kv.lease() == lease);
+        Ok(mine.filter_map(|kv| Some((kv.key_str().ok()?.to_owned(), kv.value_str().ok()?.into()))).collect())
+    }
+
+    /// Grants a lease; returns its id and the cluster's.
     pub(super) async fn grant(&self, ttl: Duration) -> Result<(i64, u64), Error> {
         let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX).max(1);
-        let answer = self
-            .call("grant a lease", || {
-                let mut lease = self.lease.clone();
-                async move { lease.grant(seconds, None).await }
-            })
-            .await?;
-        Ok((answer.id(), answer.header().map_or(0, etcd_client::ResponseHeader::cluster_id)))
+        let granted = self.call("grant a lease", || async { self.lease.clone().grant(seconds, None).await });
+        let answer = granted.await?;
+        Ok((answer.id(), answer.header().map_or(0, ResponseHeader::cluster_id)))
     }
 
-    /// Keeps a lease alive once. An error says nothing about the lease.
-    pub(super) async fn keep_alive(&self, id: i64) -> Result<KeepAlive, Error> {
-        self.call("keep a lease alive", || {
-            let mut lease = self.lease.clone();
-            async move {
-                match lease.keep_alive(id).await {
-                    Ok(_) => Ok(KeepAlive::Alive),
-                    Err(etcd_client::Error::LeaseKeepAliveError(text)) if text.contains("not found") => {
-                        Ok(KeepAlive::Lost)
-                    }
-                    Err(error) => Err(error),
-                }
+    /// Keeps a lease alive once; returns whether it is still there. An error says nothing about the lease.
+    pub(super) async fn keep_alive(&self, id: i64) -> Result<bool, Error> {
+        let keep_alive = || async {
+            match self.lease.clone().keep_alive(id).await {
+                Ok(_) => Ok(true),
+                Err(etcd_client::Error::LeaseKeepAliveError(text)) if text.contains("not found") => Ok(false),
+                Err(error) => Err(error),
             }
-        })
-        .await
+        };
+        self.call("keep a lease alive", keep_alive).await
     }
 
-    /// Whether a lease lives (its `ttl()` is then above 0) and which keys it holds.
-    pub(super) async fn time_to_live(&self, id: i64) -> Result<LeaseTimeToLiveResponse, Error> {
-        self.call("look at a lease", || {
-            let mut lease = self.lease.clone();
-            async move { lease.time_to_live(id, Some(LeaseTimeToLiveOptions::new().with_keys())).await }
-        })
-        .await
+    /// Looks at a lease; `None` when it has ended.
+    pub(super) async fn find_lease(&self, id: i64) -> Result<Option<FoundLease>, Error> {
+        let options = || Some(LeaseTimeToLiveOptions::new().with_keys());
+        let found = self.call("look at a lease", || async { self.lease.clone().time_to_live(id, options()).await });
+        let answer = found.await?;
+        let cluster = answer.header().map_or(0, ResponseHeader::cluster_id);
+        let keys = answer.keys().iter().filter_map(|key| String::from_utf8(key.clone()).ok()).collect();
+        Ok((answer.ttl() > 0).then_some(FoundLease { cluster, keys }))
     }
 
-    /// Ends a lease and deletes its keys in one revision; one that is gone already is fine.
+    /// Revokes a lease, which deletes its keys in one revision; a lease that is gone already is fine.
     pub(super) async fn revoke(&self, id: i64) -> Result<(), Error> {
-        let revoked = self.call("end a lease", || {
-            let mut lease = self.lease.clone();
-            async move { lease.revoke(id).await }
-        });
-        match revoked.await {
+        match self.call("end a lease", || async { self.lease.clone().revoke(id).await }).await {
             Ok(_) | Err(Error::LeaseLost { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -247,7 +232,7 @@ impl Client {
         self.watch.clone()
     }
 
-    /// No answer; with a hint when there never was one.
+    /// The error of a call without an answer; has a hint while there never was one.
     pub(super) fn unavailable(&self, mut reason: String) -> Error {
         if !self.answered.load(Ordering::Relaxed) {
             reason.push_str(" (no answer so far: check the address, http or https, and client certificates)");
@@ -263,7 +248,7 @@ impl Client {
         Error::Refused { registry: self.description.clone(), what: what.into(), reason, remedy: remedy.into() }
     }
 
-    /// Says what an error of the library means for the caller.
+    /// What an error of the library means for the caller.
     pub(super) fn error(&self, what: &str, error: &etcd_client::Error) -> Error {
         let text = reason(error);
         if text.contains("requested lease not found") {
@@ -277,22 +262,4 @@ impl Client {
             _ => self.unavailable(text),
         }
     }
-}
-
-fn connect_options(options: &EtcdOptions) -> ConnectOptions {
-    let mut connect = ConnectOptions::new()
-        .with_keep_alive(PING.0, PING.1)
-        .with_keep_alive_while_idle(true)
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_timeout(CALL_TIMEOUT)
-        .with_require_leader(true)
-        .with_auto_token_refresh(true);
-    if let Some(ca) = &options.ca_pem {
-        let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(ca));
-        if let Some((cert, key)) = options.cert_pem.as_ref().zip(options.key_pem.as_ref()) {
-            tls = tls.identity(Identity::from_pem(cert, key));
-        }
-        connect = connect.with_tls(tls);
-    }
-    connect
 }

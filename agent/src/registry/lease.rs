@@ -1,32 +1,35 @@
-//! The agent's lease: granted or resumed, kept alive, and remembered on disk for the next process.
+//! Grants leases and keeps them alive; remembers the agent's own on disk for the next process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
-use super::client::{Client, KeepAlive};
-use super::etcd::{Inner, State};
-use super::{Error, shared};
+use super::Error;
+use super::client::Client;
 use crate::backoff::Backoff;
 
-/// Longest time between two keep-alives, also for a long time to live: etcd closes a connection that is only pinged.
+/// Longest time between two keep-alives, also for a long time to live: etcd closes a connection that only pings.
 const MAX_INTERVAL: Duration = Duration::from_secs(15);
+/// Keep-alives at the same time.
+const PARALLEL: usize = 8;
 /// Name of the file in the state directory.
 const FILE: &str = "lease";
 
-/// Where the agent's lease is.
+/// State of the agent's lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lease {
-    /// There is none yet, or no more.
+    /// The agent has none yet, or no more.
     None,
-    /// It is kept alive under this id.
+    /// The agent keeps the lease of this id alive.
     Alive(i64),
-    /// It ended against the agent's will.
+    /// The lease ended against the agent's will.
     Lost,
 }
 
@@ -35,44 +38,146 @@ pub(super) enum Lease {
 struct Saved {
     cluster: u64,
     lease: i64,
-    /// What was asked for, in seconds; etcd may have granted more.
+    /// The time to live that the agent asked for, in seconds; etcd may have granted more.
     ttl: u64,
 }
 
-impl Inner {
-    /// Resumes the lease of the last process while it lives, or grants a new one, and keeps it alive from now on.
-    pub(super) async fn open(self: &Arc<Self>, state: &mut State) -> Result<i64, Error> {
-        *state = State::default();
-        self.show_contested(state);
-        let id = if let Some((id, own)) = self.resume().await? {
-            info!(lease = format_args!("{id:x}"), entries = own.len(), "lease resumed");
-            state.own = own;
-            id
-        } else {
-            let (lease, cluster) = self.client.grant(self.ttl).await?;
-            info!(lease = format_args!("{lease:x}"), "lease granted");
-            self.save(Saved { cluster, lease, ttl: self.ttl.as_secs() }).await;
-            lease
-        };
-        self.lease.send_replace(Lease::Alive(id));
-        tokio::spawn(run_while_alive(self.clone(), id, keep(self.clone(), id)));
-        tokio::spawn(run_while_alive(self.clone(), id, shared::keep(self.clone(), id)));
-        Ok(id)
+/// Grants leases and keeps them alive.
+pub(super) struct Leases {
+    client: Arc<Client>,
+    ttl: Duration,
+    state_dir: Option<PathBuf>,
+    /// State of the agent's own lease.
+    own: watch::Sender<Lease>,
+}
+
+impl Leases {
+    pub(super) fn new(client: Arc<Client>, ttl: Duration, state_dir: Option<PathBuf>) -> Leases {
+        Leases { client, ttl, state_dir, own: watch::Sender::new(Lease::None) }
     }
 
-    /// The saved lease and the entries it holds, when it still lives.
+    /// State of the agent's lease at this moment.
+    pub(super) fn current(&self) -> Lease {
+        *self.own.borrow()
+    }
+
+    /// Changes the state of the agent's lease; returns the last one.
+    pub(super) fn set(&self, lease: Lease) -> Lease {
+        self.own.send_replace(lease)
+    }
+
+    /// Marks the agent's lease as lost, unless another has taken its place.
+    pub(super) fn mark_lost(&self, id: i64) {
+        self.own.send_if_modified(|lease| {
+            let mine = *lease == Lease::Alive(id);
+            if mine {
+                *lease = Lease::Lost;
+            }
+            mine
+        });
+    }
+
+    /// Waits for a state of the agent's lease.
+    pub(super) async fn wait_until(&self, wanted: impl Fn(Lease) -> bool) {
+        let mut lease = self.own.subscribe();
+        // The sender lives as long as `self`, so this cannot end early.
+        drop(lease.wait_for(|lease| wanted(*lease)).await);
+    }
+
+    /// Resumes the lease of the last process while it lives, or grants a new one; returns it with the entries under it.
+    pub(super) async fn open(&self) -> Result<(i64, BTreeMap<String, Arc<str>>), Error> {
+        if let Some((lease, own)) = self.resume().await? {
+            info!(lease = format_args!("{lease:x}"), entries = own.len(), "lease resumed");
+            return Ok((lease, own));
+        }
+        let (lease, cluster) = self.client.grant(self.ttl).await?;
+        info!(lease = format_args!("{lease:x}"), "lease granted");
+        self.save(Saved { cluster, lease, ttl: self.ttl.as_secs() }).await;
+        Ok((lease, BTreeMap::new()))
+    }
+
+    /// The saved lease and the entries under it, when it still lives.
     async fn resume(&self) -> Result<Option<(i64, BTreeMap<String, Arc<str>>)>, Error> {
         let Some(saved) = self.saved().await else { return Ok(None) };
-        // First of all it must not end while its keys are read.
-        if saved.ttl != self.ttl.as_secs() || self.client.keep_alive(saved.lease).await? == KeepAlive::Lost {
+        // The keep-alive comes first, so that the lease does not end while its keys are read.
+        if saved.ttl != self.ttl.as_secs() || !self.client.keep_alive(saved.lease).await? {
             return Ok(None);
         }
-        let found = self.client.time_to_live(saved.lease).await?;
-        let cluster = found.header().map_or(0, etcd_client::ResponseHeader::cluster_id);
-        if found.ttl() <= 0 || cluster != saved.cluster {
-            return Ok(None);
+        let found = self.client.find_lease(saved.lease).await?.filter(|found| found.cluster == saved.cluster);
+        let Some(found) = found else { return Ok(None) };
+        let own = self.client.read_held(found.keys.iter().map(String::as_str), saved.lease).await?;
+        Ok(Some((saved.lease, own)))
+    }
+
+    /// Grants a lease that is not the agent's own.
+    pub(super) async fn grant(&self) -> Result<i64, Error> {
+        Ok(self.client.grant(self.ttl).await?.0)
+    }
+
+    /// Keeps leases alive once. A lost one shows later, when the executor reads its keys.
+    pub(super) async fn keep_all_alive(&self, leases: BTreeSet<i64>) -> Result<(), Error> {
+        let keep_alive = |lease| async move {
+            match timeout(self.call_timeout(), self.client.keep_alive(lease)).await {
+                Ok(Ok(_)) => Ok(()),
+                // Another endpoint may answer where one hangs.
+                _ => self.client.keep_alive(lease).await.map(drop),
+            }
+        };
+        stream::iter(leases).map(Ok).try_for_each_concurrent(PARALLEL, keep_alive).await
+    }
+
+    /// Keeps the agent's lease alive until it is lost. Only etcd's own word is a loss; what goes wrong on the way is
+    /// not.
+    pub(super) async fn keep_alive(&self, id: i64) {
+        let interval = self.interval();
+        let mut backoff = Backoff::new(interval / 16, interval / 2);
+        let mut next = Instant::now() + interval;
+        let mut alive_until = Instant::now() + self.ttl;
+        let mut away = false;
+        loop {
+            sleep_until(next).await;
+            let sent = Instant::now();
+            let answer = timeout(self.call_timeout(), self.keep_alive_once(id, sent > alive_until)).await;
+            let answer = answer.unwrap_or_else(|_| Err(self.client.unavailable("no answer in time".into())));
+            match answer {
+                Ok(true) => {
+                    if std::mem::take(&mut away) {
+                        info!(lease = format_args!("{id:x}"), "lease keep-alive recovered");
+                    }
+                    backoff.reset();
+                    next = sent + interval;
+                    alive_until = sent + self.ttl;
+                }
+                Ok(false) => {
+                    warn!(lease = format_args!("{id:x}"), "lease lost");
+                    self.mark_lost(id);
+                    return;
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut away, true) {
+                        warn!(lease = format_args!("{id:x}"), %error, "lease keep-alive failed; retrying");
+                    }
+                    next = Instant::now() + backoff.next_delay();
+                }
+            }
         }
-        Ok(Some((saved.lease, values(&self.client, found.keys(), saved.lease).await?)))
+    }
+
+    /// Sends one keep-alive; returns whether the lease is still there. After a long silence its answer is not enough: etcd before 3.4.38 also renews a lease
+    /// that it has revoked.
+    async fn keep_alive_once(&self, id: i64, overdue: bool) -> Result<bool, Error> {
+        Ok(self.client.keep_alive(id).await? && (!overdue || self.client.find_lease(id).await?.is_some()))
+    }
+
+    /// Time between two keep-alives.
+    pub(super) fn interval(&self) -> Duration {
+        (self.ttl / 3).min(MAX_INTERVAL)
+    }
+
+    /// Longest time of one keep-alive: short enough for several tries before the lease ends, because one of several
+    /// endpoints may hang.
+    fn call_timeout(&self) -> Duration {
+        (self.interval() / 3).max(Duration::from_secs(1))
     }
 
     async fn saved(&self) -> Option<Saved> {
@@ -85,7 +190,7 @@ impl Inner {
         saved
     }
 
-    /// Saves the lease; without the file the next process only has to put its entries again.
+    /// Saves the lease; without the file the next process has to write its entries again, and nothing else.
     async fn save(&self, saved: Saved) {
         let Some(directory) = self.state_dir.clone() else { return };
         let written = tokio::task::spawn_blocking(move || write(&directory, saved)).await;
@@ -104,94 +209,6 @@ impl Inner {
             warn!(path = %path.display(), %error, "cannot remove the saved lease");
         }
     }
-
-    /// Says that the lease is gone, unless another has taken its place.
-    pub(super) fn lost(&self, id: i64) {
-        self.lease.send_if_modified(|lease| {
-            let mine = *lease == Lease::Alive(id);
-            if mine {
-                *lease = Lease::Lost;
-            }
-            mine
-        });
-    }
-
-    /// Time between two keep-alives.
-    pub(super) fn interval(&self) -> Duration {
-        (self.ttl / 3).min(MAX_INTERVAL)
-    }
-
-    /// How long one keep-alive is waited for: short enough for several tries before the lease ends, because one of
-    /// several endpoints may hang.
-    pub(super) fn call_timeout(&self) -> Duration {
-        (self.interval() / 3).max(Duration::from_secs(1))
-    }
-}
-
-/// Reads what `lease` holds; keys that moved to another lease meanwhile, and such as are no text, are left out.
-pub(super) async fn values(client: &Client, keys: &[Vec<u8>], lease: i64) -> Result<BTreeMap<String, Arc<str>>, Error> {
-    let keys = keys.iter().filter_map(|key| std::str::from_utf8(key).ok());
-    let found = client.read(keys).await?;
-    let mine = found.iter().flatten().filter(|kv| kv.lease() == lease);
-    Ok(mine.filter_map(|kv| Some((kv.key_str().ok()?.to_owned(), kv.value_str().ok()?.into()))).collect())
-}
-
-/// Runs `task` until the lease is another's or the registry is dropped.
-async fn run_while_alive(inner: Arc<Inner>, id: i64, task: impl Future<Output = ()>) {
-    let mut lease = inner.lease.subscribe();
-    tokio::select! {
-        biased;
-        () = inner.dropped.cancelled() => {}
-        _ = lease.wait_for(|lease| *lease != Lease::Alive(id)) => {}
-        () = task => {}
-    }
-}
-
-/// Keeps the lease alive until it is lost. What goes wrong on the way to etcd is not a loss: only etcd's own word is.
-async fn keep(inner: Arc<Inner>, id: i64) {
-    let interval = inner.interval();
-    let mut backoff = Backoff::new(interval / 16, interval / 2);
-    let mut next = Instant::now() + interval;
-    let mut alive_until = Instant::now() + inner.ttl;
-    let mut away = false;
-    loop {
-        sleep_until(next).await;
-        let sent = Instant::now();
-        match timeout(inner.call_timeout(), pulse(&inner, id, sent > alive_until)).await {
-            Ok(Ok(KeepAlive::Alive)) => {
-                if std::mem::take(&mut away) {
-                    info!(lease = format_args!("{id:x}"), "lease keep-alive recovered");
-                }
-                backoff.reset();
-                next = sent + interval;
-                alive_until = sent + inner.ttl;
-            }
-            Ok(Ok(KeepAlive::Lost)) => {
-                warn!(lease = format_args!("{id:x}"), "lease lost");
-                inner.lost(id);
-                return;
-            }
-            failed => {
-                let error = failed.map_or_else(
-                    |_| "no answer in time".into(),
-                    |result| result.err().map(|error| error.to_string()).unwrap_or_default(),
-                );
-                if !std::mem::replace(&mut away, true) {
-                    warn!(lease = format_args!("{id:x}"), error, "lease keep-alive failed; retrying");
-                }
-                next = Instant::now() + backoff.next_delay();
-            }
-        }
-    }
-}
-
-/// One keep-alive. After a long silence its word is not enough: etcd before 3.4.38 also renews a lease it has revoked.
-async fn pulse(inner: &Inner, id: i64, overdue: bool) -> Result<KeepAlive, Error> {
-    let pulse = inner.client.keep_alive(id).await?;
-    if pulse == KeepAlive::Alive && overdue && inner.client.time_to_live(id).await?.ttl() <= 0 {
-        return Ok(KeepAlive::Lost);
-    }
-    Ok(pulse)
 }
 
 fn parse(text: &str) -> Option<Saved> {
@@ -203,7 +220,7 @@ fn parse(text: &str) -> Option<Saved> {
     })
 }
 
-/// Replaces the file in one step, readable by this user only (as temporary files are made).
+/// Replaces the file in one step; only this user can read it, like every temporary file.
 fn write(directory: &Path, saved: Saved) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
     let mut file = tempfile::NamedTempFile::new_in(directory)?;

@@ -1,17 +1,18 @@
-//! A registry within one process: what this agent registers is all there is to discover.
+//! A registry within one process: the agent discovers what it registers itself, and nothing else.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::snapshot::{Change, apply};
 use super::{Error, Registry, RegistryStatus, ShutdownMode, Source, Step, WatchReceiver};
 use crate::model::{Entries, LeaseKind, LeasedEntries, LeasedValue, Stored};
 
 /// An empty registry that only this process sees; its lease is never lost.
 ///
-/// Followers see nothing before the first [`Registry::apply`], not even emptiness: until this host's own containers
-/// are known nobody knows what is offered.
+/// Watchers see nothing before the first [`Registry::apply`], not even emptiness: until then nobody knows this host's
+/// containers.
 pub fn new() -> Arc<dyn Registry> {
     Arc::new(Memory::default())
 }
@@ -21,15 +22,15 @@ struct Memory {
     content: Mutex<Content>,
 }
 
-/// All entries, and who is shown which of them.
+/// All entries, and who watches which of them.
 #[derive(Default)]
 struct Content {
     owned: LeasedEntries,
-    /// How often something was applied, and at which of these times each key appeared.
+    /// Number of calls to apply; `created` has the number at which each key appeared.
     revision: u64,
     created: BTreeMap<String, u64>,
     watchers: Vec<Watcher>,
-    /// Something was applied, be it nothing.
+    /// Whether there was a call to apply, if only without steps.
     known: bool,
 }
 
@@ -71,7 +72,7 @@ impl Registry for Memory {
     }
 
     async fn withdraw(&self, mode: ShutdownMode) -> Result<(), Error> {
-        // What is left ends with the process: there is nobody to resume it.
+        // Otherwise the entries end with the process: nobody can resume them.
         if mode == ShutdownMode::Revoke {
             self.change(|content| {
                 let keys: Vec<String> = content.owned.keys().cloned().collect();
@@ -91,23 +92,19 @@ impl Content {
     fn apply(&mut self, steps: &[Step]) {
         self.revision += 1;
         for step in steps {
-            let entry = match step {
-                Step::Put { value, .. } | Step::PutDetached { value, .. } => {
-                    Some(LeasedValue { value: value.clone(), lease: LeaseKind::Host })
-                }
-                Step::Share { value, .. } => Some(LeasedValue { value: value.clone(), lease: LeaseKind::Shared }),
-                Step::Delete { .. } | Step::Release { .. } => None,
-            };
-            if let Some(entry) = entry {
-                self.owned.insert(step.key().into(), entry);
-                self.created.entry(step.key().into()).or_insert(self.revision);
+            let key = step.key().to_owned();
+            if let Some(value) = step.value().cloned() {
+                let lease = if matches!(step, Step::Share { .. }) { LeaseKind::Shared } else { LeaseKind::Host };
+                self.created.entry(key.clone()).or_insert(self.revision);
+                self.owned.insert(key, LeasedValue { value, lease });
             } else {
-                self.owned.remove(step.key());
-                self.created.remove(step.key());
+                self.owned.remove(&key);
+                self.created.remove(&key);
             }
         }
         self.known = true;
-        let changes = steps.iter().map(|step| (step.key(), self.stored(step.key()))).collect();
+        let change = |step: &Step| (Arc::from(step.key()), self.stored(step.key()));
+        let changes: Vec<Change> = steps.iter().map(change).collect();
         self.watchers.retain(|watcher| !watcher.entries.is_closed());
         for watcher in &self.watchers {
             watcher.show(&changes);
@@ -121,22 +118,16 @@ impl Content {
 }
 
 impl Watcher {
+    fn sees(&self, key: &str) -> bool {
+        self.prefixes.iter().any(|prefix| key.starts_with(prefix))
+    }
+
     /// Publishes the changes below its prefixes as one.
-    fn show(&self, changes: &BTreeMap<&str, Option<Stored>>) {
+    fn show(&self, changes: &[Change]) {
+        let seen = changes.iter().filter(|(key, _)| self.sees(key)).cloned().collect();
         self.entries.send_if_modified(|entries| {
-            let mut modified = entries.is_none();
-            let entries = entries.get_or_insert_default();
-            for (key, stored) in changes {
-                if !self.prefixes.iter().any(|prefix| key.starts_with(prefix)) || entries.get(*key) == stored.as_ref() {
-                    continue;
-                }
-                modified = true;
-                match stored {
-                    Some(stored) => entries.insert((*key).into(), stored.clone()),
-                    None => entries.remove(*key),
-                };
-            }
-            modified
+            let is_first = entries.is_none();
+            apply(entries.get_or_insert_default(), seen) || is_first
         });
     }
 }

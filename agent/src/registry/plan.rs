@@ -1,7 +1,66 @@
 //! What to do so that the registry holds what is desired.
 
-use super::Step;
+use std::sync::Arc;
+
 use crate::model::{LeaseKind, LeasedEntries, LeasedValue};
+
+/// One change to what an agent holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Write an entry of this host's own.
+    Put {
+        /// The key.
+        key: String,
+        /// The value.
+        value: Arc<str>,
+    },
+    /// Hold an entry together with the other hosts that give it; write it only when it is not there.
+    Share {
+        /// The key.
+        key: String,
+        /// The value.
+        value: Arc<str>,
+    },
+    /// Write over an entry of this host's own what others read for one time to live after the host has withdrawn, and
+    /// hold it no longer. Write nothing where the entry is not this host's.
+    PutDetached {
+        /// The key.
+        key: String,
+        /// The value.
+        value: Arc<str>,
+    },
+    /// Delete an entry of this host's own.
+    Delete {
+        /// The key.
+        key: String,
+    },
+    /// Hold a shared entry no longer; delete it when no other host holds it.
+    Release {
+        /// The key.
+        key: String,
+    },
+}
+
+impl Step {
+    /// The key it changes.
+    pub fn key(&self) -> &str {
+        match self {
+            Step::Put { key, .. }
+            | Step::Share { key, .. }
+            | Step::PutDetached { key, .. }
+            | Step::Delete { key }
+            | Step::Release { key } => key,
+        }
+    }
+
+    /// The value it writes.
+    pub fn value(&self) -> Option<&Arc<str>> {
+        match self {
+            Step::Put { value, .. } | Step::Share { value, .. } | Step::PutDetached { value, .. } => Some(value),
+            Step::Delete { .. } | Step::Release { .. } => None,
+        }
+    }
+}
 
 /// The steps from `owned` to `desired`: at most one for each key, sorted by key, the releases last.
 ///

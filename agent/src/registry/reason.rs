@@ -29,7 +29,7 @@ pub(super) fn is_token(text: &str) -> bool {
     ["invalid auth token", "revision of auth store is old", "Unauthenticated"].iter().any(|known| text.contains(known))
 }
 
-/// A verb and its objects, shortened to the first one.
+/// A verb and its objects; only the first one by name.
 pub(super) fn naming(verb: &str, first: &str, number: usize) -> String {
     if number > 1 { format!("{verb} {first} and {} more", number - 1) } else { format!("{verb} {first}") }
 }

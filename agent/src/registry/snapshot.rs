@@ -1,4 +1,4 @@
-//! Snapshots of what is watched: what etcd says, turned into entries, touching only what differs.
+//! Snapshots of watched prefixes: turns what etcd says into entries, and touches only what differs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use tracing::warn;
 
 use crate::model::{Entries, Stored, VALUE_LIMIT};
 
-/// One change: a key and what is there, or nothing when there is nothing to be shown.
+/// One change: a key and its new value, or `None` when the key is gone or nobody can read it.
 pub(super) type Change = (Arc<str>, Option<Stored>);
 
-/// The entry, unless nobody could read it; says so then.
+/// The entry; logs and leaves out what nobody could read.
 pub(super) fn readable(kv: &KeyValue) -> Option<(Arc<str>, Stored)> {
     let reason = match (kv.key_str(), kv.value_str()) {
         (Ok(_), Ok(value)) if value.len() > VALUE_LIMIT => {
@@ -27,7 +27,7 @@ pub(super) fn readable(kv: &KeyValue) -> Option<(Arc<str>, Stored)> {
     None
 }
 
-/// Applies changes in order; says whether anything is different now.
+/// Applies changes in order; returns whether anything is different now.
 pub(super) fn apply(entries: &mut Entries, changes: Vec<Change>) -> bool {
     let mut modified = false;
     for (key, stored) in changes {
@@ -59,9 +59,9 @@ pub(super) fn outermost(mut prefixes: Vec<String>) -> Vec<String> {
 }
 
 /// The first key after all that start with `prefix`.
-pub(super) fn after(prefix: &str) -> Vec<u8> {
+pub(super) fn range_end(prefix: &str) -> Vec<u8> {
     let mut end = prefix.as_bytes().to_vec();
-    // UTF-8 has no byte 255, so the last one can always be counted up; no prefix means all keys.
+    // UTF-8 has no byte 255, so the last byte plus one is a byte; no prefix means all keys.
     match end.last_mut() {
         Some(last) => *last += 1,
         None => end.push(0),
@@ -121,6 +121,6 @@ mod tests {
     fn a_prefix_within_another_is_watched_once() {
         let prefixes = outermost(vec!["/b/".into(), "/a/x/".into(), "/a/".into(), "/a/".into()]);
         assert_eq!(prefixes, ["/a/", "/b/"]);
-        assert_eq!(after("/a/"), b"/a0");
+        assert_eq!(range_end("/a/"), b"/a0");
     }
 }

@@ -1,8 +1,8 @@
-//! Follows prefixes in etcd without a gap: a listing at one revision, then every change after it.
+//! Watches prefixes in etcd without a gap: a listing at one revision, then every change after it.
 //!
-//! A connection that breaks is opened again where it was. Only when etcd cannot say what happened meanwhile (it was
-//! compacted, restored or replaced) is everything listed again, compared and swapped in as one. Until that is complete
-//! the last snapshot stands.
+//! After a broken connection the watch goes on from its last revision. Only when etcd cannot say what happened
+//! meanwhile (after a compaction, a restore, or in another cluster) the watcher lists everything again and swaps the
+//! difference in as one change. Until then the last snapshot stands.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,33 +11,34 @@ use std::time::Duration;
 use etcd_client::{Event, EventType, GetOptions, WatchOptions, WatchResponse, WatchStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::etcd::Inner;
+use super::client::Client;
 use super::reason::is_token;
-use super::snapshot::{Change, after, apply, outermost, readable, replace};
+use super::snapshot::{Change, apply, outermost, range_end, readable, replace};
 use super::{Error, WatchReceiver};
 use crate::backoff::Backoff;
 use crate::model::{Entries, Stored};
 
 /// Most time between two listings (the least is half of it): etcd before 3.4.38 can lose watch events.
 const RELIST: Duration = Duration::from_mins(13);
-/// Keys asked for at once; fewer when their values are long.
+/// Keys in one page of a listing; fewer when their values are long.
 const PAGE: i64 = 2000;
 /// What the client library says of an answer above the limit.
 const TOO_LONG: &str = "message length too large";
-/// So often a member may be behind what was seen before etcd counts as restored.
+/// So often in a row a member may be behind the last revision; then etcd counts as restored.
 const MAX_BEHIND: u32 = 4;
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// Starts to follow `prefixes`, in a task that ends with the last receiver or with the registry.
-pub(super) fn watch_prefixes(inner: Arc<Inner>, prefixes: Vec<String>) -> WatchReceiver {
+/// Starts to watch `prefixes`, in a task that ends with the last receiver or when `dropped` fires.
+pub(super) fn watch_prefixes(client: Arc<Client>, dropped: CancellationToken, prefixes: Vec<String>) -> WatchReceiver {
     let (entries, watched) = watch::channel(None);
-    let task = Watcher { inner, prefixes: outermost(prefixes), entries };
+    let task = Watcher { client, prefixes: outermost(prefixes), entries };
     tokio::spawn(async move {
         tokio::select! {
             biased;
-            () = task.inner.dropped.cancelled() => {}
+            () = dropped.cancelled() => {}
             () = task.entries.closed() => {}
             () = task.run() => {}
         }
@@ -46,8 +47,8 @@ pub(super) fn watch_prefixes(inner: Arc<Inner>, prefixes: Vec<String>) -> WatchR
 }
 
 struct Watcher {
-    inner: Arc<Inner>,
-    /// None within another.
+    client: Arc<Client>,
+    /// None of them lies within another.
     prefixes: Vec<String>,
     entries: watch::Sender<Option<Entries>>,
 }
@@ -55,29 +56,30 @@ struct Watcher {
 /// Up to where the snapshot is complete.
 struct Position {
     cluster: u64,
-    /// For each prefix, the last revision whose changes are in.
+    /// For each prefix, the last revision that the snapshot contains.
     revisions: Vec<i64>,
-    /// How often in a row a member had not come that far.
+    /// How often in a row a member was behind these revisions.
     behind: u32,
 }
 
-/// What stands between etcd and this watcher.
+/// Whether the watcher reaches etcd, and when it tries again.
 struct Outage {
     backoff: Backoff,
     away: bool,
 }
 
 impl Outage {
-    /// Says so once, until it is over.
-    fn met(&mut self, prefixes: &[String], error: &Error) {
+    /// Logs the first failure of an outage.
+    fn begin(&mut self, prefixes: &[String], error: &Error) {
         match (std::mem::replace(&mut self.away, true), error.is_permanent()) {
-            (true, _) => debug!(?prefixes, %error, "still cannot follow"),
+            (true, _) => debug!(?prefixes, %error, "still cannot watch"),
             (false, true) => error!(?prefixes, %error, "watch failed"),
             (false, false) => warn!(?prefixes, %error, "watch failed; keeping known entries and retrying"),
         }
     }
 
-    fn over(&mut self, prefixes: &[String]) {
+    /// Logs the end of an outage.
+    fn end(&mut self, prefixes: &[String]) {
         if std::mem::take(&mut self.away) {
             info!(?prefixes, "watch recovered");
         }
@@ -86,13 +88,13 @@ impl Outage {
 
 /// Why a watch ended.
 enum Ended {
-    /// The connection broke; the watch goes on where it was.
+    /// The connection broke; the watch goes on from its last revision.
     Broken(Error),
-    /// Changes may have been missed: everything is listed again.
+    /// The watch may have missed changes; the watcher lists everything again.
     Gap(String),
-    /// A member that lags was asked; the watch goes on where it was.
+    /// The member lags behind; the watch goes on from its last revision.
     Behind,
-    /// It is time to compare.
+    /// A new listing is due.
     Due,
 }
 
@@ -124,7 +126,7 @@ impl Watcher {
                     sleep(outage.backoff.next_delay()).await;
                 }
                 Ended::Broken(error) => {
-                    outage.met(&self.prefixes, &error);
+                    outage.begin(&self.prefixes, &error);
                     sleep(outage.backoff.next_delay()).await;
                 }
             }
@@ -145,19 +147,19 @@ impl Watcher {
         Ok(Position { cluster, revisions: vec![revision; self.prefixes.len()], behind: 0 })
     }
 
-    /// Adds what is under `prefix` at `revision` (0: now); gives the revision and the cluster's id.
+    /// Adds what is under `prefix` at `revision` (0: now); returns the revision and the cluster's id.
     async fn list_prefix(
         &self,
         prefix: &str,
         mut revision: i64,
         listed: &mut BTreeMap<Arc<str>, Stored>,
     ) -> Result<(i64, u64), Error> {
-        let end = after(prefix);
+        let end = range_end(prefix);
         let mut start = prefix.as_bytes().to_vec();
         let mut page = PAGE;
         loop {
             let options = GetOptions::new().with_range(end.clone()).with_limit(page).with_revision(revision);
-            let mut answer = match self.inner.client.range(&start, options).await {
+            let mut answer = match self.client.range(&start, options).await {
                 Err(Error::Unavailable { reason, .. }) if reason.contains(TOO_LONG) && page > 1 => {
                     page = (page / 8).max(1);
                     continue;
@@ -166,7 +168,7 @@ impl Watcher {
             };
             let more = answer.more();
             let (at, cluster) = answer.header().map_or((0, 0), |header| (header.revision(), header.cluster_id()));
-            // Every later page, and every other prefix, is read at the first page's revision.
+            // Later pages and other prefixes have the revision of the first page.
             revision = if revision == 0 { at } else { revision };
             let kvs = answer.take_kvs();
             start = kvs.last().map_or(start, |kv| [kv.key(), &[0]].concat());
@@ -187,33 +189,32 @@ impl Watcher {
             let message = match timeout_at(due, stream.message()).await {
                 Err(_) => return Ended::Due,
                 Ok(Ok(Some(message))) => message,
-                Ok(Ok(None)) => return Ended::Broken(self.inner.client.unavailable("the watch was closed".into())),
+                Ok(Ok(None)) => return Ended::Broken(self.client.unavailable("the watch was closed".into())),
                 Ok(Err(error)) => return self.failed(&error),
             };
-            if let Some(ended) = self.take(&message, position).await {
+            if let Some(ended) = self.receive(&message, position).await {
                 return ended;
             }
-            outage.over(&self.prefixes);
+            outage.end(&self.prefixes);
         }
     }
 
     fn failed(&self, error: &etcd_client::Error) -> Ended {
-        match self.inner.client.error("watch", error) {
-            // It would be as long again; a listing comes in pages.
+        match self.client.error("watch", error) {
+            // The next answer would be as long; a listing comes in pages.
             Error::Unavailable { reason, .. } if reason.contains(TOO_LONG) => Ended::Gap(reason),
             error => Ended::Broken(error),
         }
     }
 
-    /// Opens one stream that watches every prefix from where it was.
+    /// Opens one stream that watches every prefix from its last revision.
     async fn open(&self, position: &Position) -> Result<WatchStream, Error> {
         let from = |revision: i64| Some(WatchOptions::new().with_prefix().with_start_revision(revision + 1));
-        self.inner
-            .client
+        self.client
             .call("watch", || async {
                 let mut prefixes = self.prefixes.iter().zip(&position.revisions);
                 let first = prefixes.next().map_or(("", 0), |(prefix, revision)| (prefix.as_str(), *revision));
-                let mut stream = self.inner.client.watch().watch(first.0, from(first.1)).await?;
+                let mut stream = self.client.watch().watch(first.0, from(first.1)).await?;
                 for (prefix, revision) in prefixes {
                     stream.watch(prefix.as_str(), from(*revision)).await?;
                 }
@@ -222,8 +223,8 @@ impl Watcher {
             .await
     }
 
-    /// Takes one message in: all its changes show as one, or the watch is over.
-    async fn take(&self, message: &WatchResponse, position: &mut Position) -> Option<Ended> {
+    /// Takes one message in: all its changes show as one. Returns why the watch is over, if it is.
+    async fn receive(&self, message: &WatchResponse, position: &mut Position) -> Option<Ended> {
         let (cluster, revision) = message.header().map_or((0, 0), |header| (header.cluster_id(), header.revision()));
         if message.canceled() && message.compact_revision() > 0 {
             return Some(Ended::Gap(format!("compacted up to revision {}", message.compact_revision())));
@@ -249,7 +250,7 @@ impl Watcher {
     }
 
     async fn canceled(&self, reason: &str) -> Ended {
-        let client = &self.inner.client;
+        let client = &self.client;
         if is_token(reason) {
             return Ended::Broken(match client.renew_token().await {
                 Ok(()) => client.unavailable("the sign-in had expired".into()),
@@ -263,7 +264,7 @@ impl Watcher {
         Ended::Gap(format!("etcd cancelled the watch: {reason}"))
     }
 
-    /// The change that an event brings, unless it is in already.
+    /// The change that an event brings, unless the snapshot contains it.
     fn change(&self, event: &Event, position: &Position) -> Option<Change> {
         let kv = event.kv()?;
         let index = self.prefixes.iter().position(|prefix| kv.key().starts_with(prefix.as_bytes()))?;
