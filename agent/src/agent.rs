@@ -153,7 +153,7 @@ impl Agent {
             let (name, output) = self.pipeline.output(index);
             let directory = target::directory(config, index)?;
             // The proxy is stopped by its output's loop, after that loop's last turn.
-            let proxy = Proxy::new(proxy_options(config, settings, &name)?);
+            let proxy = Proxy::new(proxy_options(config, settings, &name));
             let live = target::live(settings, plugin, node);
             let memory = Memory::new(&config.agent.state_dir, &name);
             let target = Target { name, directory, memory, linger: settings.linger.0, proxy, live };
@@ -191,16 +191,16 @@ async fn hold(consumed: watch::Sender<Consumed>, stop: CancellationToken) -> Res
     Ok(())
 }
 
-fn proxy_options(config: &Config, output: &config::Output, name: &str) -> Result<ProxyOptions> {
-    Ok(ProxyOptions {
+fn proxy_options(config: &Config, output: &config::Output, name: &str) -> ProxyOptions {
+    ProxyOptions {
         dir: output.directory.clone(),
         check: output.check.as_ref().map(|check| check.0.clone()),
         bind_check: output.bind_check,
-        reload: output.reload.clone().map(|reload| reload::method(config, output, reload)).transpose()?,
+        reload: output.reload.clone().map(|reload| reload::method(config, output, reload)),
         timeout: output.timeout.0,
         min_interval: output.min_interval.0,
         name: name.to_owned(),
-    })
+    }
 }
 
 /// Makes sure that one agent at a time uses the state directory, while the file is open.

@@ -12,6 +12,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use crate::signal::Signal;
+
 #[cfg(test)]
 mod tests;
 
@@ -42,12 +44,12 @@ impl Program {
             .map(|(_, program)| program)
     }
 
-    /// The signal by which its master process reloads, as `docker kill` and `kill` name it.
-    pub const fn reload_signal(self) -> &'static str {
+    /// The signal by which its master process reloads.
+    pub const fn reload_signal(self) -> Signal {
         match self {
-            Program::Haproxy => "USR2",
+            Program::Haproxy => Signal::Usr2,
             // By USR1 nginx opens its logs again, by USR2 it starts a second nginx beside itself.
-            Program::Nginx => "HUP",
+            Program::Nginx => Signal::Hup,
         }
     }
 }

@@ -17,7 +17,11 @@ pub mod model;
 #[doc(hidden)]
 pub mod simulated;
 
+pub mod atomic;
+
 pub mod backoff;
+
+pub mod signal;
 
 pub mod dialect;
 

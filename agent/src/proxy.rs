@@ -37,7 +37,6 @@ mod own;
 mod process;
 mod record;
 mod reload;
-mod signal;
 mod supervise;
 
 pub use address::Bind;
@@ -47,7 +46,8 @@ pub use live::Socket;
 pub use methods::Call;
 pub use options::{ProxyOptions, Reload};
 pub use reload::{Failure, ReloadStatus};
-pub use signal::Signal;
+
+pub use crate::signal::Signal;
 
 use own::Own;
 
@@ -60,7 +60,7 @@ pub struct Proxy {
     shutdown: Shutdown,
     files: Arc<Mutex<u64>>,
     start: Arc<Notify>,
-    task: std::sync::Mutex<Option<JoinHandle<()>>>,
+    task: parking_lot::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Proxy {
@@ -98,7 +98,7 @@ impl Proxy {
                 tokio::spawn(reload::run(supervisor, line))
             }
         };
-        let task = std::sync::Mutex::new(Some(task));
+        let task = parking_lot::Mutex::new(Some(task));
         Proxy { options, wanted, status, shutdown, files, start, task }
     }
 
@@ -168,7 +168,7 @@ impl Proxy {
     }
 
     async fn ended(&self) {
-        let task = self.task.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let task = self.task.lock().take();
         let Some(task) = task else { return };
         if let Err(error) = task.await {
             tracing::error!(proxy = self.options.name, %error, "the reload task ended unexpectedly");

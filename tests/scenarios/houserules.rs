@@ -18,20 +18,22 @@ const WIDEST: usize = 200;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("simulated", &[]),
+    ("atomic", &[]),
     ("backoff", &["simulated"]),
-    ("dialect", &[]),
+    ("signal", &[]),
+    ("dialect", &["signal"]),
     ("shutdown", &[]),
     ("status", &["model"]),
-    ("plugin", &["model", "backoff", "status"]),
+    ("plugin", &["model", "atomic", "backoff", "status"]),
     ("memo", &["plugin", "status"]),
     ("docker", &["model", "backoff", "dialect", "status"]),
     ("health", &["model", "status"]),
     ("grouping", &["model", "plugin", "memo", "status"]),
     ("layout", &["model", "backoff", "plugin", "memo", "status"]),
-    ("registry", &["model", "backoff", "status"]),
+    ("registry", &["model", "atomic", "backoff", "status"]),
     ("catalog", &["model", "backoff", "status"]),
     ("output", &["model", "simulated", "backoff", "plugin", "status"]),
-    ("proxy", &["model", "backoff", "dialect", "shutdown", "status"]),
+    ("proxy", &["model", "backoff", "signal", "dialect", "shutdown", "status"]),
 ];
 
 /// Modules that use all the others, in the order of `lib.rs`; those of the binary are last.

@@ -87,7 +87,7 @@ impl Snapshot {
     async fn render(&self, pipeline: &Pipeline, index: usize) -> Result<Rendered> {
         let settings = &pipeline.config.output[index];
         let (name, output) = pipeline.output(index);
-        let options = ProxyOptions { reload: None, ..proxy_options(&pipeline.config, settings, &name)? };
+        let options = ProxyOptions { reload: None, ..proxy_options(&pipeline.config, settings, &name) };
         let target = Target {
             name: name.clone(),
             directory: target::directory(&pipeline.config, index)?,

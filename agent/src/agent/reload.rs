@@ -1,6 +1,5 @@
 //! From how the operator writes a reload to how the proxy's stage does it.
 
-use anyhow::Result;
 use futures::FutureExt as _;
 
 use crate::config::{self, Config, ContainerReload, Reload};
@@ -8,18 +7,17 @@ use crate::docker::{Control, ControlError};
 use crate::proxy::{self, Call, Failure};
 
 /// How the proxy of `output` reloads.
-pub(super) fn method(config: &Config, output: &config::Output, reload: Reload) -> Result<proxy::Reload> {
-    let signal = |name: String| name.parse().map_err(|text: String| anyhow::anyhow!(text));
-    Ok(match reload {
+pub(super) fn method(config: &Config, output: &config::Output, reload: Reload) -> proxy::Reload {
+    match reload {
         Reload::Command(command) => proxy::Reload::Command(command.0),
-        Reload::PidFile(path, name) => proxy::Reload::PidFile { path, signal: signal(name)? },
-        Reload::Supervise(command, name) => proxy::Reload::Supervise { command: command.0, signal: signal(name)? },
+        Reload::PidFile(path, signal) => proxy::Reload::PidFile { path, signal },
+        Reload::Supervise(command, signal) => proxy::Reload::Supervise { command: command.0, signal },
         Reload::MasterSocket(path) => proxy::Reload::MasterSocket(path),
         Reload::Container(container, how) => {
             let endpoint = config.docker.endpoint.0.clone();
             proxy::Reload::Call(in_container(Control { endpoint, container, limit: output.timeout.0 }, how))
         }
-    })
+    }
 }
 
 fn in_container(control: Control, how: ContainerReload) -> Call {
@@ -27,7 +25,7 @@ fn in_container(control: Control, how: ContainerReload) -> Call {
         let (control, how) = (control.clone(), how.clone());
         let told = async move {
             match &how {
-                ContainerReload::Signal(signal) => control.signal(signal).await,
+                ContainerReload::Signal(signal) => control.signal(&signal.to_string()).await,
                 ContainerReload::Restart => control.restart().await,
             }
         };

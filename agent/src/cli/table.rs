@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
+use unicode_width::UnicodeWidthStr as _;
 use waypost::model::printable;
 
 /// Prints a line; when nobody reads any more, as behind `| head`, the command is done.
@@ -39,12 +40,13 @@ pub(crate) fn paint(code: &str, text: &str) -> String {
 pub(crate) fn print(header: &[&str], rows: &[Vec<String>]) {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width());
         cells.max().unwrap_or(0).max(header[column].len())
     };
     let widths: Vec<_> = (0..header.len()).map(width).collect();
     let joined = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded: Vec<_> = cells.zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let pad = |(cell, width): (&str, &usize)| cell.to_owned() + &" ".repeat(width.saturating_sub(cell.width()));
+        let padded: Vec<_> = cells.zip(&widths).map(pad).collect();
         padded.join("  ").trim_end().to_owned()
     };
     line(&paint("1", &joined(&mut header.iter().copied())));

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::value::{AbsolutePath, Argv};
 use crate::dialect::Program;
+use crate::signal::Signal;
 
 /// How a proxy takes new files up.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -14,9 +15,9 @@ pub enum Reload {
     /// A command that returns 0 when it is done.
     Command(Argv),
     /// A signal to the process whose id a file holds.
-    PidFile(PathBuf, String),
+    PidFile(PathBuf, Signal),
     /// A child of the agent: started, told by a signal (the program's own unless another is set), restarted when it ends.
-    Supervise(Argv, String),
+    Supervise(Argv, Signal),
     /// A container of the engine at `docker.endpoint`, by name or id.
     Container(String, ContainerReload),
     /// The command `reload` at the socket of `HAProxy`'s master process (`haproxy -W -S SOCKET`).
@@ -27,7 +28,7 @@ pub enum Reload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContainerReload {
     /// A signal to its first process.
-    Signal(String),
+    Signal(Signal),
     /// It is stopped and started.
     Restart,
 }
@@ -40,7 +41,7 @@ struct RawReload {
     supervise: Option<Argv>,
     container: Option<Container>,
     master_socket: Option<AbsolutePath>,
-    signal: Option<Signal>,
+    signal: Option<ReloadSignal>,
     restart: Option<bool>,
 }
 
@@ -82,7 +83,7 @@ impl Reload {
     pub(super) fn check_signal(&self) -> Result<(), String> {
         let Reload::Supervise(command, signal) = self else { return Ok(()) };
         let usual = Program::Nginx.reload_signal();
-        if program(command) != Some(Program::Nginx) || signal == usual {
+        if program(command) != Some(Program::Nginx) || *signal == usual {
             return Ok(());
         }
         Err(format!(
@@ -97,11 +98,11 @@ fn program(command: &Argv) -> Option<Program> {
 }
 
 /// The signal of a proxy that is known, and HAProxy's otherwise.
-fn usual_signal(program: Option<Program>) -> String {
-    program.unwrap_or(Program::Haproxy).reload_signal().to_owned()
+fn usual_signal(program: Option<Program>) -> Signal {
+    program.unwrap_or(Program::Haproxy).reload_signal()
 }
 
-fn in_container(name: String, signal: Option<String>, restart: bool) -> Result<Reload, String> {
+fn in_container(name: String, signal: Option<Signal>, restart: bool) -> Result<Reload, String> {
     match (signal, restart) {
         (Some(signal), false) => Ok(Reload::Container(name, ContainerReload::Signal(signal))),
         (None, true) => Ok(Reload::Container(name, ContainerReload::Restart)),
@@ -129,19 +130,18 @@ impl TryFrom<String> for Container {
     }
 }
 
-/// The name of a signal, without `SIG`.
+/// A signal by which a proxy may reload.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-struct Signal(String);
+struct ReloadSignal(Signal);
 
-impl TryFrom<String> for Signal {
+impl TryFrom<String> for ReloadSignal {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        let short = name.strip_prefix("SIG").unwrap_or(&name);
-        if ["HUP", "USR1", "USR2"].contains(&short) {
-            return Ok(Signal(short.to_owned()));
+        match name.parse() {
+            Ok(signal @ (Signal::Hup | Signal::Usr1 | Signal::Usr2)) => Ok(ReloadSignal(signal)),
+            _ => Err(format!("found {name:?}, expected \"HUP\", \"USR1\" or \"USR2\"")),
         }
-        Err(format!("found {name:?}, expected \"HUP\", \"USR1\" or \"USR2\""))
     }
 }

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::signal::Signal;
 
 fn parse(text: &str) -> Result<Config, String> {
     parse_with(text, &[])
@@ -183,20 +184,24 @@ fn a_reload_has_one_form() {
     };
     let argv = |words: &[&str]| Argv(words.iter().map(|word| (*word).to_owned()).collect());
     assert_eq!(output("{ command = [\"true\"] }"), Ok(Reload::Command(argv(&["true"]))));
-    assert_eq!(output("{ pid-file = \"/run/p\" }"), Ok(Reload::PidFile("/run/p".into(), "USR2".into())));
+    assert_eq!(output("{ pid-file = \"/run/p\" }"), Ok(Reload::PidFile("/run/p".into(), Signal::Usr2)));
     assert_eq!(
         output("{ supervise = [\"a\"], signal = \"SIGHUP\" }"),
-        Ok(Reload::Supervise(argv(&["a"]), "HUP".into()))
+        Ok(Reload::Supervise(argv(&["a"]), Signal::Hup))
     );
-    for (program, signal) in [("haproxy", "USR2"), ("nginx", "HUP"), ("/usr/sbin/nginx", "HUP"), ("/nginx/run", "USR2")]
-    {
-        let supervised = Reload::Supervise(argv(&[program, "-c"]), signal.into());
+    for (program, signal) in [
+        ("haproxy", Signal::Usr2),
+        ("nginx", Signal::Hup),
+        ("/usr/sbin/nginx", Signal::Hup),
+        ("/nginx/run", Signal::Usr2),
+    ] {
+        let supervised = Reload::Supervise(argv(&[program, "-c"]), signal);
         assert_eq!(output(&format!("{{ supervise = [\"{program}\", \"-c\"] }}")), Ok(supervised));
     }
     assert_eq!(output("{ master-socket = \"/run/m.sock\" }"), Ok(Reload::MasterSocket("/run/m.sock".into())));
     let in_container = |how| Ok(Reload::Container("edge-1".into(), how));
     let told = output("{ container = \"edge-1\", signal = \"SIGHUP\" }");
-    assert_eq!(told, in_container(ContainerReload::Signal("HUP".into())));
+    assert_eq!(told, in_container(ContainerReload::Signal(Signal::Hup)));
     assert_eq!(output("{ container = \"edge-1\", restart = true }"), in_container(ContainerReload::Restart));
     for (reload, expected) in [
         ("{ container = \"edge-1\" }", "either signal = \"HUP\""),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -16,8 +17,8 @@ pub enum Advertise {
     Address(IpAddr),
     /// The first address of this interface.
     Interface(String),
-    /// The first address of this host within this network: base address and prefix length.
-    Network(IpAddr, u8),
+    /// The first address of this host within this network.
+    Network(IpNet),
 }
 
 impl<'de> Deserialize<'de> for Advertise {
@@ -45,9 +46,7 @@ impl<'de> Visitor<'de> for AdvertiseReader {
     fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Advertise, M::Error> {
         match AdvertiseTable::deserialize(MapAccessDeserializer::new(map))? {
             AdvertiseTable { interface: Some(name), network: None } => Ok(Advertise::Interface(name)),
-            AdvertiseTable { interface: None, network: Some(Network(base, length)) } => {
-                Ok(Advertise::Network(base, length))
-            }
+            AdvertiseTable { interface: None, network: Some(Network(network)) } => Ok(Advertise::Network(network)),
             _ => Err(de::Error::custom(format_args!("expected {}", &self as &dyn de::Expected))),
         }
     }
@@ -60,23 +59,17 @@ struct AdvertiseTable {
     network: Option<Network>,
 }
 
+/// A network, whose error shows the form.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-struct Network(IpAddr, u8);
+struct Network(IpNet);
 
 impl TryFrom<String> for Network {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        parse_network(&text).ok_or_else(|| format!("found {text:?}, expected a form like \"10.0.0.0/8\""))
+        text.parse().map(Network).map_err(|_| format!("found {text:?}, expected a form like \"10.0.0.0/8\""))
     }
-}
-
-fn parse_network(text: &str) -> Option<Network> {
-    let (base, length) = text.split_once('/')?;
-    let (base, length): (IpAddr, u8) = (base.parse().ok()?, length.parse().ok()?);
-    let most = if base.is_ipv4() { 32 } else { 128 };
-    (length <= most).then_some(Network(base, length))
 }
 
 /// A length of time above zero, written like `"30s"` or `"500ms"`.

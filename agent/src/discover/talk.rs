@@ -76,17 +76,12 @@ impl Speaker {
     /// # Errors
     /// When the proxy cannot be spoken to.
     pub async fn hold(&self, talk: &Talk) -> Result<Ended> {
-        if talk.is_probe() {
-            self.probe(&talk.changes).await
-        } else {
-            self.talk(&talk.changes, talk.old.as_deref()).await
-        }
+        if talk.is_probe() { self.probe().await } else { self.talk(&talk.changes, talk.old.as_deref()).await }
     }
 
     /// Asks without telling anything, to learn which process answers.
-    async fn probe(&self, changes: &[(Arc<str>, Change)]) -> Result<Ended> {
-        let all: Arc<[Change]> = changes.iter().map(|(_, change)| change.clone()).collect();
-        let queries = self.renderer.queries(&all).await.unwrap_or_default();
+    async fn probe(&self) -> Result<Ended> {
+        let queries = self.renderer.queries(&Arc::default()).await.unwrap_or_default();
         let answers: Arc<[String]> = self.runtime.ask(&queries).await?.into();
         let process = self.renderer.process(&answers).await.ok().flatten();
         Ok(Ended { processes: process.into_iter().collect(), ..Ended::default() })

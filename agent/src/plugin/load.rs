@@ -1,12 +1,11 @@
 //! From a name or a file to a plugin that answered: what is wrong with it is said in words.
 
 use std::hash::{Hash, Hasher};
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, InstancePre, Linker, types::ComponentItem};
@@ -18,6 +17,7 @@ use super::limits::{Clock, Limits, State};
 use super::log::GuestLog;
 use super::pool::{Indices, Pool, Rest};
 use super::{CallError, Description, Kind, LoadError};
+use crate::atomic;
 
 mod shipped {
     include!(concat!(env!("OUT_DIR"), "/shipped.rs"));
@@ -110,7 +110,7 @@ impl Loader {
         };
         let description = describe(&pool, digest, &exported).await?;
         match pool.instantiate().await {
-            Ok(warm) => pool.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(warm),
+            Ok(warm) => pool.idle.lock().push(warm),
             Err(CallError::Refused(words)) => bail!(LoadError::Settings { settings: settings.clone(), words }),
             Err(error) => bail!(LoadError::Crash(error)),
         }
@@ -128,7 +128,7 @@ impl Loader {
         let component = Component::new(&self.engine, bytes)
             .map_err(|error| anyhow::anyhow!("it is not a valid WebAssembly component: {error:#}"))?;
         if let Some(path) = cached {
-            match component.serialize().map_err(words).and_then(|code| keep(&path, &code)) {
+            match component.serialize().map_err(words).and_then(|code| Ok(atomic::replace(&path, &code)?)) {
                 Ok(()) => _ = self.compiled.fetch_add(1, Ordering::Relaxed),
                 Err(error) => {
                     tracing::warn!(error = %format_args!("{error:#}"), "cannot cache compiled plugin; the next start is slower");
@@ -158,7 +158,7 @@ impl Loader {
     fn compatibility(&self) -> String {
         let mut hasher = Sha256Hasher(Sha256::new());
         self.engine.precompile_compatibility_hash().hash(&mut hasher);
-        hex(&hasher.0.finalize()[..8])
+        hex::encode(&hasher.0.finalize()[..8])
     }
 
     fn link(&self, component: &Component) -> Result<InstancePre<State>> {
@@ -190,16 +190,7 @@ impl Hasher for Sha256Hasher {
 
 /// SHA-256 in hexadecimal digits.
 pub(super) fn digest(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        for digit in [byte >> 4, byte & 15] {
-            text.extend(char::from_digit(u32::from(digit), 16));
-        }
-        text
-    })
+    hex::encode(Sha256::digest(bytes))
 }
 
 fn check_is_component(bytes: &[u8]) -> Result<()> {
@@ -295,14 +286,5 @@ fn private_directory(path: &Path) -> Result<()> {
         found.uid(),
         found.mode() & 0o7777
     );
-    Ok(())
-}
-
-/// Puts compiled code in place as a whole.
-fn keep(path: &Path, code: &[u8]) -> Result<()> {
-    let directory = path.parent().context("no directory")?;
-    let mut file = tempfile::NamedTempFile::new_in(directory).with_context(|| directory.display().to_string())?;
-    file.write_all(code).and_then(|()| file.as_file().sync_all()).with_context(|| path.display().to_string())?;
-    file.persist(path).with_context(|| path.display().to_string())?;
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! What a guest says, into the agent's log: cut, cleaned, and no more than a person can read.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 use tracing::{Level, debug, error, info, trace, warn};
@@ -46,7 +47,7 @@ impl GuestLog {
 
     /// Takes one line from the budget; `Some(n)` when it may be written, `n` lines having been dropped before it.
     fn admit(&self) -> Option<u64> {
-        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budget = self.budget.lock();
         let now = Instant::now();
         budget.lines = (budget.lines + now.duration_since(budget.since).as_secs_f64() * RATE).min(BURST);
         budget.since = now;
@@ -60,12 +61,12 @@ impl GuestLog {
 
     /// Whether this line was written lately; cheap, since a flood asks a million times.
     fn is_old(&self, line: &str) -> bool {
-        let budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let budget = self.budget.lock();
         budget.written.get(line).is_some_and(|at| at.elapsed() < ONCE_IN)
     }
 
     fn remember(&self, line: &str) {
-        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budget = self.budget.lock();
         budget.written.retain(|_, at| at.elapsed() < ONCE_IN);
         if budget.written.len() < REMEMBERED && line.len() <= LINE_LIMIT {
             budget.written.insert(line.to_owned(), Instant::now());
@@ -116,7 +117,7 @@ pub(super) struct StderrTail(Arc<Mutex<Vec<u8>>>);
 
 impl StderrTail {
     fn push(&self, bytes: &[u8]) {
-        let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tail = self.0.lock();
         tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_LIMIT)..]);
         let excess = tail.len().saturating_sub(TAIL_LIMIT);
         tail.drain(..excess);
@@ -124,7 +125,7 @@ impl StderrTail {
 
     /// The text so far, on one line.
     pub(super) fn text(&self) -> String {
-        let tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tail = self.0.lock();
         let text = String::from_utf8_lossy(&tail);
         let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         clean(&lines.join(" | "))

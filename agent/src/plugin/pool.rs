@@ -3,7 +3,7 @@
 //! An instance that trapped, overran or was abandoned is poisoned: it is dropped, and a fresh one serves the next call.
 
 use futures::future::BoxFuture;
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use wasmtime::component::InstancePre;
@@ -93,7 +93,7 @@ impl Pool {
     ) -> Result<R, CallError> {
         let _permit = self.permits.acquire().await.map_err(|_| CallError::Crashed("the plugin is unloaded".into()))?;
         self.awake()?;
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.idle.lock().pop();
         let mut warm = match idle {
             Some(warm) => warm,
             None => match self.instantiate().await {
@@ -105,7 +105,7 @@ impl Pool {
         let outcome = self.bounded(&mut warm, work).await;
         match outcome {
             Ok(result) => {
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(warm);
+                self.idle.lock().push(warm);
                 result.map_err(|error| CallError::Refused(cut(convert::refusal(error))))
             }
             Err(text) => Err(self.crashed(text)),
@@ -170,16 +170,16 @@ impl Pool {
 
     /// Gives the memory of all but one instance back, after a cold start used more.
     pub(super) fn trim(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).truncate(1);
+        self.idle.lock().truncate(1);
     }
 
     fn awake(&self) -> Result<(), CallError> {
-        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = self.rest.lock();
         if rest.settle() >= PATIENCE { Err(CallError::Resting) } else { Ok(()) }
     }
 
     fn crashed(&self, text: String) -> CallError {
-        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = self.rest.lock();
         rest.crashes = rest.settle() + 1.0;
         CallError::Crashed(text)
     }

@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures::future::{Either, select};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
@@ -137,13 +137,13 @@ struct Kept(Mutex<Vec<u8>>);
 
 impl Kept {
     fn add(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         let room = OUTPUT_LIMIT - kept.len();
         kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
     fn text(self) -> String {
-        String::from_utf8_lossy(&self.0.into_inner().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        String::from_utf8_lossy(&self.0.into_inner()).into_owned()
     }
 }
 

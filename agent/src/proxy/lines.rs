@@ -9,8 +9,9 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
@@ -63,7 +64,7 @@ impl Lines {
 
     /// How many lines there have been.
     pub(super) fn count(&self) -> u64 {
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner).count
+        self.tail.lock().count
     }
 
     /// The last lines after the first `count`, with all that has been written until now.
@@ -72,7 +73,7 @@ impl Lines {
         if self.settle.send(done).await.is_ok() {
             drop(settled.await);
         }
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let tail = self.tail.lock();
         let first = tail.count - tail.lines.len() as u64;
         let skip = usize::try_from(count.saturating_sub(first)).unwrap_or(usize::MAX);
         tail.lines.iter().skip(skip).cloned().collect()
@@ -165,7 +166,7 @@ impl Reader {
         if is_routine(line) {
             return;
         }
-        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tail = self.tail.lock();
         tail.count += 1;
         tail.lines.push_back(line.to_owned());
         if tail.lines.len() > REMEMBERED {

@@ -64,7 +64,7 @@ impl NotifySocket {
             Ok(socket) => (socket, path.to_string_lossy().into_owned()),
             Err(error) => {
                 let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
-                let name = digest.iter().take(8).fold("waypost-".to_owned(), |name, byte| format!("{name}{byte:02x}"));
+                let name = format!("waypost-{}", hex::encode(&digest[..8]));
                 tracing::debug!(path = %path.display(), %error, name, "the notify socket gets an abstract name");
                 (StdDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?, format!("@{name}"))
             }

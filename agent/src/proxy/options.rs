@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::methods::Call;
-use super::signal::Signal;
+use crate::signal::Signal;
 
 /// How to check and reload a proxy.
 #[derive(Clone, Debug)]

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{
@@ -11,6 +11,7 @@ use etcd_client::{
     TxnOpResponse, TxnResponse, WatchClient,
 };
 use futures::FutureExt;
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -83,7 +84,7 @@ impl Client {
     }
 
     pub(super) fn status(&self) -> RegistryStatus {
-        let contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let contact = self.contact.lock().clone();
         RegistryStatus {
             description: self.description.clone(),
             connected: contact.as_ref().is_some_and(|contact| !matches!(contact, Err(Error::Unavailable { .. }))),
@@ -109,7 +110,7 @@ impl Client {
             }
             Err(error) => Err(error.clone()),
         };
-        *self.contact.lock().unwrap_or_else(PoisonError::into_inner) = Some(contact);
+        *self.contact.lock() = Some(contact);
         result
     }
 

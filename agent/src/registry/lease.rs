@@ -1,7 +1,6 @@
 //! Grants leases and keeps them alive; remembers the agent's own on disk for the next process.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use tracing::{info, warn};
 
 use super::Error;
 use super::client::Client;
+use crate::atomic;
 use crate::backoff::Backoff;
 
 /// Longest time between two keep-alives, also for a long time to live: etcd closes a connection that only pings.
@@ -223,13 +223,8 @@ fn parse(text: &str) -> Option<Saved> {
 /// Replaces the file in one step; only this user can read it, like every temporary file.
 fn write(directory: &Path, saved: Saved) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
     let Saved { cluster, lease, ttl } = saved;
-    write!(file, "cluster {cluster:x}\nlease {lease:x}\nttl {ttl}\n")?;
-    file.as_file().sync_all()?;
-    let path: PathBuf = directory.join(FILE);
-    file.persist(path)?;
-    Ok(())
+    atomic::replace(&directory.join(FILE), format!("cluster {cluster:x}\nlease {lease:x}\nttl {ttl}\n").as_bytes())
 }
 
 #[cfg(test)]

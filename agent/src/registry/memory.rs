@@ -1,8 +1,9 @@
 //! A registry within one process: the agent discovers what it registers itself, and nothing else.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::snapshot::{Change, apply};
@@ -41,7 +42,7 @@ struct Watcher {
 
 impl Memory {
     fn change<T>(&self, change: impl FnOnce(&mut Content) -> T) -> T {
-        change(&mut self.content.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.content.lock())
     }
 }
 

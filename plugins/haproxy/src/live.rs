@@ -32,11 +32,15 @@ pub fn process(answers: &[String]) -> Option<String> {
     answers::process(answers)
 }
 
-/// Lists the queries that the process has to answer before [`plan`], one line each.
+/// Lists the queries that the process has to answer before [`plan`], one line each; without changes the one that
+/// [`process`] needs.
 ///
 /// # Errors
 /// `invalid-input` when HAProxy cannot proxy one of the services.
 pub fn queries(settings: &Settings, changes: &[Change]) -> Result<Vec<String>, PluginError> {
+    if changes.is_empty() {
+        return Ok(vec![ask::PROCESS.to_owned()]);
+    }
     let changes = change::read(settings, changes)?;
     Ok(ask::texts(&ask::asks(settings, &changes)))
 }

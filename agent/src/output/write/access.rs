@@ -1,11 +1,10 @@
 //! Mode and owner of an output's files: those the operator names, else those of the file that is replaced.
 
-use std::fs::{self, File, Metadata, Permissions};
+use std::fs::{File, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
-use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 /// Mode of a file that was not there before, when the operator names none.
 const NEW_MODE: u32 = 0o644;
@@ -24,13 +23,15 @@ pub struct Access {
 }
 
 impl Access {
-    /// Looks user and group up, which are numbers or names in `/etc/passwd` and `/etc/group`.
+    /// Looks user and group up, which are numbers or names that the system knows, from `/etc/passwd` or elsewhere.
     ///
     /// # Errors
     /// Says which name is not known, and what to do.
     pub fn resolve(mode: Option<u32>, user: Option<&str>, group: Option<&str>) -> Result<Self> {
-        let user = user.map(|name| number(name, "user", "/etc/passwd")).transpose()?;
-        let group = group.map(|name| number(name, "group", "/etc/group")).transpose()?;
+        let user_id = |name: &str| Some(uzers::get_user_by_name(name)?.uid());
+        let group_id = |name: &str| Some(uzers::get_group_by_name(name)?.gid());
+        let user = user.map(|name| number(name, "user", user_id)).transpose()?;
+        let group = group.map(|name| number(name, "group", group_id)).transpose()?;
         Ok(Access { mode, user, group })
     }
 
@@ -68,18 +69,11 @@ impl Access {
     }
 }
 
-/// The number of a user or group; a name stands in `table`, as `NAME:PASSWORD:NUMBER:...`.
-fn number(name: &str, what: &str, table: &str) -> Result<u32> {
-    if let Ok(number) = name.parse() {
-        return Ok(number);
-    }
-    let text = fs::read_to_string(Path::new(table)).with_context(|| format!("{table} cannot be read"))?;
-    let mut known = text.lines().map(|line| line.split(':'));
-    let found = known.find_map(|mut fields| (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()));
-    match found.flatten() {
-        Some(number) => Ok(number),
-        None => bail!("found {what} {name:?}, which {table} does not list; make it, or give its number"),
-    }
+/// The number of a user or group.
+fn number(name: &str, what: &str, known: impl Fn(&str) -> Option<u32>) -> Result<u32> {
+    let found = name.parse().ok().or_else(|| known(name));
+    found
+        .with_context(|| format!("found {what} {name:?}, which this system does not know; make it, or give its number"))
 }
 
 #[cfg(test)]
@@ -92,6 +86,6 @@ mod tests {
         assert_eq!(root, Access { mode: Some(0o640), user: Some(0), group: Some(0) });
         assert_eq!(Access::resolve(None, None, Some("4321")).unwrap().group, Some(4321));
         let error = Access::resolve(None, Some("nobody-at-all"), None).unwrap_err().to_string();
-        assert!(error.contains("found user \"nobody-at-all\"") && error.contains("/etc/passwd"), "{error}");
+        assert!(error.contains("found user \"nobody-at-all\"") && error.contains("give its number"), "{error}");
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn asks(settings: &Settings, changes: &[ServiceChange]) -> Vec<Ask> {
             _ => 0,
         };
         asks.extend(candidates.iter().take(places).map(traffic));
-        if with_cookies || is_new || change.leaves_empty() || (are_few && is_unchanged) {
+        if with_cookies || is_new || change.leaves_port() || (are_few && is_unchanged) {
             asks.insert(traffic(&change.name));
         }
         for section in candidates.into_iter().chain([change.name.clone()]) {

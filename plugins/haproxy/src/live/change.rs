@@ -85,9 +85,9 @@ impl ServiceChange {
         settings.routing == Routing::Map && (http(&self.before) || http(&self.after))
     }
 
-    /// Returns whether the service leaves and had no server any more, so that only the file still has it.
-    pub(super) fn leaves_empty(&self) -> bool {
-        self.after.is_none() && self.before.as_ref().is_some_and(|before| before.servers().is_empty())
+    /// Returns whether a tcp service leaves, whose port only the next reload closes.
+    pub(super) fn leaves_port(&self) -> bool {
+        self.after.is_none() && self.before.as_ref().is_some_and(|before| before.tcp().is_some())
     }
 
     /// Returns the keys of the map that keep other paths of a domain from `*`, before and after.

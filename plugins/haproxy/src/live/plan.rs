@@ -246,17 +246,16 @@ impl<'a> Planner<'a> {
             }
         }
         let is_gone = self.leave.len() == start;
-        // A server that is deleted now went into maintenance earlier, and that plan asked for the reload.
+        // A server that is deleted now went into maintenance earlier, and so did the routes.
         let leaves_now = self.leave[start..].iter().any(|said| !said.starts_with("del server "));
         if is_gone && claim.is_some() {
             self.leave.push(format!("del map {STANDBYS} {}", change.name));
         }
+        self.reload_soon |= leaves_now && self.routes.leaves_marker(change);
         // Its rule still catches what another service may take; its port is still open, and what connects is turned away.
         // (`shutdown frontend` is no way out: HAProxy 2.8 and 3.0 keep the socket, and let clients wait.)
         let is_in_file = before.tcp().is_some() || self.settings.routing == Routing::Acl;
-        self.reload_soon |= leaves_now && (is_in_file || self.routes.leaves_marker(change));
-        // A service without servers has nothing left but its section in the file.
-        self.file_only |= is_in_file && change.leaves_empty() && self.is_open(change, before);
+        self.file_only |= is_in_file && self.is_open(change, before);
     }
 
     /// Returns whether the process still has the port of a tcp service or the section of an http service.

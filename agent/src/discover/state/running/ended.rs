@@ -41,7 +41,8 @@ impl Running {
             return;
         };
         if !self.is_right_process(&ended.processes, now) {
-            self.talk_at = now + OLD_AGAIN;
+            // Without services nothing else would be asked.
+            (self.talk_at, self.is_to_probe) = (now + OLD_AGAIN, true);
             return;
         }
         if self.is_away() {

@@ -35,9 +35,7 @@ impl Running {
         }
         let is_open = is_loaded || self.is_open;
         let changes = if is_open { self.changes(accepted, is_on_trial) } else { Vec::new() };
-        let any = accepted.iter().next().filter(|_| self.is_to_probe && changes.is_empty() && self.talk_at <= now);
-        if let Some((name, served)) = any {
-            let changes = vec![(Arc::clone(name), change(Some(served), Some(served)))];
+        if self.is_to_probe && changes.is_empty() && self.talk_at <= now {
             return (Some(Talk { changes, after: Vec::new(), kind: Kind::Probe, epoch: self.epoch, old: None }), None);
         }
         if !is_open {

@@ -143,18 +143,22 @@ fn a_service_that_is_gone_has_its_place_and_no_servers() {
 }
 
 #[test]
-fn a_tcp_service_that_leaves_asks_for_one_reload() {
+fn a_tcp_service_that_leaves_asks_for_a_reload_while_its_port_is_open() {
     let db = service("db", &[instance("a", "10.0.0.1", 80, &[("listen-port", "8000")])]);
     let leaves = [Change { before: Some(db), after: None }];
-    let reaction = |servers: &[_]| {
-        let servers = rows("db", servers);
-        planned(&live(), &leaves, &[("show servers state db", &servers), ("show servers conn db", CONNECTIONS)])
+    let reaction = |servers: &[_], frontend: &str| {
+        let (servers, stat) = (rows("db", servers), traffic(&[frontend]));
+        let here = [("show servers state db", &*servers), ("show servers conn db", CONNECTIONS)];
+        planned(&live(), &leaves, &[&here[..], &[("show stat db 3 -1", &stat)]].concat())
     };
-    let line = "set server db/a state maint; del server db/a".to_owned();
-    assert_eq!(reaction(&[("a", "10.0.0.1", 0, 1, 6, "-", 80)]), LivePlan::CommandsAndReload(vec![line]));
-    assert_eq!(reaction(&[("a", "10.0.0.1", 1, 1, 6, "-", 80)]), commands(&[]));
-    assert_eq!(reaction(&[("x", "10.0.0.1", 1, 1, 6, "-", 80)]), commands(&["del server db/x"]));
-    assert_eq!(reaction(&[]), commands(&[]));
+    let open = |lines: &[&str]| LivePlan::CommandsAndReload(lines.iter().map(|&line| line.to_owned()).collect());
+    let (is_open, is_closed) = ("db,FRONTEND,,0,OPEN,", "db,FRONTEND,,0,STOP,");
+    let line = "set server db/a state maint; del server db/a";
+    assert_eq!(reaction(&[("a", "10.0.0.1", 0, 1, 6, "-", 80)], is_open), open(&[line]));
+    assert_eq!(reaction(&[("a", "10.0.0.1", 1, 1, 6, "-", 80)], is_open), open(&[]));
+    assert_eq!(reaction(&[("x", "10.0.0.1", 1, 1, 6, "-", 80)], is_open), open(&["del server db/x"]));
+    assert_eq!(reaction(&[], is_closed), commands(&[]));
+    assert_eq!(planned(&live(), &leaves, &[]), commands(&[]), "there is no such section any more");
 }
 
 #[test]

@@ -3,41 +3,29 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
-
-/// A signal that a proxy takes for a request; read from its name with or without `SIG`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+/// A signal that the agent sends to a proxy; read from its name with or without `SIG`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// `HUP`, by which nginx and most others reload.
     Hup,
-    /// `INT`
-    Int,
-    /// `QUIT`
-    Quit,
     /// `USR1`
     Usr1,
-    /// `USR2`, by which the master process of `HAProxy` reloads.
+    /// `USR2`, by which the master process of HAProxy reloads.
     Usr2,
-    /// `TERM`
+    /// `TERM`, which ends it.
     Term,
-    /// `WINCH`
-    Winch,
 }
 
 impl Signal {
-    const ALL: [(&'static str, Signal, rustix::process::Signal); 7] = [
+    const ALL: [(&'static str, Signal, rustix::process::Signal); 4] = [
         ("HUP", Signal::Hup, rustix::process::Signal::HUP),
-        ("INT", Signal::Int, rustix::process::Signal::INT),
-        ("QUIT", Signal::Quit, rustix::process::Signal::QUIT),
         ("USR1", Signal::Usr1, rustix::process::Signal::USR1),
         ("USR2", Signal::Usr2, rustix::process::Signal::USR2),
         ("TERM", Signal::Term, rustix::process::Signal::TERM),
-        ("WINCH", Signal::Winch, rustix::process::Signal::WINCH),
     ];
 
     /// As the system has it.
-    pub(super) fn number(self) -> rustix::process::Signal {
+    pub fn number(self) -> rustix::process::Signal {
         Self::ALL.iter().find(|(_, signal, _)| *signal == self).map_or(rustix::process::Signal::HUP, |entry| entry.2)
     }
 }
@@ -52,14 +40,6 @@ impl FromStr for Signal {
             let known: Vec<_> = Self::ALL.iter().map(|(known, ..)| *known).collect();
             format!("found the signal {text:?}, expected one of {}", known.join(", "))
         })
-    }
-}
-
-impl TryFrom<String> for Signal {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
     }
 }
 
@@ -80,6 +60,6 @@ mod tests {
             assert_eq!((name.parse(), signal.to_string()), (Ok(signal), name.to_owned()));
         }
         let error = "KILL".parse::<Signal>().unwrap_err();
-        assert_eq!(error, "found the signal \"KILL\", expected one of HUP, INT, QUIT, USR1, USR2, TERM, WINCH");
+        assert_eq!(error, "found the signal \"KILL\", expected one of HUP, USR1, USR2, TERM");
     }
 }
