@@ -6,12 +6,12 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use anyhow::{Context, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
+use waypost_test_support::eventually;
 
 use crate::built;
 use crate::compiled;
 use crate::host::Host;
 use crate::process::Process;
-use crate::wait::eventually;
 use crate::{CHANGE_TIMEOUT, START_TIMEOUT};
 
 /// What an agent says when it has loaded its plugins and starts its loops.

@@ -30,7 +30,6 @@ mod process;
 mod sections;
 mod server;
 pub mod underload;
-mod wait;
 mod watch;
 mod whoami;
 
@@ -51,8 +50,8 @@ pub use network::Network;
 pub use process::{Process, Signal, find_program};
 pub use sections::{agent_section, docker_section, etcd_section, haproxy_section, nginx_section};
 pub use server::Server;
-pub use wait::{always, eventually};
 pub use watch::Watch;
+pub use waypost_test_support::{always, eventually};
 
 use std::time::Duration;
 

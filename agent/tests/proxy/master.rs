@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use waypost::proxy::{Proxy, ProxyOptions, Reload};
 
-use super::site::{Site, kill, reload, state, until};
+use super::site::{Site, kill, reload, state};
 
 struct Master(Child);
 
@@ -20,7 +20,7 @@ impl Master {
         let mut command = Command::new("haproxy");
         command.args(["-W", "-f"]).arg(site.path("haproxy.cfg")).arg("-S").arg(socket(site));
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        until("the first answer", || site.answers(word)).await;
+        site.until_answers(word).await;
         Master(child)
     }
 }
@@ -58,7 +58,7 @@ async fn a_reload_is_confirmed_and_a_refusal_told() {
         site.configure(&word, "");
         reload(&proxy).await;
         // The old worker may take connections until it has seen that it was replaced.
-        until("the new answer", || site.answers(&word)).await;
+        site.until_answers(&word).await;
     }
     site.configure("bad", "garbage");
     proxy.request_reload();
@@ -68,7 +68,7 @@ async fn a_reload_is_confirmed_and_a_refusal_told() {
     assert!(site.answers("round-9"));
     site.configure("good", "");
     state(&proxy, "the repeated reload", |status| status.done == status.wanted).await;
-    until("the new answer", || site.answers("good")).await;
+    site.until_answers("good").await;
 
     // A master that is started again has counted no reloads.
     drop(master);
@@ -76,7 +76,7 @@ async fn a_reload_is_confirmed_and_a_refusal_told() {
     let _master = Master::start(&site, "fresh").await;
     site.configure("last", "");
     reload(&proxy).await;
-    until("the new answer", || site.answers("last")).await;
+    site.until_answers("last").await;
     proxy.stop().await;
 }
 

@@ -6,9 +6,10 @@ use std::process::{Child, Command, Stdio};
 
 use etcd_client::{Client, PutOptions};
 use rustix::process::{Pid, Signal, kill_process};
+use waypost_test_support::{eventually_async, free_port, holds};
 
-use crate::server::{Server, free_port};
-use crate::tools::{client, until};
+use crate::server::Server;
+use crate::tools::{DEADLINE, client};
 
 /// The agent of one host, with files and a memory of its own.
 struct Host {
@@ -69,9 +70,10 @@ impl Host {
 
     async fn serves(&self, service: &str, id: &str) {
         let server = format!("server {id} ");
-        until(&format!("{service} has the domain, and the instance {id} is there"), || async {
-            let file = fs::read_to_string(self.path("out/haproxy.cfg")).ok()?;
-            (self.holder()? == service && file.contains(&server)).then_some(())
+        eventually_async(DEADLINE, &format!("{service} has the domain, and the instance {id} is there"), async || {
+            let file = fs::read_to_string(self.path("out/haproxy.cfg"))?;
+            let holder = self.holder();
+            holds(holder.as_deref() == Some(service) && file.contains(&server), (holder, file))
         })
         .await;
     }
@@ -138,8 +140,9 @@ async fn an_agent_that_starts_with_nothing_gives_a_domain_to_the_older_service()
 
     // Who saw the rollout stays with whom it had, says so, and knows it after a restart.
     edge.serves("zebra", "z2").await;
-    until("the other one's loss is told", || async {
-        edge.problems().contains("it goes without domain shop.example, which service zebra has had since").then_some(())
+    eventually_async(DEADLINE, "the other one's loss is told", async || {
+        let problems = edge.problems();
+        holds(problems.contains("it goes without domain shop.example, which service zebra has had since"), problems)
     })
     .await;
     edge.stop();

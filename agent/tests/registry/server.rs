@@ -1,15 +1,13 @@
 //! A real etcd on free ports, with its data in memory where the machine allows it.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use etcd_client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
+use waypost_test_support::{DEADLINE, eventually_async, free_port};
 
 /// One etcd process; it ends with this value.
 pub(crate) struct Server {
@@ -111,22 +109,20 @@ impl Server {
     }
 
     async fn ready(&self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !self.answers().await {
-            assert!(Instant::now() < deadline, "etcd does not answer on {}", self.address());
-            sleep(Duration::from_millis(20)).await;
-        }
+        let what = format!("etcd answers on {}", self.address());
+        eventually_async(DEADLINE, &what, async || self.answers().await).await;
     }
 
-    /// Whether it takes requests; behind TLS, whether it listens.
-    async fn answers(&self) -> bool {
+    /// An error unless it takes requests; behind TLS, unless it listens.
+    async fn answers(&self) -> anyhow::Result<()> {
         if self.scheme() == "https" {
-            return TcpStream::connect(self.address()).await.is_ok();
+            TcpStream::connect(self.address()).await?;
+            return Ok(());
         }
-        let Ok(client) = Client::connect([self.endpoint()], None).await else { return false };
+        let client = Client::connect([self.endpoint()], None).await?;
         match client.kv_client().get("/", None).await {
-            Ok(_) => true,
-            Err(error) => error.to_string().contains("user name is empty"),
+            Err(error) if !error.to_string().contains("user name is empty") => Err(error.into()),
+            _ => Ok(()),
         }
     }
 
@@ -164,9 +160,4 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.down();
     }
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
-use super::running::{Running, http, wait};
+use waypost_test_support::{DEADLINE, eventually, holds};
+
+use super::running::{Running, http};
 
 /// A client's connection that stays open.
 struct Client(TcpStream);
@@ -39,7 +41,7 @@ fn one_more_answer_on_a_connection_that_was_open() {
     }
     let told = Command::new("kill").arg("-USR1").arg(haproxy.child.id().to_string()).status().unwrap();
     assert!(told.success());
-    wait("it listens no more", || !haproxy.is_listening());
+    eventually(DEADLINE, "it listens no more", || holds(!haproxy.is_listening(), "it takes a connection"));
     assert!(asks.ask().contains("connection: close"), "one more answer, and the word that it is the last");
     assert!(asks.is_closed());
     assert!(rests.is_closed(), "when `timeout http-keep-alive` is over");

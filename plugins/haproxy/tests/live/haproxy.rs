@@ -1,18 +1,17 @@
 //! A real HAProxy, from files as the agent writes them, and its stats socket.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{self, Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
-use std::{fs, iter, thread};
+use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 use waypost_plugin_haproxy::{Settings, base, render};
 use waypost_plugin_sdk::{Fragment, Node, Service, settings};
+use waypost_test_support::{DEADLINE, eventually, free_port};
 
 /// The catalog, by name.
 pub(crate) type Catalog = BTreeMap<String, Service>;
@@ -58,7 +57,7 @@ impl Haproxy {
         command.args(["-db", "-f"]).arg(&configuration).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("this test runs HAProxy: install 2.6 or later (apt-get install haproxy)");
         self.child = Some(child);
-        wait("HAProxy answers on its socket", || UnixStream::connect(self.socket()).is_ok());
+        eventually(DEADLINE, "HAProxy answers on its socket", || Ok(UnixStream::connect(self.socket())?));
     }
 
     fn stop(&mut self) {
@@ -148,21 +147,4 @@ pub(crate) fn compose(settings: &Settings, catalog: &Catalog) -> (BTreeMap<Strin
         files.entry(path).or_default().push_str(&text);
     }
     (files, accepted)
-}
-
-/// A port on loopback that nobody has, and that the system gives nobody who asks for any: those begin at 32768.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let numbers = iter::repeat_with(|| process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000);
-    let mut ports = numbers.take(12_000).map(|number| 20_000 + u16::try_from(number).unwrap());
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
-}
-
-/// Polls until it holds; fails after ten seconds with what was waited for.
-pub(crate) fn wait(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(10), "waited ten seconds: {what}");
-        thread::yield_now();
-    }
 }

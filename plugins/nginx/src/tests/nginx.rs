@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
-/// Longest that a test waits for anything.
-const DEADLINE: Duration = Duration::from_secs(30);
+use waypost_test_support::{DEADLINE, eventually, holds};
 
 /// `nginx` on these files.
 pub(super) fn nginx(dir: &Path) -> Command {
@@ -46,7 +44,7 @@ impl Running {
         let log = fs::File::create(dir.path().join("log")).unwrap();
         let master = nginx(dir.path()).args(["-g", "daemon off;"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let running = Running { dir, master };
-        until("nginx has workers", || !running.workers().is_empty());
+        eventually(DEADLINE, "nginx has workers", || holds(!running.workers().is_empty(), running.log()));
         running
     }
 
@@ -55,9 +53,9 @@ impl Running {
         let before = self.workers();
         write(self.dir.path(), files);
         assert!(nginx(self.dir.path()).args(["-s", "reload"]).status().unwrap().success());
-        until("new workers replace the old ones", || {
+        eventually(DEADLINE, "new workers replace the old ones", || {
             let now = self.workers();
-            !now.is_empty() && now.iter().all(|worker| !before.contains(worker))
+            holds(!now.is_empty() && now.iter().all(|worker| !before.contains(worker)), (&before, now))
         });
     }
 
@@ -84,16 +82,5 @@ impl Drop for Running {
         if std::thread::panicking() {
             eprintln!("{}", self.log());
         }
-    }
-}
-
-/// Looks until `true` is seen.
-#[track_caller]
-#[expect(clippy::disallowed_methods, reason = "nginx lives in real time")]
-pub(super) fn until(what: &str, mut look: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !look() {
-        assert!(Instant::now() < deadline, "{what} has not come true");
-        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
