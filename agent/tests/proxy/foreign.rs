@@ -1,13 +1,12 @@
 //! Checks, and proxies that somebody else runs.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use waypost::proxy::{Call, Place, Proxy, Reload, ReloadStatus, Signal, Verdict};
-use waypost_test_support::{DEADLINE, eventually_async, holds};
+use waypost_test_support::{self as support, DEADLINE, Program, eventually_async, haproxy, holds};
 
 use super::site::{Site, alive, kill, reload, state};
 
@@ -166,31 +165,19 @@ async fn files_alone_are_done_at_once() {
     proxy.stop().await;
 }
 
-struct Foreign(Child);
-
-impl Foreign {
-    /// A master with workers, as an init system would run it, that notes its pid.
-    async fn start(site: &Site) -> Self {
-        let mut command = Command::new("haproxy");
-        command.args(["-W", "-f"]).arg(site.path("haproxy.cfg")).arg("-p").arg(site.path("haproxy.pid"));
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        site.until_answers("one").await;
-        Foreign(child)
-    }
-}
-
-impl Drop for Foreign {
-    fn drop(&mut self) {
-        kill("-TERM", &self.0.id().to_string());
-        self.0.wait().ok();
-    }
+/// A master with workers, as an init system would run it, that notes its pid.
+async fn start(site: &Site) -> Program {
+    let noted = site.path("haproxy.pid");
+    let program = haproxy(&["-W", "-p", noted.to_str().unwrap()], site.dir.path()).ended_by(support::Signal::TERM);
+    site.until_answers("one").await;
+    program
 }
 
 #[tokio::test]
 async fn a_signal_counts_when_there_is_a_new_worker() {
     let site = Site::new();
     site.configure("one", "");
-    let foreign = Foreign::start(&site).await;
+    let foreign = start(&site).await;
     let method = Reload::PidFile { path: site.path("haproxy.pid"), signal: Signal::Usr2 };
     let options =
         waypost::proxy::ProxyOptions { timeout: Duration::from_secs(2), ..site.options(Some(method.clone())) };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use waypost::proxy::{Proxy, ProxyOptions, Reload, Signal};
-use waypost_test_support::{DEADLINE, eventually_async, holds};
+use waypost_test_support::{DEADLINE, Program, eventually_async, holds};
 
 use super::site::{Site, alive, kill, reload, state, supervise};
 
@@ -196,12 +196,11 @@ async fn agent() {
 async fn a_killed_agent_leaves_the_proxy_to_the_next() {
     let mut site = Site::new();
     site.configure("one", "");
-    let mut agent = process("agent", &site).spawn().unwrap();
+    let agent = Program::start(process("agent", &site), "it is this test");
     site.until_answers("one").await;
     let pid = eventually_async(DEADLINE, "the note", async || site.noted().context("there is none")).await;
     site.kill_at_end(pid);
-    agent.kill().unwrap();
-    agent.wait().unwrap();
+    drop(agent);
     // Many lines with nobody there to read them: it must neither end nor stall.
     for _ in 0..3 {
         kill("-USR2", &pid.to_string());

@@ -15,14 +15,19 @@ const EVERY: Duration = Duration::from_millis(50);
 
 /// Calls `probe` until it succeeds and returns what it gave; panics with what it saw last when `within` is over.
 #[track_caller]
-pub fn eventually<T>(within: Duration, what: &str, mut probe: impl FnMut() -> anyhow::Result<T>) -> T {
+pub fn eventually<T>(within: Duration, what: &str, probe: impl FnMut() -> anyhow::Result<T>) -> T {
+    attempt(within, probe).unwrap_or_else(|last| panic!("{}", too_late(within, what, &last)))
+}
+
+/// The same without a panic.
+pub(crate) fn attempt<T>(within: Duration, mut probe: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let start = Instant::now();
     loop {
-        match probe() {
-            Ok(value) => return value,
-            Err(last) if start.elapsed() >= within => panic!("{}", too_late(within, what, &last)),
-            Err(_) => park_timeout(pause(start.elapsed())),
+        let seen = probe();
+        if seen.is_ok() || start.elapsed() >= within {
+            return seen;
         }
+        park_timeout(pause(start.elapsed()));
     }
 }
 

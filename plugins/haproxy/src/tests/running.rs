@@ -3,13 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
 use tempfile::TempDir;
 use waypost_plugin_sdk::{Change, Instance, LivePlan, Service};
-use waypost_test_support::{DEADLINE, eventually, free_port};
+use waypost_test_support::{Program, free_port, haproxy};
 
 use super::{compose, instance, node, service, settings};
 use crate::{Settings, plan, queries};
@@ -18,7 +17,7 @@ use crate::{Settings, plan, queries};
 pub(super) struct Running {
     /// Where it listens for http.
     http: SocketAddr,
-    pub(super) child: Child,
+    pub(super) program: Program,
     settings: Settings,
     dir: TempDir,
 }
@@ -33,12 +32,9 @@ impl Running {
         for (name, text) in compose(&settings, services).0 {
             fs::write(dir.path().join(name), text).unwrap();
         }
-        let mut command = Command::new("haproxy");
-        command.arg("-db").arg("-f").arg(dir.path().join("haproxy.cfg")).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("this test runs HAProxy: install 2.6 or later (apt-get install haproxy)");
-        let running = Running { http, child, settings, dir };
-        eventually(DEADLINE, "HAProxy listens", || Ok(TcpStream::connect(http)?));
-        running
+        let mut program = haproxy(&["-db"], dir.path());
+        program.until("it listens", || Ok(TcpStream::connect(http)?));
+        Running { http, program, settings, dir }
     }
 
     /// A client's connection; a read fails when nothing comes for long.
@@ -94,13 +90,6 @@ impl Running {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         let (status, body) = self.ask(request.as_bytes());
         if status == "200" { body.lines().next().unwrap_or_default().to_owned() } else { status }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 

@@ -6,12 +6,11 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 use waypost_plugin_haproxy::{Settings, base, render};
 use waypost_plugin_sdk::{Fragment, Node, Service, settings};
-use waypost_test_support::{DEADLINE, eventually, free_port};
+use waypost_test_support::{Program, free_port, haproxy};
 
 /// The catalog, by name.
 pub(crate) type Catalog = BTreeMap<String, Service>;
@@ -28,7 +27,7 @@ pub(crate) struct Haproxy {
     /// What it says of its version; the truth when absent.
     pub(crate) version: Option<&'static str>,
     dir: TempDir,
-    child: Option<Child>,
+    program: Option<Program>,
 }
 
 impl Haproxy {
@@ -41,31 +40,22 @@ impl Haproxy {
             r#"{{{more} "socket": "{socket}", "stats-bind": "off", "http-bind": "{http}", "tcp-bind": "{host}"}}"#
         );
         let settings = settings::parse(&json).unwrap();
-        let mut haproxy = Haproxy { settings, http, version: None, dir, child: None };
+        let mut haproxy = Haproxy { settings, http, version: None, dir, program: None };
         haproxy.restart(catalog);
         haproxy
     }
 
     /// The files, and a new process in place of the old one.
     pub(crate) fn restart(&mut self, catalog: &Catalog) {
-        self.stop();
+        if self.program.take().is_some() {
+            drop(fs::remove_file(self.socket()));
+        }
         for (name, text) in compose(&self.settings, catalog).0 {
             fs::write(self.dir.path().join(name), text).unwrap();
         }
-        let configuration = self.dir.path().join("haproxy.cfg");
-        let mut command = Command::new("haproxy");
-        command.args(["-db", "-f"]).arg(&configuration).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("this test runs HAProxy: install 2.6 or later (apt-get install haproxy)");
-        self.child = Some(child);
-        eventually(DEADLINE, "HAProxy answers on its socket", || Ok(UnixStream::connect(self.socket())?));
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            drop(fs::remove_file(self.socket()));
-        }
+        let program = self.program.insert(haproxy(&["-db"], self.dir.path()));
+        let socket = self.dir.path().join("haproxy.sock");
+        program.until("it answers on its socket", || Ok(UnixStream::connect(&socket)?));
     }
 
     fn socket(&self) -> PathBuf {
@@ -119,12 +109,6 @@ impl Haproxy {
             Some((words.next()?, words.next()?))
         };
         answer.lines().filter_map(entry).collect()
-    }
-}
-
-impl Drop for Haproxy {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 
