@@ -5,10 +5,10 @@ use std::process::Output;
 
 use anyhow::ensure;
 use harness::{
-    Agent, CHANGE_TIMEOUT, Engine, Network, agent_section, docker_section, etcd_section, eventually, haproxy_section,
-    repository, waypost, waypost_here,
+    Agent, CHANGE_TIMEOUT, Engine, Network, Section, agent_section, docker_section, etcd_section, eventually,
+    haproxy_section, repository, waypost, waypost_here,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn printed(done: &Output) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
@@ -131,9 +131,9 @@ fn files_are_written_once_for_an_image_that_starts_its_proxy_then() {
     assert!(again.status.success() && printed(&again).contains("as it was"), "{}", printed(&again));
 
     // What the check refuses as a whole is not written, and a running agent does it by itself.
-    let checked = text.lines().map(|line| if line.starts_with("check") { "check = [\"false\"]" } else { line });
-    let checked = format!("{}\n", checked.collect::<Vec<_>>().join("\n"));
-    std::fs::write(&config, checked.replace("haproxy.cfg", "other.cfg")).unwrap();
+    let reload = json!({"supervise": ["haproxy", "-Ws", "-f", "{dir}/other.cfg"], "signal": "USR2"});
+    let output = Section::haproxy(&host).with("check", json!(["false"])).with("reload", reload).to_string();
+    std::fs::write(&config, [&agent_section(&host), &docker_section(&engine), grouping, &output].concat()).unwrap();
     std::fs::write(host.dir().join("proxy/haproxy.cfg"), "old\n").unwrap();
     let refused = waypost(&host, &arguments);
     assert_eq!(refused.status.code(), Some(1), "{}", complained(&refused));

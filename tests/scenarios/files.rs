@@ -4,9 +4,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use anyhow::ensure;
 use harness::{
-    Agent, CHANGE_TIMEOUT, Container, Engine, Etcd, Host, Network, agent_section, component, docker_section,
+    Agent, CHANGE_TIMEOUT, Container, Engine, Etcd, Host, Network, Section, agent_section, component, docker_section,
     etcd_section, eventually, haproxy_section,
 };
+use serde_json::json;
 
 fn following(engine: &Engine<'_>, output: &str) -> String {
     let host = engine.host();
@@ -72,10 +73,8 @@ fn a_check_that_hangs_is_given_up_and_tried_again() {
     let (script, hang) = (host.dir().join("check"), host.dir().join("hang"));
     let body = format!("[ -e {} ] && sleep 600\nexec haproxy -c -f \"$1/haproxy.cfg\"\n", hang.display());
     std::fs::write(&script, body).unwrap();
-    let output = haproxy_section(&host);
-    let output = output.lines().filter(|line| !line.starts_with("check")).collect::<Vec<_>>().join("\n");
-    let output = format!("{output}\ncheck = [\"sh\", \"{}\", \"{{dir}}\"]\ntimeout = \"2s\"\n", script.display());
-    let mut agent = Agent::start(&host, "agent", &following(&engine, &output));
+    let output = Section::haproxy(&host).with("check", json!(["sh", script, "{dir}"])).with("timeout", "2s");
+    let mut agent = Agent::start(&host, "agent", &following(&engine, &output.to_string()));
     let web = labelled(&engine, "web");
     routed(&host, "web", &web);
     let before = agent.proxy_file("haproxy.cfg");

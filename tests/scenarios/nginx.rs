@@ -4,15 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::ensure;
 use harness::{
-    Agent, CHANGE_TIMEOUT, Container, Engine, Host, Network, Process, agent_section, docker_section, etcd_section,
-    eventually, nginx_section, repository,
+    Agent, CHANGE_TIMEOUT, Container, Engine, Host, Network, Process, Section, agent_section, docker_section,
+    etcd_section, eventually, repository,
 };
 use serde_json::{Value, json};
 
-fn configuration(engine: &Engine<'_>) -> String {
-    let host = engine.host();
-    let grouping = "[[grouping]]\nplugin = \"labels\"\n".to_owned();
-    [agent_section(host), docker_section(engine), grouping, nginx_section(host)].concat()
+fn configuration(engine: &Engine<'_>, output: &Section) -> String {
+    let grouping = "[[grouping]]\nplugin = \"labels\"\n";
+    [&agent_section(engine.host()), &docker_section(engine), grouping, &output.to_string()].concat()
 }
 
 fn labelled<'a>(engine: &'a Engine<'_>, labels: &[&str], more: &[&str]) -> Container<'a> {
@@ -48,8 +47,7 @@ fn containers_come_and_go_through_nginx() {
     let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
-    let output = "plugin = \"nginx\"\n";
-    let text = configuration(&engine).replace(output, &format!("{output}linger = \"1s\"\n"));
+    let text = configuration(&engine, &Section::nginx(&host).with("linger", "1s"));
     let mut agent = Agent::start(&host, "agent", &text);
     unavailable(&host, "a domain that nobody has is answered from the start", "shop.example");
 
@@ -96,7 +94,8 @@ fn one_bad_service_is_held_back_by_the_line_that_nginx_names() {
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
-    let text = [&configuration(&engine), "host-names = true\n", &etcd_section(&etcd, "15s")].concat();
+    let output = Section::nginx(&host).setting("host-names", true);
+    let text = configuration(&engine, &output) + &etcd_section(&etcd, "15s");
     let mut agent = Agent::start(&host, "agent", &text);
     let good = labelled(&engine, &["waypost.service=good", "waypost.domain=good.example"], &[]);
     answers(&host, "the good service is routed", "good.example", "/", &good);
@@ -208,7 +207,7 @@ fn no_request_is_lost_while_containers_are_replaced() {
     let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
-    let mut agent = Agent::start(&host, "agent", &configuration(&engine));
+    let mut agent = Agent::start(&host, "agent", &configuration(&engine, &Section::nginx(&host)));
     let start = || labelled(&engine, &["waypost.service=web", "waypost.domain=web.example"], &["--env", "LINGER=2"]);
     let mut old = start();
     // For 100 ms after a reload nginx has old workers take connections as well, and they do not know the service.

@@ -4,17 +4,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::ensure;
 use harness::{
-    Agent, CHANGE_TIMEOUT, Container, Engine, Haproxy, Host, Network, agent_section, docker_section, etcd_section,
-    eventually, haproxy_section, waypost,
+    Agent, CHANGE_TIMEOUT, Container, Engine, Haproxy, Host, Network, Section, agent_section, docker_section,
+    etcd_section, eventually, waypost,
 };
 
 /// An agent with the embedded registry, and an output with these further lines instead of supervision.
 fn configuration(engine: &Engine<'_>, reload: &str) -> String {
     let host = engine.host();
-    let output = haproxy_section(host);
-    let output = output.lines().filter(|line| !line.starts_with("reload")).collect::<Vec<_>>().join("\n");
+    let output = Section::haproxy(host).without("reload").to_string();
     let grouping = "[[grouping]]\nplugin = \"labels\"\n".to_owned();
-    [agent_section(host), docker_section(engine), grouping, output, format!("\n{reload}\n")].concat()
+    [agent_section(host), docker_section(engine), grouping, output, format!("{reload}\n")].concat()
 }
 
 fn labelled<'a>(engine: &'a Engine<'_>, labels: &[&str], more: &[&str]) -> Container<'a> {

@@ -2,17 +2,16 @@
 
 use anyhow::{Context, ensure};
 use harness::{
-    Agent, CHANGE_TIMEOUT, Container, Engine, Haproxy, Host, Network, agent_section, docker_section, eventually,
-    haproxy_section, waypost,
+    Agent, CHANGE_TIMEOUT, Container, Engine, Haproxy, Host, Network, Section, agent_section, docker_section,
+    eventually, waypost,
 };
 
 /// An agent with the embedded registry, and an output with this reload instead of supervision.
 fn configuration(engine: &Engine<'_>, reload: &str) -> String {
     let host = engine.host();
-    let output = haproxy_section(host);
-    let output = output.lines().filter(|line| !line.starts_with("reload")).collect::<Vec<_>>().join("\n");
+    let output = Section::haproxy(host).without("reload").to_string();
     let grouping = "[[grouping]]\nplugin = \"labels\"\n".to_owned();
-    [agent_section(host), docker_section(engine), grouping, output, format!("\nreload = {reload}\n")].concat()
+    [agent_section(host), docker_section(engine), grouping, output, format!("reload = {reload}\n")].concat()
 }
 
 fn labelled<'a>(engine: &'a Engine<'_>, service: &str) -> Container<'a> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use harness::{
-    Agent, CHANGE_TIMEOUT, Engine, Etcd, Network, agent_section, always, docker_section, etcd_section, eventually,
-    haproxy_section,
+    Agent, CHANGE_TIMEOUT, Engine, Etcd, Network, Section, agent_section, always, docker_section, etcd_section,
+    eventually, haproxy_section,
 };
 
 /// Short enough to wait for, and more than twice what etcd needs.
@@ -18,9 +18,14 @@ const STAYS: Duration = Duration::from_secs(3);
 const SLACK: Duration = Duration::from_secs(4);
 
 fn registering(engine: &Engine<'_>, etcd: &Etcd<'_>) -> String {
+    registering_as(&Section::agent(engine.host()), engine, etcd)
+}
+
+/// The same with further keys of the agent's own.
+fn registering_as(agent: &Section, engine: &Engine<'_>, etcd: &Etcd<'_>) -> String {
+    let agent = agent.clone().with("discover", false).to_string();
     let lists = "[[grouping]]\nplugin = \"image\"\n[[layout]]\nplugin = \"json\"\n";
-    [&agent_section(engine.host()), "discover = false\n", &docker_section(engine), &etcd_section(etcd, "6s"), lists]
-        .concat()
+    [&agent, &docker_section(engine), &etcd_section(etcd, "6s"), lists].concat()
 }
 
 /// Waits until the instances registered are `expected`, given by their short ids.
@@ -105,7 +110,7 @@ fn an_agent_told_to_leave_its_keys_for_an_upgrade_does_so() {
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let container = engine.run(&["--publish", "8000", "whoami"]);
-    let text = registering(&engine, &etcd).replace("discover = false\n", "discover = false\non-stop = \"leave\"\n");
+    let text = registering_as(&Section::agent(&host).with("on-stop", "leave"), &engine, &etcd);
     let mut agent = Agent::start(&host, "agent", &text);
     registered(&etcd, "it is registered", CHANGE_TIMEOUT, &[container.short_id()]);
     let watch = etcd.watch("/waypost/services/");

@@ -19,9 +19,7 @@ exit 1
 fn checked(host: &Host, etcd: &Etcd<'_>) -> String {
     let check = host.dir().join("check");
     std::fs::write(&check, CHECK).unwrap();
-    let ours = format!("check = [\"sh\", \"{}\", \"{{dir}}\"]", check.display());
-    let output = live(host, "", "check = false\n");
-    discovering(host, etcd, &output.replace("check = [\"haproxy\", \"-c\", \"-f\", \"{dir}/haproxy.cfg\"]", &ours))
+    discovering(host, etcd, &live(host).with("check", json!(["sh", check, "{dir}"])).setting("check", false))
 }
 
 #[test]
