@@ -15,7 +15,7 @@ fn redeployed(section: fn(&Host) -> Section) {
     let engine = Engine::start(&host);
     let grouping = "[[grouping]]\nplugin = \"labels\"\n";
     let text = [&agent_section(&host), &docker_section(&engine), grouping, &section(&host).to_string()].concat();
-    let mut agent = Agent::start(&host, "agent", &text);
+    let agent = Agent::start(&host, "agent", &text);
     let before = clean(&agent);
     let shop = labelled(&engine, &["waypost.service=shop", "waypost.domain=shop.example"]);
     answers(&host, "shop.example", "/", &shop.greeting());
@@ -28,7 +28,6 @@ fn redeployed(section: fn(&Host) -> Section) {
         assert_eq!(clean(&agent), before, "round {round} costs a reload: {}", agent.log());
     }
     assert_eq!(agent.log_lines(&["cannot bind"]), [""; 0]);
-    agent.assert_running();
 }
 
 #[test]
@@ -51,7 +50,7 @@ fn restarted(section: fn(&Host) -> Section) -> [u64; 2] {
     let text =
         [&agent_section(&back), "discover = false\n", &docker_section(&engine), &etcd_section(&etcd, "15s"), lists];
     let mut registers = Agent::start(&back, "agent", &text.concat());
-    let mut front = Agent::start(&edge, "agent", &discovering(&edge, &etcd, &section(&edge)));
+    let front = Agent::start(&edge, "agent", &discovering(&edge, &etcd, &section(&edge)));
     let db = labelled(&engine, &["waypost.service=db", "waypost.protocol=tcp", "waypost.listen-port=7000"]);
     listens(&edge, 7000, &db.greeting());
     let before = clean(&front);
@@ -66,7 +65,6 @@ fn restarted(section: fn(&Host) -> Section) -> [u64; 2] {
         clean(&front);
     }
     assert_eq!(front.log_lines(&["cannot bind"]), [""; 0]);
-    front.assert_running();
     [before, clean(&front)]
 }
 
