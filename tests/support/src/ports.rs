@@ -76,6 +76,26 @@ mod tests {
         assert!(claim(1).is_some());
     }
 
+    /// What tells the other process of [`another_process_gets_another_port`] which port is claimed.
+    const CLAIMED: &str = "WAYPOST_TEST_CLAIMED_PORT";
+
+    #[test]
+    fn another_process_gets_another_port() {
+        let mut other = process::Command::new(std::env::current_exe().unwrap());
+        other.args(["--exact", "ports::tests::in_another_process", "--ignored"]);
+        let done = other.env(CLAIMED, free_port().to_string()).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    #[ignore = "the process that another test starts"]
+    fn in_another_process() {
+        let Some(port) = std::env::var_os(CLAIMED) else { return };
+        let port = port.to_str().unwrap().parse().unwrap();
+        assert!(is_free(port) && claim(port).is_none(), "{port} is claimed, and nobody listens on it yet");
+    }
+
     #[test]
     fn a_port_with_a_server_is_not_free() {
         let (tcp, udp) = (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
