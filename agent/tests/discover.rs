@@ -18,8 +18,8 @@ use waypost::plugin::{Host, Limits, Plugin, Source};
 use waypost::proxy::{Proxy, ProxyOptions, Reload};
 use waypost::shutdown::Shutdown;
 use waypost::status::Status;
+use waypost_test_support::{DEADLINE, eventually_async, holds};
 
-const DEADLINE: Duration = Duration::from_mins(1);
 /// Services that leave stay no longer than that.
 const LINGER: Duration = Duration::ZERO;
 
@@ -113,14 +113,7 @@ impl Loop {
     }
 
     async fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
-        let reached = async {
-            let mut ticks = tokio::time::interval(Duration::from_millis(10));
-            while !is() {
-                ticks.tick().await;
-            }
-        };
-        let report = || format!("{what}; servers {:?}, problems {:?}", self.servers(), self.problems());
-        assert!(tokio::time::timeout(DEADLINE, reached).await.is_ok(), "not in time: {}", report());
+        eventually_async(DEADLINE, what, async || holds(is(), (self.servers(), self.problems()))).await;
     }
 
     async fn serves(&self, expected: &[&str]) {

@@ -6,24 +6,27 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use anyhow::{Context, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
+use waypost_test_support::eventually;
 
 use crate::built;
 use crate::compiled;
 use crate::host::Host;
 use crate::process::Process;
-use crate::wait::eventually;
 use crate::{CHANGE_TIMEOUT, START_TIMEOUT};
 
 /// What an agent says when it has loaded its plugins and starts its loops.
 const RUNS: &str = "agent started";
 
-/// An agent that runs on a host, from a configuration file in the host's directory.
+/// An agent that runs on a host, from a configuration file in the host's directory. When it is dropped and has ended by
+/// itself, the test fails.
 pub struct Agent<'a> {
     host: &'a Host,
     name: String,
     configuration: PathBuf,
     environment: Vec<(String, String)>,
     process: Process,
+    /// The test has ended it.
+    is_ended: bool,
 }
 
 impl<'a> Agent<'a> {
@@ -41,21 +44,27 @@ impl<'a> Agent<'a> {
         std::fs::create_dir_all(proxy_dir(host)).expect("a directory for the proxy's files");
         let environment: Vec<_> = environment.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
         let process = launch(host, name, &configuration, &environment);
-        Agent { host, name: name.to_owned(), configuration, environment, process }
+        Agent { host, name: name.to_owned(), configuration, environment, process, is_ended: false }
     }
 
     /// Ends it with SIGTERM and waits for that.
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
-        self.process.signal(Signal::TERM);
-        self.process.wait(CHANGE_TIMEOUT)
+        self.end(Signal::TERM)
     }
 
     /// Ends it without any notice.
     #[track_caller]
     pub fn kill(&mut self) {
-        self.process.signal(Signal::KILL);
-        self.process.wait(CHANGE_TIMEOUT);
+        self.end(Signal::KILL);
+    }
+
+    #[track_caller]
+    fn end(&mut self, signal: Signal) -> ExitStatus {
+        self.assert_running();
+        self.is_ended = true;
+        self.process.signal(signal);
+        self.process.wait(CHANGE_TIMEOUT)
     }
 
     /// Sends it a signal.
@@ -66,8 +75,9 @@ impl<'a> Agent<'a> {
     /// Starts it again with the same configuration.
     #[track_caller]
     pub fn start_again(&mut self) {
-        assert!(self.process.ended().is_some(), "{} is still running", self.name);
+        assert!(self.is_ended, "{} is still running", self.name);
         self.process = launch(self.host, &self.name, &self.configuration, &self.environment);
+        self.is_ended = false;
     }
 
     /// Everything it has logged, over all its runs.
@@ -94,9 +104,9 @@ impl<'a> Agent<'a> {
 
     /// Fails when the agent has ended by itself.
     #[track_caller]
-    pub fn assert_running(&mut self) {
-        let ended = self.process.ended();
-        assert!(ended.is_none(), "{} has ended: {ended:?}", self.name);
+    fn assert_running(&mut self) {
+        let ended = if self.is_ended { None } else { self.process.ended() };
+        assert!(ended.is_none(), "{} has ended by itself: {ended:?}", self.name);
     }
 
     /// What it tells of itself, as `waypost catalog --json` prints it.
@@ -115,6 +125,15 @@ impl<'a> Agent<'a> {
     /// Its process id, as the test sees it.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        // A test that fails already says what is wrong.
+        if !std::thread::panicking() {
+            self.assert_running();
+        }
     }
 }
 

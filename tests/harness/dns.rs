@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
+use waypost_test_support::eventually;
 
 use crate::START_TIMEOUT;
 use crate::etcd::Etcd;
 use crate::host::Host;
 use crate::process::{Process, find_program};
-use crate::wait::eventually;
 
 /// `CoreDNS` on port 53 of a host; it answers a zone from the records below `/skydns` in etcd.
 pub struct CoreDns<'a> {

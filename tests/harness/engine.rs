@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
+use waypost_test_support::eventually;
 
 use crate::bundle;
 use crate::container::Container;
 use crate::host::Host;
 use crate::leftovers::control_group;
 use crate::process::{Process, find_program, output};
-use crate::wait::eventually;
 use crate::{CHANGE_TIMEOUT, START_TIMEOUT, whoami};
 
 /// A Docker engine with its own socket, data and networks.

@@ -10,11 +10,11 @@ use base64::prelude::BASE64_STANDARD;
 use etcd_client::{Client, Txn, TxnOp};
 use rustix::process::Signal;
 use serde_json::Value;
+use waypost_test_support::eventually;
 
 use crate::host::Host;
 use crate::netns_runtime::NetnsRuntime;
 use crate::process::{Process, find_program};
-use crate::wait::eventually;
 use crate::watch::Watch;
 use crate::{CHANGE_TIMEOUT, START_TIMEOUT};
 

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 use rustix::process::Signal;
+use waypost_test_support::eventually;
 
 use crate::host::Host;
 use crate::process::{Process, find_program};
-use crate::wait::eventually;
 use crate::{CHANGE_TIMEOUT, START_TIMEOUT};
 
 /// `HAProxy` in master-worker mode on a host.

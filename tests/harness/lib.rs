@@ -30,7 +30,6 @@ mod process;
 mod sections;
 mod server;
 pub mod underload;
-mod wait;
 mod watch;
 mod whoami;
 
@@ -49,10 +48,10 @@ pub use load::{Away, Load, LoadOptions, Outcome, Tally};
 pub use netns_runtime::NetnsRuntime;
 pub use network::Network;
 pub use process::{Process, Signal, find_program};
-pub use sections::{agent_section, docker_section, etcd_section, haproxy_section, nginx_section};
+pub use sections::{Section, agent_section, docker_section, etcd_section, haproxy_section, nginx_section};
 pub use server::Server;
-pub use wait::{always, eventually};
 pub use watch::Watch;
+pub use waypost_test_support::{always, eventually};
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
-use crate::wait::eventually;
+use waypost_test_support::eventually;
 
 /// A program that was started on a host; its output is in a log file. It is killed when dropped.
 pub struct Process {

@@ -3,12 +3,12 @@
 use std::cell::Cell;
 
 use anyhow::ensure;
+use waypost_test_support::eventually;
 
 use crate::CHANGE_TIMEOUT;
 use crate::etcd::Etcd;
 use crate::host::Host;
 use crate::process::Process;
-use crate::wait::eventually;
 
 /// Records the changes below a prefix with `etcdctl watch`.
 pub struct Watch<'a> {

@@ -23,9 +23,10 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use harness::{
-    Agent, CHANGE_TIMEOUT, Engine, Etcd, Host, Network, START_TIMEOUT, agent_section, docker_section, etcd_section,
-    eventually, haproxy_section,
+    Agent, CHANGE_TIMEOUT, Engine, Etcd, Host, Network, START_TIMEOUT, Section, agent_section, docker_section,
+    etcd_section, eventually,
 };
+use serde_json::json;
 
 mod ends;
 mod floor;
@@ -139,7 +140,6 @@ fn measure(arguments: &Arguments) -> Result<()> {
             }
         }
     }
-    agent.assert_running();
     println!("container start to the first answer through HAProxy, {} containers, milliseconds", arguments.containers);
     println!("{}", table(&mut waypost, &mut floor));
     if !our_ends.is_empty() {
@@ -159,20 +159,19 @@ fn measure(arguments: &Arguments) -> Result<()> {
 
 fn configuration(engine: &Engine<'_>, etcd: &Etcd<'_>, arguments: &Arguments) -> String {
     let lists = "[[grouping]]\nplugin = \"labels\"\n[[layout]]\nplugin = \"json\"\n";
-    let mut output = haproxy_section(engine.host());
+    let mut output = Section::haproxy(engine.host());
     if arguments.without_check {
-        output = output
-            .lines()
-            .filter(|line| !line.starts_with("check"))
-            .fold(String::new(), |text, line| text + line + "\n");
+        output = output.without("check");
     }
     if arguments.way != Way::Reload {
         let socket = ends::socket(engine.host(), "proxy");
-        let standbys = arguments.standbys.map_or(String::new(), |count| format!(", standby-backends = {count}"));
-        let keys = "live = { socket = \"SOCKET\" }\nsettings = { socket = \"SOCKET\"SPARES }\n";
-        output += &keys.replace("SOCKET", &socket.display().to_string()).replace("SPARES", &standbys);
+        output = output.with("live", json!({"socket": socket})).setting("socket", json!(socket));
+        if let Some(count) = arguments.standbys {
+            output = output.setting("standby-backends", count);
+        }
     }
-    [&agent_section(engine.host()), &docker_section(engine), &etcd_section(etcd, "15s"), lists, &output].concat()
+    let agent = agent_section(engine.host());
+    [&agent, &docker_section(engine), &etcd_section(etcd, "15s"), lists, &output.to_string()].concat()
 }
 
 fn start_floor(engine: &Engine<'_>, etcd: &Etcd<'_>, way: Way) -> Result<harness::Process> {

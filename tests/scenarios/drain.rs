@@ -142,7 +142,7 @@ fn what_is_open_finishes_and_what_is_new_goes_elsewhere(proxy: Proxy) {
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let (stopped, other) = (start(&engine, 8), start(&engine, 0));
-    let mut agent = Agent::start(&host, "agent", &configuration(&engine, proxy));
+    let _agent = Agent::start(&host, "agent", &configuration(&engine, proxy));
     answered_by(&host, "both are routed", &[&stopped, &other]);
     let (mut open, first) = eventually(CHANGE_TIMEOUT, "a download from the container that is to stop", || {
         let begun = download(&host, LINES)?;
@@ -164,7 +164,6 @@ fn what_is_open_finishes_and_what_is_new_goes_elsewhere(proxy: Proxy) {
     println!("the last request reached the stopped container {reached:?} after the signal, of {} in all", tally.asked);
     assert!(reached.is_none_or(|late| late < proxy.chain()), "a request reached it {reached:?} after the stop signal");
     assert!(tally.lost.is_empty(), "{} of {} requests were lost: {:#?}", tally.lost.len(), tally.asked, tally.lost);
-    agent.assert_running();
 }
 
 #[test]
@@ -187,7 +186,7 @@ fn a_rolling_replacement_loses_nothing(proxy: Proxy) {
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let old: Vec<_> = (0..3).map(|_| start(&engine, 3)).collect();
-    let mut agent = Agent::start(&host, "agent", &configuration(&engine, proxy));
+    let _agent = Agent::start(&host, "agent", &configuration(&engine, proxy));
     answered_by(&host, "all three are routed", &old.iter().collect::<Vec<_>>());
     let (new, tally) = under_load(&host, || {
         let replace = |old: &Container<'_>| {
@@ -206,7 +205,6 @@ fn a_rolling_replacement_loses_nothing(proxy: Proxy) {
     println!("replaced three: {} requests, {} lost", tally.asked, tally.lost.len());
     assert!(tally.lost.is_empty(), "{} of {} requests were lost: {:#?}", tally.lost.len(), tally.asked, tally.lost);
     assert!(tally.asked > 200, "only {} requests", tally.asked);
-    agent.assert_running();
 }
 
 #[test]
@@ -229,7 +227,7 @@ fn a_crash_is_hidden(proxy: Proxy) {
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let containers: Vec<_> = (0..3).map(|_| start(&engine, 0)).collect();
-    let mut agent = Agent::start(&host, "agent", &configuration(&engine, proxy));
+    let agent = Agent::start(&host, "agent", &configuration(&engine, proxy));
     answered_by(&host, "all three are routed", &containers.iter().collect::<Vec<_>>());
     let ((), tally) = under_load(&host, || {
         containers[0].kill();
@@ -243,7 +241,6 @@ fn a_crash_is_hidden(proxy: Proxy) {
     // Whatever was under way there is lost; what came after it was tried again elsewhere.
     assert!(tally.lost.len() <= CLIENTS, "{} of {} requests were lost", tally.lost.len(), tally.asked);
     answered_by(&host, "two are left", &[&containers[1], &containers[2]]);
-    agent.assert_running();
 }
 
 #[test]

@@ -4,15 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::ensure;
 use harness::{
-    Agent, CHANGE_TIMEOUT, Container, Engine, Host, Network, Process, agent_section, docker_section, etcd_section,
-    eventually, nginx_section, repository,
+    Agent, CHANGE_TIMEOUT, Container, Engine, Host, Network, Process, Section, agent_section, docker_section,
+    etcd_section, eventually, repository,
 };
 use serde_json::{Value, json};
 
-fn configuration(engine: &Engine<'_>) -> String {
-    let host = engine.host();
-    let grouping = "[[grouping]]\nplugin = \"labels\"\n".to_owned();
-    [agent_section(host), docker_section(engine), grouping, nginx_section(host)].concat()
+fn configuration(engine: &Engine<'_>, output: &Section) -> String {
+    let grouping = "[[grouping]]\nplugin = \"labels\"\n";
+    [&agent_section(engine.host()), &docker_section(engine), grouping, &output.to_string()].concat()
 }
 
 fn labelled<'a>(engine: &'a Engine<'_>, labels: &[&str], more: &[&str]) -> Container<'a> {
@@ -48,8 +47,7 @@ fn containers_come_and_go_through_nginx() {
     let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
-    let output = "plugin = \"nginx\"\n";
-    let text = configuration(&engine).replace(output, &format!("{output}linger = \"1s\"\n"));
+    let text = configuration(&engine, &Section::nginx(&host).with("linger", "1s"));
     let mut agent = Agent::start(&host, "agent", &text);
     unavailable(&host, "a domain that nobody has is answered from the start", "shop.example");
 
@@ -85,7 +83,6 @@ fn containers_come_and_go_through_nginx() {
         ensure!(host.connect(7000).is_err());
         Ok(())
     });
-    agent.assert_running();
     assert!(agent.stop().success());
     assert!(host.connect(80).is_err(), "nginx outlives an agent that was asked to stop");
 }
@@ -96,8 +93,9 @@ fn one_bad_service_is_held_back_by_the_line_that_nginx_names() {
     let etcd = lab.etcd();
     let host = lab.host("web");
     let engine = Engine::start(&host);
-    let text = [&configuration(&engine), "host-names = true\n", &etcd_section(&etcd, "15s")].concat();
-    let mut agent = Agent::start(&host, "agent", &text);
+    let output = Section::nginx(&host).setting("host-names", true);
+    let text = configuration(&engine, &output) + &etcd_section(&etcd, "15s");
+    let agent = Agent::start(&host, "agent", &text);
     let good = labelled(&engine, &["waypost.service=good", "waypost.domain=good.example"], &[]);
     answers(&host, "the good service is routed", "good.example", "/", &good);
 
@@ -131,7 +129,6 @@ fn one_bad_service_is_held_back_by_the_line_that_nginx_names() {
         ensure!(seen == late.greeting(), "{seen}");
         Ok(())
     });
-    agent.assert_running();
 }
 
 /// A file of `examples/nginx`, with the places that this host has.
@@ -163,12 +160,11 @@ fn an_nginx_is_never_sent_the_signal_that_starts_a_second_one() {
     // USR2 is what a pid file goes by when nothing is said.
     let output = example(&host, "waypost.toml").replace(", signal = \"HUP\"", "");
     let text = [&agent_section(&host), &docker_section(&engine), &output[..]].concat();
-    let mut agent = Agent::start(&host, "agent", &text);
+    let agent = Agent::start(&host, "agent", &text);
     let line = agent.logs(&["WARN", "names process", "second nginx"]);
     assert!(line.contains("nginx.pid") && line.contains("expected signal = \"HUP\""), "{line}");
     let second = host.dir().join("nginx.pid.oldbin");
     assert!(!second.exists(), "{}", nginx.log());
-    agent.assert_running();
 }
 
 #[test]
@@ -179,7 +175,7 @@ fn a_hand_written_file_includes_what_the_agent_writes() {
     let nginx = by_hand(&host);
 
     let text = [&agent_section(&host), &docker_section(&engine), &example(&host, "waypost.toml")[..]].concat();
-    let mut agent = Agent::start(&host, "agent", &text);
+    let agent = Agent::start(&host, "agent", &text);
     let shop = labelled(&engine, &["waypost.service=shop", "waypost.domain=shop.example"], &[]);
     answers(&host, "a service is routed beside it", "shop.example", "/", &shop);
     let port = ["waypost.service=echo", "waypost.listen-port=7000", "waypost.protocol=tcp"];
@@ -200,7 +196,6 @@ fn a_hand_written_file_includes_what_the_agent_writes() {
     assert_eq!(answer(&host, "shop.example", "/").unwrap(), shop.greeting(), "{}", nginx.log());
     std::fs::write(host.dir().join("nginx.conf"), example(&host, "nginx.conf")).unwrap();
     answers(&host, "it is tried again until it is done", "api.example", "/", &api);
-    agent.assert_running();
 }
 
 #[test]
@@ -208,7 +203,7 @@ fn no_request_is_lost_while_containers_are_replaced() {
     let lab = Network::new();
     let host = lab.host("web");
     let engine = Engine::start(&host);
-    let mut agent = Agent::start(&host, "agent", &configuration(&engine));
+    let agent = Agent::start(&host, "agent", &configuration(&engine, &Section::nginx(&host)));
     let start = || labelled(&engine, &["waypost.service=web", "waypost.domain=web.example"], &["--env", "LINGER=2"]);
     let mut old = start();
     // For 100 ms after a reload nginx has old workers take connections as well, and they do not know the service.
@@ -243,5 +238,4 @@ fn no_request_is_lost_while_containers_are_replaced() {
     let asked = asked.load(Ordering::Relaxed);
     assert!(lost.is_empty(), "{} of {asked} requests were lost: {lost:#?}", lost.len());
     assert!(asked > 100, "only {asked} requests");
-    agent.assert_running();
 }

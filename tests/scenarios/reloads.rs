@@ -2,17 +2,16 @@
 
 use anyhow::{Context, ensure};
 use harness::{
-    Agent, CHANGE_TIMEOUT, Container, Engine, Haproxy, Host, Network, agent_section, docker_section, eventually,
-    haproxy_section, waypost,
+    Agent, CHANGE_TIMEOUT, Container, Engine, Haproxy, Host, Network, Section, agent_section, docker_section,
+    eventually, waypost,
 };
 
 /// An agent with the embedded registry, and an output with this reload instead of supervision.
 fn configuration(engine: &Engine<'_>, reload: &str) -> String {
     let host = engine.host();
-    let output = haproxy_section(host);
-    let output = output.lines().filter(|line| !line.starts_with("reload")).collect::<Vec<_>>().join("\n");
+    let output = Section::haproxy(host).without("reload").to_string();
     let grouping = "[[grouping]]\nplugin = \"labels\"\n".to_owned();
-    [agent_section(host), docker_section(engine), grouping, output, format!("\nreload = {reload}\n")].concat()
+    [agent_section(host), docker_section(engine), grouping, output, format!("reload = {reload}\n")].concat()
 }
 
 fn labelled<'a>(engine: &'a Engine<'_>, service: &str) -> Container<'a> {
@@ -49,7 +48,7 @@ fn a_supervised_proxy_that_is_killed_comes_back() {
     let host = lab.host("web");
     let engine = Engine::start(&host);
     let supervise = "{ supervise = [\"haproxy\", \"-Ws\", \"-f\", \"{dir}/haproxy.cfg\"] }";
-    let mut agent = Agent::start(&host, "agent", &configuration(&engine, supervise));
+    let agent = Agent::start(&host, "agent", &configuration(&engine, supervise));
     let web = labelled(&engine, "web");
     routed(&host, "web", &web);
     let pid = || agent.proxy_file(".waypost-haproxy.pid").lines().next().map(str::to_owned).context("no pid is noted");
@@ -64,7 +63,6 @@ fn a_supervised_proxy_that_is_killed_comes_back() {
     // It follows the new one, too.
     let api = labelled(&engine, "api");
     routed(&host, "api", &api);
-    agent.assert_running();
 }
 
 #[test]
@@ -81,7 +79,7 @@ fn a_reload_that_fails_five_times_is_done_by_the_sixth_although_nothing_changes_
     );
     std::fs::write(&script, body).unwrap();
     let reload = format!("{{ command = [\"sh\", \"{}\"] }}", script.display());
-    let mut agent = Agent::start(&host, "agent", &configuration(&engine, &reload));
+    let agent = Agent::start(&host, "agent", &configuration(&engine, &reload));
     eventually(CHANGE_TIMEOUT, "the first file is written", || {
         ensure!(agent.proxy_file("haproxy.cfg").contains("defaults"));
         Ok(())
@@ -92,7 +90,6 @@ fn a_reload_that_fails_five_times_is_done_by_the_sixth_although_nothing_changes_
     routed(&host, "web", &web);
     assert_eq!(std::fs::read_to_string(&calls).unwrap().lines().count(), 6, "{}", proxy.log());
     assert_eq!(agent.log_lines(&["WARN", "reload failed", "not yet"]).len(), 5, "{}", agent.log());
-    agent.assert_running();
 }
 
 /// Follows services through an `HAProxy` in a container, which comes late, and is away once.
@@ -102,7 +99,7 @@ fn reloads_in_a_container(how: &str) {
     let engine = Engine::start(&host);
     engine.image_of("edge", "haproxy");
     let reload = format!("{{ container = \"edge\", {how} }}");
-    let mut agent = Agent::start(&host, "agent", &configuration(&engine, &reload));
+    let agent = Agent::start(&host, "agent", &configuration(&engine, &reload));
     let web = labelled(&engine, "web");
     let line = agent.logs(&["WARN", "reload failed", "there is no container named edge"]);
     assert!(line.contains("reload.container"), "{line}");
@@ -126,7 +123,6 @@ fn reloads_in_a_container(how: &str) {
     routed(&host, "late", &late);
     let last = labelled(&engine, "last");
     routed(&host, "last", &last);
-    agent.assert_running();
 }
 
 #[test]
@@ -156,7 +152,7 @@ fn a_proxy_in_a_container_that_refuses_its_files_is_found_out() {
     eventually(CHANGE_TIMEOUT, "it listens", || host.connect(9000));
 
     let reload = "{ container = \"edge\", signal = \"USR2\" }\ntimeout = \"3s\"";
-    let mut agent = Agent::start(&host, "agent", &configuration(&engine, reload));
+    let agent = Agent::start(&host, "agent", &configuration(&engine, reload));
     agent.logs(&["INFO", "proxy reloaded"]);
     settled(&host);
     std::fs::write(own.join("haproxy.cfg"), format!("{good} garbage\n")).unwrap();
@@ -165,5 +161,4 @@ fn a_proxy_in_a_container_that_refuses_its_files_is_found_out() {
     assert!(line.contains("docker logs edge"), "{line}");
     std::fs::write(own.join("haproxy.cfg"), good).unwrap();
     settled(&host);
-    agent.assert_running();
 }

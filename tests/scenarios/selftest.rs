@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use anyhow::ensure;
-use harness::{CHANGE_TIMEOUT, CoreDns, Engine, Network, eventually, repository};
+use anyhow::{Context, ensure};
+use harness::{Agent, CHANGE_TIMEOUT, CoreDns, Engine, Network, Section, Signal, etcd_section, eventually, repository};
 
 #[test]
 fn containers_of_one_host_answer_another_host() {
@@ -21,6 +21,29 @@ fn containers_of_one_host_answer_another_host() {
     }
     let answer = lab.hub().connect_to(second.address(), there.published("8000")).unwrap().get("/").unwrap();
     assert_eq!(answer.body, there.greeting());
+}
+
+/// The state of a process, as in `/proc`.
+fn state(pid: u32) -> anyhow::Result<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    Ok(stat.rsplit_once(") ").context("a state")?.1.to_owned())
+}
+
+#[test]
+#[should_panic(expected = "agent has ended by itself")]
+fn a_test_fails_whose_agent_has_died() {
+    let lab = Network::new();
+    let (etcd, host) = (lab.etcd(), lab.host("edge"));
+    let agent = Section::agent(&host).with("register", false);
+    let output = Section::haproxy(&host);
+    let agent = Agent::start(&host, "agent", &format!("{agent}{}{output}", etcd_section(&etcd, "15s")));
+    let outer: u32 = state(agent.id()).unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    agent.signal(Signal::KILL);
+    eventually(CHANGE_TIMEOUT, "the agent has ended", || {
+        let state = state(outer)?;
+        ensure!(state.starts_with('Z'), "{state}");
+        Ok(())
+    });
 }
 
 #[test]

@@ -20,10 +20,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, ensure};
-use harness::{
-    Agent, CHANGE_TIMEOUT, Etcd, Host, NetnsRuntime, Reply, Server, agent_section, etcd_section, eventually,
-    haproxy_section, nginx_section,
-};
+use harness::{Agent, CHANGE_TIMEOUT, Etcd, Host, NetnsRuntime, Reply, Section, Server, etcd_section, eventually};
 use serde_json::{Value, json};
 
 /// Servers on one host, and their entries in etcd, as the layout `json` writes them.
@@ -82,24 +79,22 @@ fn socket(host: &Host) -> String {
     host.dir().join("haproxy.sock").display().to_string()
 }
 
-/// `HAProxy` as the README has it: supervised, and told over its stats socket. `keys` are further ones of the output,
-/// `settings` of its plugin; each is a line.
-fn live(host: &Host, keys: &str, settings: &str) -> String {
+/// `HAProxy` as the README has it: supervised, and told over its stats socket.
+fn live(host: &Host) -> Section {
     let socket = socket(host);
-    let told =
-        format!("live = {{ socket = \"{socket}\" }}\n{keys}[output.settings]\nsocket = \"{socket}\"\n{settings}");
-    haproxy_section(host) + &told
+    Section::haproxy(host).with("live", json!({"socket": socket})).setting("socket", socket)
 }
 
-/// nginx, supervised; `keys` and `settings` as of [`live`].
-fn nginx(host: &Host, keys: &str, settings: &str) -> String {
-    nginx_section(host).replace("[output.settings]\n", &format!("{keys}[output.settings]\n")) + settings
+/// The same, from which services that leave go at once.
+fn at_once(host: &Host) -> Section {
+    live(host).with("linger", "0s")
 }
 
 /// An agent that only discovers, with one output. Entries that no agent wrote leave at once.
-fn discovering(host: &Host, etcd: &Etcd<'_>, output: &str) -> String {
-    let self_preservation = "[discover]\nself-preservation = false\n";
-    [&agent_section(host), "register = false\n", &etcd_section(etcd, "15s"), self_preservation, output].concat()
+fn discovering(host: &Host, etcd: &Etcd<'_>, output: &Section) -> String {
+    let agent = Section::agent(host).with("register", false);
+    let discover = Section::new("[discover]").with("self-preservation", false);
+    format!("{agent}{}{discover}{output}", etcd_section(etcd, "15s"))
 }
 
 /// Makes `text` the configuration of the next start.

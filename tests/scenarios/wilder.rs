@@ -49,7 +49,7 @@ fn requests_alternate_over_hosts_and_follow_the_containers() {
     let two = other.run(&["--publish", "8000", "whoami"]);
     let _first = Agent::start(&first, "agent", &registering(&engine, &etcd));
     let _second = Agent::start(&second, "agent", &registering(&other, &etcd));
-    let mut discovers = Agent::start(&client, "agent", &discovering(&client, &etcd));
+    let discovers = Agent::start(&client, "agent", &discovering(&client, &etcd));
 
     let both = BTreeSet::from([one.greeting(), two.greeting()]);
     take_turns(&client, "requests alternate over both hosts", &both);
@@ -86,7 +86,6 @@ fn requests_alternate_over_hosts_and_follow_the_containers() {
     let statistics = client.connect(1936).unwrap().get("/").unwrap().good().unwrap();
     assert!(statistics.contains("whoami") && statistics.contains(two.short_id()), "{statistics}");
     assert!(!statistics.contains(one.short_id()), "a killed instance is still listed");
-    discovers.assert_running();
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
+use waypost_test_support::free_port;
 
 use super::relay::{Numbers, relay};
 use super::running::{Fresh, state};
-use super::test_proxy::{Offer, Offers, TestProxy, free_port, http};
+use super::test_proxy::{Offer, Offers, TestProxy, http};
 
 /// Changes of the short form; `WAYPOST_CHANGES=10000` makes it the long one.
 const CHANGES: u64 = 400;

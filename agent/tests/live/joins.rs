@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
+use waypost_test_support::free_port;
 
 use super::running::{say, state};
-use super::test_proxy::{Offers, TestProxy, free_port, http, server};
+use super::test_proxy::{Offers, TestProxy, http, server};
 
 fn at(service: &str, id: &str) -> (String, String) {
     (service.to_owned(), id.to_owned())

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+
+use waypost_test_support::{Program, haproxy};
 
 use super::test_proxy::TestProxy;
 
@@ -59,7 +60,7 @@ fn map(socket: &Path, name: &str) -> Option<BTreeMap<String, String>> {
 pub struct Fresh {
     files: BTreeMap<String, String>,
     dir: tempfile::TempDir,
-    child: Child,
+    _program: Program,
 }
 
 /// Text by name.
@@ -77,10 +78,8 @@ impl Fresh {
             let text = text.replace(site.path("haproxy.sock").to_str().unwrap(), socket.to_str().unwrap());
             std::fs::write(dir.path().join(name), text).unwrap();
         }
-        let mut command = Command::new("haproxy");
-        command.arg("-db").arg("-f").arg(dir.path().join("haproxy.cfg")).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().unwrap();
-        Fresh { files, dir, child }
+        let program = haproxy(&["-db"], dir.path());
+        Fresh { files, dir, _program: program }
     }
 
     /// Whether the site's files are still those it was started from.
@@ -91,12 +90,5 @@ impl Fresh {
     /// What it has; none before it answers.
     pub fn state(&self) -> Option<(Servers, Routes)> {
         state(&self.dir.path().join("haproxy.sock"))
-    }
-}
-
-impl Drop for Fresh {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::ensure;
 use tokio::sync::watch;
 use waypost::discover::{self, Inputs, LayoutSource, LiveOptions, Pace, Target};
 use waypost::layout::{Decoder, Layout};
@@ -18,9 +19,8 @@ use waypost::plugin::{Host, Limits, Plugin, Source};
 use waypost::proxy::{Proxy, ProxyOptions, Reload, Signal, Socket};
 use waypost::shutdown::{Kept, Shutdown};
 use waypost::status::{OutputState, Status};
+use waypost_test_support::{DEADLINE, eventually_async, free_port};
 
-/// Longest that a test waits for anything.
-const DEADLINE: Duration = Duration::from_mins(1);
 /// Services that leave stay no longer than that.
 const LINGER: Duration = Duration::ZERO;
 
@@ -52,11 +52,6 @@ pub struct TestProxy {
     shutdown: Shutdown,
     tasks: Vec<tokio::task::JoinHandle<anyhow::Result<()>>>,
     _host: Host,
-}
-
-/// A free port of this machine.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 async fn plugin(host: &Host, name: &str, settings: serde_json::Value) -> Plugin {
@@ -183,14 +178,11 @@ impl TestProxy {
     }
 
     pub async fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
-        let reached = async {
-            let mut ticks = tokio::time::interval(Duration::from_millis(5));
-            while !is() {
-                ticks.tick().await;
-            }
-        };
-        let report = || format!("{what}; {:?}, problems {:?}\n{}", self.output(), self.problems(), self.file());
-        assert!(tokio::time::timeout(DEADLINE, reached).await.is_ok(), "not in time: {}", report());
+        eventually_async(DEADLINE, what, async || {
+            ensure!(is(), "{:?}, problems {:?}\n{}", self.output(), self.problems(), self.file());
+            Ok(())
+        })
+        .await;
     }
 
     pub async fn end(mut self) {

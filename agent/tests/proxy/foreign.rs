@@ -1,14 +1,14 @@
 //! Checks, and proxies that somebody else runs.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use waypost::proxy::{Call, Place, Proxy, Reload, ReloadStatus, Signal, Verdict};
+use waypost_test_support::{self as support, DEADLINE, Program, eventually_async, haproxy, holds};
 
-use super::site::{Site, alive, kill, reload, state, until};
+use super::site::{Site, alive, kill, reload, state};
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
@@ -65,7 +65,7 @@ async fn a_check_that_hangs_is_killed_with_its_children() {
     let Verdict::Invalid { text, places, overdue: true } = verdict else { panic!("{verdict:?}") };
     assert!(text.contains("did not end within 500ms") && places.is_empty(), "{text}");
     let child: u32 = fs::read_to_string(site.path("hang.child")).unwrap().trim().parse().unwrap();
-    until("the end of the child", || !alive(child)).await;
+    eventually_async(DEADLINE, "the end of the child", async || holds(!alive(child), child)).await;
 }
 
 #[tokio::test]
@@ -165,31 +165,19 @@ async fn files_alone_are_done_at_once() {
     proxy.stop().await;
 }
 
-struct Foreign(Child);
-
-impl Foreign {
-    /// A master with workers, as an init system would run it, that notes its pid.
-    async fn start(site: &Site) -> Self {
-        let mut command = Command::new("haproxy");
-        command.args(["-W", "-f"]).arg(site.path("haproxy.cfg")).arg("-p").arg(site.path("haproxy.pid"));
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        until("the first answer", || site.answers("one")).await;
-        Foreign(child)
-    }
-}
-
-impl Drop for Foreign {
-    fn drop(&mut self) {
-        kill("-TERM", &self.0.id().to_string());
-        self.0.wait().ok();
-    }
+/// A master with workers, as an init system would run it, that notes its pid.
+async fn start(site: &Site) -> Program {
+    let noted = site.path("haproxy.pid");
+    let program = haproxy(&["-W", "-p", noted.to_str().unwrap()], site.dir.path()).ended_by(support::Signal::TERM);
+    site.until_answers("one").await;
+    program
 }
 
 #[tokio::test]
 async fn a_signal_counts_when_there_is_a_new_worker() {
     let site = Site::new();
     site.configure("one", "");
-    let foreign = Foreign::start(&site).await;
+    let foreign = start(&site).await;
     let method = Reload::PidFile { path: site.path("haproxy.pid"), signal: Signal::Usr2 };
     let options =
         waypost::proxy::ProxyOptions { timeout: Duration::from_secs(2), ..site.options(Some(method.clone())) };
@@ -198,7 +186,7 @@ async fn a_signal_counts_when_there_is_a_new_worker() {
     // The first signal may be lost while the master is still starting, and is then sent again.
     site.configure("two", "");
     reload(&proxy).await;
-    until("the new answer", || site.answers("two")).await;
+    site.until_answers("two").await;
 
     site.configure("three", "garbage");
     proxy.request_reload();
@@ -207,7 +195,7 @@ async fn a_signal_counts_when_there_is_a_new_worker() {
     assert!(site.answers("two"));
     site.configure("three", "");
     state(&proxy, "a success", |status| status.done == 2).await;
-    until("the new answer", || site.answers("three")).await;
+    site.until_answers("three").await;
 
     drop(foreign);
     proxy.request_reload();

@@ -3,33 +3,20 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use waypost::proxy::{Proxy, ProxyOptions, Reload};
+use waypost_test_support::{Program, Signal, haproxy};
 
-use super::site::{Site, kill, reload, state, until};
+use super::site::{Site, reload, state};
 
-struct Master(Child);
-
-impl Master {
-    /// A master with a socket, as Debian's unit runs it.
-    async fn start(site: &Site, word: &str) -> Self {
-        let mut command = Command::new("haproxy");
-        command.args(["-W", "-f"]).arg(site.path("haproxy.cfg")).arg("-S").arg(socket(site));
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        until("the first answer", || site.answers(word)).await;
-        Master(child)
-    }
-}
-
-impl Drop for Master {
-    fn drop(&mut self) {
-        kill("-TERM", &self.0.id().to_string());
-        self.0.wait().ok();
-    }
+/// A master with a socket, as Debian's unit runs it.
+async fn start(site: &Site, word: &str) -> Program {
+    let master = haproxy(&["-W", "-S", socket(site).to_str().unwrap()], site.dir.path()).ended_by(Signal::TERM);
+    site.until_answers(word).await;
+    master
 }
 
 fn socket(site: &Site) -> PathBuf {
@@ -50,7 +37,7 @@ async fn a_reload_is_confirmed_and_a_refusal_told() {
     let status = state(&proxy, "a failure", |status| status.last_error.is_some()).await;
     let error = status.last_error.unwrap();
     assert!(error.contains("does HAProxy run, with -W and -S?"), "{error}");
-    let master = Master::start(&site, "one").await;
+    let master = start(&site, "one").await;
     state(&proxy, "the repeated reload", |status| status.done == 1).await;
 
     for round in 0..10 {
@@ -58,7 +45,7 @@ async fn a_reload_is_confirmed_and_a_refusal_told() {
         site.configure(&word, "");
         reload(&proxy).await;
         // The old worker may take connections until it has seen that it was replaced.
-        until("the new answer", || site.answers(&word)).await;
+        site.until_answers(&word).await;
     }
     site.configure("bad", "garbage");
     proxy.request_reload();
@@ -68,15 +55,15 @@ async fn a_reload_is_confirmed_and_a_refusal_told() {
     assert!(site.answers("round-9"));
     site.configure("good", "");
     state(&proxy, "the repeated reload", |status| status.done == status.wanted).await;
-    until("the new answer", || site.answers("good")).await;
+    site.until_answers("good").await;
 
     // A master that is started again has counted no reloads.
     drop(master);
     site.configure("fresh", "");
-    let _master = Master::start(&site, "fresh").await;
+    let _master = start(&site, "fresh").await;
     site.configure("last", "");
     reload(&proxy).await;
-    until("the new answer", || site.answers("last")).await;
+    site.until_answers("last").await;
     proxy.stop().await;
 }
 

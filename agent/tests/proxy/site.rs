@@ -2,15 +2,12 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::Instant;
 use waypost::proxy::{Proxy, ProxyOptions, Reload, ReloadStatus, Signal};
-
-/// Longest that a test waits for anything.
-const DEADLINE: Duration = Duration::from_mins(1);
+use waypost_test_support::{DEADLINE, eventually_async, free_port, holds};
 
 pub struct Site {
     pub dir: tempfile::TempDir,
@@ -21,8 +18,7 @@ pub struct Site {
 
 impl Site {
     pub fn new() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Site { dir: tempfile::tempdir().unwrap(), port, groups: Vec::new() }
+        Site { dir: tempfile::tempdir().unwrap(), port: free_port(), groups: Vec::new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -87,6 +83,16 @@ impl Site {
         self.answer().as_deref() == Some(word)
     }
 
+    /// Waits until the proxy answers `word`.
+    pub async fn until_answers(&self, word: &str) {
+        let what = format!("the proxy answers {word}");
+        eventually_async(DEADLINE, &what, async || {
+            let answer = self.answer();
+            holds(answer.as_deref() == Some(word), answer)
+        })
+        .await;
+    }
+
     /// The agent's own files.
     pub fn hidden(&self) -> Vec<String> {
         let entries = fs::read_dir(self.dir.path()).unwrap();
@@ -123,15 +129,6 @@ pub fn kill(signal: &str, target: &str) {
 pub fn alive(pid: u32) -> bool {
     let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
     stat.is_ok_and(|stat| !stat.rsplit_once(") ").unwrap().1.starts_with('Z'))
-}
-
-/// Looks until `true` is seen.
-pub async fn until(what: &str, mut look: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !look() {
-        assert!(Instant::now() < deadline, "{what} has not come true");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Waits for a state of reloading.

@@ -5,10 +5,12 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use waypost::proxy::{Proxy, ProxyOptions, Reload, Signal};
+use waypost_test_support::{DEADLINE, Program, eventually_async, holds};
 
-use super::site::{Site, alive, kill, reload, state, supervise, until};
+use super::site::{Site, alive, kill, reload, state, supervise};
 
 #[tokio::test]
 async fn haproxy_starts_with_the_first_files_and_follows_them() {
@@ -24,7 +26,7 @@ async fn haproxy_starts_with_the_first_files_and_follows_them() {
         site.configure(&format!("round-{round}"), "");
         reload(&proxy).await;
         let word = format!("round-{round}");
-        until("the new answer", || site.answers(&word)).await;
+        site.until_answers(&word).await;
     }
     assert_eq!(proxy.status().borrow().clone().running, Some(pid), "no reload starts a new master");
     proxy.stop().await;
@@ -46,7 +48,7 @@ async fn a_reload_that_haproxy_refuses_is_a_failure_with_its_words() {
     assert!(site.answers("one"), "the old files are served on");
     site.configure("two", "");
     state(&proxy, "the repeated reload", |status| status.done == 2).await;
-    until("the new answer", || site.answers("two")).await;
+    site.until_answers("two").await;
     proxy.stop().await;
 }
 
@@ -77,7 +79,7 @@ async fn a_proxy_that_dies_is_started_again() {
     assert!(status.last_error.unwrap().contains("signal: 9"));
     let again = state(&proxy, "another", |status| status.running.is_some_and(|pid| pid != first)).await;
     assert_eq!((again.done, again.last_error), (1, None));
-    until("an answer", || site.answers("one")).await;
+    site.until_answers("one").await;
     proxy.stop().await;
 }
 
@@ -97,7 +99,7 @@ async fn reloads_that_come_too_fast_wait_and_none_is_lost() {
     let status = state(&proxy, "the last request", |status| status.done == 4).await;
     assert_eq!((status.reloads, status.last_error), (2, None), "they are one reload");
     assert!(begin.elapsed() >= least, "after {:?}", begin.elapsed());
-    until("the last answer", || site.answers("four")).await;
+    site.until_answers("four").await;
     proxy.stop().await;
 }
 
@@ -110,7 +112,7 @@ async fn a_master_that_does_not_notify_is_told_by_its_workers() {
     assert!(site.answers("one"));
     site.configure("two", "");
     reload(&proxy).await;
-    until("the new answer", || site.answers("two")).await;
+    site.until_answers("two").await;
     proxy.stop().await;
     assert_eq!(site.answer(), None);
 }
@@ -140,7 +142,7 @@ async fn nginx_reloads_by_hup_and_is_told_by_its_workers() {
     assert!(error.contains("no new worker") && error.contains("unknown directive \"garbage\""), "{error}");
     configure("two", "");
     state(&proxy, "the repeated reload", |status| status.done == 2).await;
-    until("the new answer", || site.answers("two")).await;
+    site.until_answers("two").await;
     proxy.stop().await;
     assert_eq!(site.answer(), None);
 }
@@ -156,11 +158,15 @@ async fn a_process_that_ignores_its_end_is_killed_with_its_children() {
     let pid = state(&proxy, "a pid", |status| status.running.is_some()).await.running.unwrap();
     site.kill_at_end(pid);
     reload(&proxy).await;
-    until("the reload", || fs::read_to_string(site.path("stubborn.reloads")).is_ok_and(|text| text == "again\n")).await;
+    eventually_async(DEADLINE, "the reload", async || {
+        let noted = fs::read_to_string(site.path("stubborn.reloads"))?;
+        holds(noted == "again\n", noted)
+    })
+    .await;
     let child: u32 = fs::read_to_string(site.path("stubborn.child")).unwrap().trim().parse().unwrap();
     assert!(alive(child));
     proxy.stop().await;
-    until("the end of both", || !alive(pid) && !alive(child)).await;
+    eventually_async(DEADLINE, "the end of both", async || holds(!alive(pid) && !alive(child), (pid, child))).await;
 }
 
 /// Starts this test binary again as another process.
@@ -190,13 +196,11 @@ async fn agent() {
 async fn a_killed_agent_leaves_the_proxy_to_the_next() {
     let mut site = Site::new();
     site.configure("one", "");
-    let mut agent = process("agent", &site).spawn().unwrap();
-    until("the first answer", || site.answers("one")).await;
-    until("the note", || site.noted().is_some()).await;
-    let pid = site.noted().unwrap();
+    let agent = Program::start(process("agent", &site), "it is this test");
+    site.until_answers("one").await;
+    let pid = eventually_async(DEADLINE, "the note", async || site.noted().context("there is none")).await;
     site.kill_at_end(pid);
-    agent.kill().unwrap();
-    agent.wait().unwrap();
+    drop(agent);
     // Many lines with nobody there to read them: it must neither end nor stall.
     for _ in 0..3 {
         kill("-USR2", &pid.to_string());
@@ -207,7 +211,7 @@ async fn a_killed_agent_leaves_the_proxy_to_the_next() {
     assert_eq!(state(&proxy, "the adoption", |status| status.running.is_some()).await.running, Some(pid));
     site.configure("two", "");
     reload(&proxy).await;
-    until("the new answer", || site.answers("two")).await;
+    site.until_answers("two").await;
     site.configure("three", "garbage");
     proxy.request_reload();
     let status = state(&proxy, "a failure", |status| status.last_error.is_some()).await;
@@ -219,7 +223,7 @@ async fn a_killed_agent_leaves_the_proxy_to_the_next() {
     site.configure("three", "");
     kill("-KILL", &pid.to_string());
     let other = state(&proxy, "another", |status| status.running.is_some_and(|other| other != pid)).await;
-    until("the new answer", || site.answers("three")).await;
+    site.until_answers("three").await;
 
     // Left on purpose, and found again with another command: stopped, and started with the next request.
     proxy.leave().await;

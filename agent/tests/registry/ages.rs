@@ -2,18 +2,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use etcd_client::{Client, PutOptions};
-use rustix::process::{Pid, Signal, kill_process};
+use waypost_test_support::{Program, Signal, eventually_async, free_port, holds};
 
-use crate::server::{Server, free_port};
-use crate::tools::{client, until};
+use crate::server::Server;
+use crate::tools::{DEADLINE, client};
 
 /// The agent of one host, with files and a memory of its own.
 struct Host {
     directory: tempfile::TempDir,
-    child: Option<Child>,
+    agent: Option<Program>,
 }
 
 impl Host {
@@ -30,7 +30,7 @@ impl Host {
         );
         fs::create_dir(directory.path().join("out")).unwrap();
         fs::write(directory.path().join("agent.toml"), text).unwrap();
-        Host { directory, child: None }
+        Host { directory, agent: None }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -45,13 +45,13 @@ impl Host {
     }
 
     fn start(&mut self) {
-        self.child = Some(self.waypost(&["run"]).spawn().unwrap());
+        self.agent = Some(Program::start(self.waypost(&["run"]), "it is built with this test"));
     }
 
     fn stop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        assert!(child.wait().unwrap().success());
+        let Some(mut agent) = self.agent.take() else { return };
+        agent.signal(Signal::TERM);
+        assert!(agent.wait().success());
     }
 
     /// Writes the files once, as an agent does that knows only what etcd says.
@@ -69,9 +69,10 @@ impl Host {
 
     async fn serves(&self, service: &str, id: &str) {
         let server = format!("server {id} ");
-        until(&format!("{service} has the domain, and the instance {id} is there"), || async {
-            let file = fs::read_to_string(self.path("out/haproxy.cfg")).ok()?;
-            (self.holder()? == service && file.contains(&server)).then_some(())
+        eventually_async(DEADLINE, &format!("{service} has the domain, and the instance {id} is there"), async || {
+            let file = fs::read_to_string(self.path("out/haproxy.cfg"))?;
+            let holder = self.holder();
+            holds(holder.as_deref() == Some(service) && file.contains(&server), (holder, file))
         })
         .await;
     }
@@ -80,15 +81,6 @@ impl Host {
         let told = self.waypost(&["catalog", "--json"]).stdout(Stdio::piped()).output().unwrap();
         let report: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
         report["problems"].to_string()
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            child.kill().ok();
-            child.wait().ok();
-        }
     }
 }
 
@@ -138,8 +130,9 @@ async fn an_agent_that_starts_with_nothing_gives_a_domain_to_the_older_service()
 
     // Who saw the rollout stays with whom it had, says so, and knows it after a restart.
     edge.serves("zebra", "z2").await;
-    until("the other one's loss is told", || async {
-        edge.problems().contains("it goes without domain shop.example, which service zebra has had since").then_some(())
+    eventually_async(DEADLINE, "the other one's loss is told", async || {
+        let problems = edge.problems();
+        holds(problems.contains("it goes without domain shop.example, which service zebra has had since"), problems)
     })
     .await;
     edge.stop();

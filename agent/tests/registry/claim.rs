@@ -8,9 +8,10 @@ use tokio::time::Instant;
 use waypost::model::{AGENTS, LeasedEntries, Node, Presence, PresenceState};
 use waypost::registry::etcd::{EtcdOptions, connect};
 use waypost::registry::{Registry, ShutdownMode, Source, Step};
+use waypost_test_support::{eventually_async, holds};
 
 use crate::server::Server;
-use crate::tools::{TTL, client, options, own, register, revision, stored, until};
+use crate::tools::{DEADLINE, TTL, client, options, own, register, revision, stored, until_stored};
 
 const KEY: &str = "/announce/web";
 
@@ -49,18 +50,19 @@ async fn the_first_host_keeps_a_key_until_it_leaves() {
     // Neither writes over the other, however often they compare.
     let before = revision(&etcd).await;
     let began = Instant::now();
-    until("three times the lease", || async {
+    eventually_async(DEADLINE, "three times the lease", async || {
         assert_eq!(register(&*one, &desired(&a, "one"), Source::Fresh).await, 0);
         assert_eq!(register(&*two, &desired(&b, "two"), Source::Fresh).await, 0);
-        (began.elapsed() > 3 * TTL).then_some(())
+        holds(began.elapsed() > 3 * TTL, began.elapsed())
     })
     .await;
     assert_eq!(revision(&etcd).await, before);
     assert_eq!(stored(&etcd, KEY).await.unwrap().0, "one");
 
     one.withdraw(ShutdownMode::Revoke).await.unwrap();
-    until("the other takes it over", || async { (stored(&etcd, KEY).await?.0 == "two").then_some(()) }).await;
-    until("nothing is contested", || async { contested(&*two).is_empty().then_some(()) }).await;
+    until_stored("the other takes it over", &etcd, KEY, |seen| seen == Some("two")).await;
+    eventually_async(DEADLINE, "nothing is contested", async || holds(contested(&*two).is_empty(), contested(&*two)))
+        .await;
     assert_eq!(register(&*two, &desired(&b, "two"), Source::Fresh).await, 0);
     two.withdraw(ShutdownMode::Revoke).await.unwrap();
     assert_eq!(stored(&etcd, KEY).await, None, "it hung on the other's lease");
@@ -75,7 +77,7 @@ async fn a_killed_holder_is_followed_after_its_lease() {
     register(&*one, &desired(&a, "one"), Source::Cached).await;
     register(&*two, &desired(&b, "two"), Source::Cached).await;
     drop(one);
-    until("the other takes it over", || async { (stored(&etcd, KEY).await?.0 == "two").then_some(()) }).await;
+    until_stored("the other takes it over", &etcd, KEY, |seen| seen == Some("two")).await;
 }
 
 #[tokio::test]
@@ -105,9 +107,9 @@ async fn an_agent_started_again_without_its_state_takes_its_keys_over_at_once() 
     assert_eq!(stored(&etcd, KEY).await.unwrap().0, "two");
     assert_eq!(contested(&*second), [""; 0]);
     let began = Instant::now();
-    until("the first lease has ended", || async {
+    eventually_async(DEADLINE, "the first lease has ended", async || {
         assert!(stored(&etcd, KEY).await.is_some(), "the key went with the lease of the first life");
-        (began.elapsed() > 2 * TTL).then_some(())
+        holds(began.elapsed() > 2 * TTL, began.elapsed())
     })
     .await;
 }
@@ -167,6 +169,6 @@ async fn a_last_word_outlives_what_was_withdrawn_and_goes_by_itself() {
     assert_eq!(contested(&*again), [""; 0]);
     again.apply(&[Step::PutDetached { key: Presence::key("a"), value }]).await.unwrap();
     again.withdraw(ShutdownMode::Revoke).await.unwrap();
-    until("the last word is gone", || async { stored(&etcd, &Presence::key("a")).await.is_none().then_some(()) }).await;
+    until_stored("the last word is gone", &etcd, &Presence::key("a"), |seen| seen.is_none()).await;
     assert!(left.elapsed() > TTL / 2, "it went before others could read it");
 }

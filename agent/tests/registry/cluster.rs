@@ -7,9 +7,10 @@ use etcd_client::Client;
 use tokio::time::{Instant, timeout};
 use waypost::registry::etcd::{EtcdOptions, connect};
 use waypost::registry::{Registry, Source, WatchReceiver};
+use waypost_test_support::{eventually_async, holds};
 
 use crate::server::Server;
-use crate::tools::{TTL, client, follows, options, own, register, register_at_last, stored, until, with_shared};
+use crate::tools::{DEADLINE, TTL, client, follows, options, own, register, register_at_last, stored, with_shared};
 
 /// A cluster, and an agent that holds `/s/a` and `/s/port` in it and follows them.
 async fn start(ttl: Duration) -> (Vec<Server>, Arc<dyn Registry>, WatchReceiver) {
@@ -46,7 +47,7 @@ async fn goes_on(
     time: Duration,
 ) {
     let began = Instant::now();
-    until("time passes", || async { (began.elapsed() > time).then_some(()) }).await;
+    eventually_async(DEADLINE, "time passes", async || holds(began.elapsed() > time, began.elapsed())).await;
     assert!(timeout(Duration::from_millis(1), agent.lease_lost()).await.is_err(), "the lease was lost");
     let desired = with_shared(own(&[("/s/a", "1"), ("/s/b", "1")]), "/s/port", "80");
     register_at_last(agent, &desired).await;

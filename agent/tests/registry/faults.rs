@@ -6,10 +6,13 @@ use etcd_client::{CompactionOptions, TxnOp};
 use tokio::time::{Instant, timeout};
 use waypost::registry::etcd::{EtcdOptions, connect};
 use waypost::registry::{ShutdownMode, Source, Step, WatchReceiver};
+use waypost_test_support::{eventually_async, free_port, holds};
 
 use crate::proxy::Proxy;
-use crate::server::{Server, free_port};
-use crate::tools::{TTL, agent, client, follows, options, own, register, register_at_last, stored, until, with_shared};
+use crate::server::Server;
+use crate::tools::{
+    DEADLINE, TTL, agent, client, follows, options, own, register, register_at_last, stored, with_shared,
+};
 
 /// Fails when less than `least` entries are shown while `work` is done.
 async fn never_below(watched: &WatchReceiver, least: usize, work: impl Future<Output = ()>) {
@@ -44,7 +47,10 @@ async fn etcd_restarted() {
         server.up().await;
         let etcd = client(&server).await;
         let back = Instant::now();
-        until("etcd is back for longer than a lease", || async { (back.elapsed() > 2 * TTL).then_some(()) }).await;
+        eventually_async(DEADLINE, "etcd is back for longer than a lease", async || {
+            holds(back.elapsed() > 2 * TTL, back.elapsed())
+        })
+        .await;
         assert_eq!(stored(&etcd, "/s/a").await, written, "the lease was kept, so nothing was written again");
         assert_eq!(register(&*agent, &desired, Source::Fresh).await, 0);
         etcd.kv_client().put("/s/b", "2", None).await.unwrap();
@@ -63,7 +69,7 @@ async fn etcd_away_for_longer_than_the_lease_and_empty_afterwards() {
     follows(&mut watched, &[("/s/a", "1"), ("/s/port", "80")]).await;
     server.wipe();
     let began = Instant::now();
-    until("the lease is over", || async { (began.elapsed() > 2 * TTL).then_some(()) }).await;
+    eventually_async(DEADLINE, "the lease is over", async || holds(began.elapsed() > 2 * TTL, began.elapsed())).await;
     assert_eq!(watched.borrow_and_update().as_ref().unwrap().len(), 2, "nothing is emptied while etcd is away");
     server.up().await;
     timeout(Duration::from_secs(20), agent.lease_lost()).await.unwrap();

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use waypost::registry::{Error, ShutdownMode, Source, Step};
+use waypost_test_support::{eventually_async, holds};
 
 use crate::server::Server;
 use crate::tools::{
-    TTL, agent, agent_in, client, follows, own, register, register_at_last, revision, stored, until, with_shared,
+    DEADLINE, TTL, agent, agent_in, client, follows, own, register, register_at_last, revision, stored, until_stored,
+    with_shared,
 };
 
 #[tokio::test]
@@ -18,9 +20,9 @@ async fn nothing_is_written_while_nothing_changes() {
     register(&*agent, &desired, Source::Cached).await;
     let before = revision(&etcd).await;
     let began = Instant::now();
-    until("three times the lease", || async {
+    eventually_async(DEADLINE, "three times the lease", async || {
         assert_eq!(register(&*agent, &desired, Source::Fresh).await, 0);
-        (began.elapsed() > 3 * TTL).then_some(())
+        holds(began.elapsed() > 3 * TTL, began.elapsed())
     })
     .await;
     assert_eq!(revision(&etcd).await, before);
@@ -33,7 +35,7 @@ async fn a_killed_agents_entries_go_after_the_lease_and_not_before() {
     register(&*agent, &own(&[("/s/a", "1")]), Source::Cached).await;
     let killed = Instant::now();
     drop(agent);
-    until("the entry is gone", || async { stored(&etcd, "/s/a").await.is_none().then_some(()) }).await;
+    until_stored("the entry is gone", &etcd, "/s/a", |seen| seen.is_none()).await;
     let lasted = killed.elapsed();
     // The last keep-alive was up to a third of the lease before.
     assert!(lasted > TTL / 2 && lasted < TTL + Duration::from_secs(2), "{lasted:?}");

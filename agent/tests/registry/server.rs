@@ -1,15 +1,12 @@
 //! A real etcd on free ports, with its data in memory where the machine allows it.
 
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use etcd_client::Client;
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
+use waypost_test_support::{DEADLINE, Program, Signal, eventually_async, free_port};
 
 /// One etcd process; it ends with this value.
 pub(crate) struct Server {
@@ -20,7 +17,7 @@ pub(crate) struct Server {
     /// All members, as etcd wants to be told.
     cluster: String,
     arguments: Vec<String>,
-    child: Option<Child>,
+    program: Option<Program>,
 }
 
 impl Server {
@@ -61,7 +58,7 @@ impl Server {
             peer_port: free_port(),
             cluster: String::new(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
-            child: None,
+            program: None,
         }
     }
 
@@ -95,47 +92,39 @@ impl Server {
 
     fn spawn(&mut self) {
         let (client, peer) = (self.endpoint(), self.peer());
-        let child = Command::new("etcd")
+        let mut command = Command::new("etcd");
+        command
             .args(["--name", &self.name, "--logger", "zap", "--log-level", "error", "--log-outputs", "stderr"])
             .arg("--data-dir")
             .arg(self.directory.path().join("data"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &self.cluster])
-            .args(&self.arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("etcd is in the PATH");
-        self.child = Some(child);
+            .args(&self.arguments);
+        self.program = Some(Program::start(command, "install etcd 3.4 or later (apt-get install etcd-server)"));
     }
 
     async fn ready(&self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !self.answers().await {
-            assert!(Instant::now() < deadline, "etcd does not answer on {}", self.address());
-            sleep(Duration::from_millis(20)).await;
-        }
+        let what = format!("etcd answers on {}", self.address());
+        eventually_async(DEADLINE, &what, async || self.answers().await).await;
     }
 
-    /// Whether it takes requests; behind TLS, whether it listens.
-    async fn answers(&self) -> bool {
+    /// An error unless it takes requests; behind TLS, unless it listens.
+    async fn answers(&self) -> anyhow::Result<()> {
         if self.scheme() == "https" {
-            return TcpStream::connect(self.address()).await.is_ok();
+            TcpStream::connect(self.address()).await?;
+            return Ok(());
         }
-        let Ok(client) = Client::connect([self.endpoint()], None).await else { return false };
+        let client = Client::connect([self.endpoint()], None).await?;
         match client.kv_client().get("/", None).await {
-            Ok(_) => true,
-            Err(error) => error.to_string().contains("user name is empty"),
+            Err(error) if !error.to_string().contains("user name is empty") => Err(error.into()),
+            _ => Ok(()),
         }
     }
 
     /// Kills the process.
     pub(crate) fn down(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        self.program = None;
     }
 
     /// Kills the process and loses its data.
@@ -146,27 +135,11 @@ impl Server {
 
     /// Stops the process from answering while its connections stay open.
     pub(crate) fn freeze(&self) {
-        self.signal(Signal::STOP);
+        self.program.as_ref().unwrap().signal(Signal::STOP);
     }
 
     /// Lets a frozen process go on.
     pub(crate) fn thaw(&self) {
-        self.signal(Signal::CONT);
+        self.program.as_ref().unwrap().signal(Signal::CONT);
     }
-
-    fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().unwrap();
-        kill_process(Pid::from_child(child), signal).unwrap();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.down();
-    }
-}
-
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -2,9 +2,10 @@
 
 use tokio::time::Instant;
 use waypost::registry::{Registry, ShutdownMode, Source};
+use waypost_test_support::{eventually_async, holds};
 
 use crate::server::Server;
-use crate::tools::{TTL, agent, client, own, register, stored, until, with_shared};
+use crate::tools::{DEADLINE, TTL, agent, client, own, register, stored, until_stored, with_shared};
 
 const PORT: &str = "/backends/web/port";
 
@@ -32,9 +33,9 @@ async fn a_shared_entry_outlives_the_host_that_wrote_it() {
     drop(first);
     drop(second);
     let crashed = Instant::now();
-    until("several leases long", || async {
+    eventually_async(DEADLINE, "several leases long", async || {
         assert_eq!(stored(&etcd, PORT).await.unwrap(), written);
-        (crashed.elapsed() > 3 * TTL).then_some(())
+        holds(crashed.elapsed() > 3 * TTL, crashed.elapsed())
     })
     .await;
     assert_eq!(stored(&etcd, "/backends/web/2").await, None);
@@ -51,7 +52,7 @@ async fn a_shared_entry_goes_with_the_last_crash_too() {
     let first = host(&server, "/backends/web/1", "8000").await;
     let second = host(&server, "/backends/web/2", "8000").await;
     drop((first, second));
-    until("the entry is gone", || async { stored(&etcd, PORT).await.is_none().then_some(()) }).await;
+    until_stored("the entry is gone", &etcd, PORT, |seen| seen.is_none()).await;
 }
 
 #[tokio::test]
@@ -92,7 +93,7 @@ async fn another_value_waits_for_the_present_one() {
     assert_eq!(register(&*second, &desired, Source::Fresh).await, 0, "it is not tried at every turn");
     assert_eq!(stored(&etcd, PORT).await.unwrap().0, "8000");
     first.withdraw(ShutdownMode::Revoke).await.unwrap();
-    until("the other value's turn", || async { (stored(&etcd, PORT).await?.0 == "9000").then_some(()) }).await;
+    until_stored("the other value's turn", &etcd, PORT, |seen| seen == Some("9000")).await;
 }
 
 #[tokio::test]
@@ -121,11 +122,11 @@ async fn a_deleted_shared_entry_comes_back_by_itself() {
     let mut etcd = client(&server).await;
     let _agent = host(&server, "/backends/web/1", "8000").await;
     etcd.delete(PORT, None).await.unwrap();
-    until("the entry is back", || async { stored(&etcd, PORT).await }).await;
+    until_stored("the entry is back", &etcd, PORT, |seen| seen.is_some()).await;
     // With its lease ended, which takes the entry along.
     let kv = etcd.get(PORT, None).await.unwrap().kvs()[0].lease();
     etcd.lease_revoke(kv).await.unwrap();
-    until("the entry is back again", || async { stored(&etcd, PORT).await }).await;
+    until_stored("the entry is back again", &etcd, PORT, |seen| seen.is_some()).await;
 }
 
 #[tokio::test]
@@ -141,5 +142,5 @@ async fn a_directory_of_shared_entries_only_is_left_to_its_lease() {
     first.withdraw(ShutdownMode::Revoke).await.unwrap();
     assert_eq!(stored(&etcd, PORT).await, written);
     second.withdraw(ShutdownMode::Revoke).await.unwrap();
-    until("the entry is gone", || async { stored(&etcd, PORT).await.is_none().then_some(()) }).await;
+    until_stored("the entry is gone", &etcd, PORT, |seen| seen.is_none()).await;
 }

@@ -6,9 +6,10 @@ use std::process::Command;
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
 use waypost::registry::etcd::{EtcdOptions, connect};
 use waypost::registry::{Source, Step};
+use waypost_test_support::eventually_async;
 
 use crate::server::Server;
-use crate::tools::{TTL, client, follows, options, own, register, until, with_shared};
+use crate::tools::{DEADLINE, TTL, client, follows, options, own, register, with_shared};
 
 /// Adds root, and a user that may only touch `/s/`, and turns authentication on.
 async fn with_users(server: &Server) -> Client {
@@ -43,9 +44,9 @@ async fn a_user_signs_in_and_stays_signed_in() {
     server.down();
     server.up().await;
     let desired = with_shared(own(&[("/s/a", "2")]), "/s/port", "80");
-    until("registered again", || async {
-        let steps = waypost::registry::plan(&agent.owned_entries(Source::Cached).await.ok()?, &desired);
-        agent.apply(&steps).await.ok()
+    eventually_async(DEADLINE, "registered again", async || {
+        let steps = waypost::registry::plan(&agent.owned_entries(Source::Cached).await?, &desired);
+        Ok(agent.apply(&steps).await?)
     })
     .await;
     follows(&mut watched, &[("/s/a", "2"), ("/s/port", "80")]).await;
@@ -151,7 +152,8 @@ async fn tls_with_client_certificates() {
     };
     let agent = connect(good.clone()).unwrap();
     let mut watched = agent.watch(vec!["/s/".into()]);
-    until("etcd has elected itself", || async { agent.owned_entries(Source::Cached).await.ok() }).await;
+    eventually_async(DEADLINE, "etcd has elected itself", async || Ok(agent.owned_entries(Source::Cached).await?))
+        .await;
     register(&*agent, &own(&[("/s/a", "1")]), Source::Cached).await;
     follows(&mut watched, &[("/s/a", "1")]).await;
 

@@ -1,22 +1,22 @@
 //! What the tests of the registry have in common.
 
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::Client;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use waypost::model::{LeaseKind, LeasedEntries, LeasedValue};
 use waypost::registry::etcd::{EtcdOptions, connect};
 use waypost::registry::{Registry, Source, WatchReceiver, plan};
+use waypost_test_support::{eventually_async, holds};
 
 use crate::server::Server;
 
 /// Time to live of the leases in tests; etcd grants no less than two seconds.
 pub(crate) const TTL: Duration = Duration::from_secs(3);
 /// No test waits longer for one value.
-const DEADLINE: Duration = Duration::from_mins(4);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(4);
 
 /// Options for a server without users or TLS.
 pub(crate) fn options(server: &Server) -> EtcdOptions {
@@ -61,25 +61,22 @@ pub(crate) async fn register(registry: &dyn Registry, desired: &LeasedEntries, s
 
 /// Turns until one succeeds and leaves nothing to do.
 pub(crate) async fn register_at_last(registry: &dyn Registry, desired: &LeasedEntries) {
-    until("registered", || async {
-        let held = registry.owned_entries(Source::Fresh).await.ok()?;
+    eventually_async(DEADLINE, "registered", async || {
+        let held = registry.owned_entries(Source::Fresh).await?;
         let steps = plan(&held, desired);
-        registry.apply(&steps).await.ok()?;
-        steps.is_empty().then_some(())
+        registry.apply(&steps).await?;
+        holds(steps.is_empty(), steps)
     })
     .await;
 }
 
-/// Asks until there is an answer.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = ask().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
-        sleep(Duration::from_millis(20)).await;
-    }
+/// Waits until etcd has a value of `key`, or none, that is as wanted.
+pub(crate) async fn until_stored(what: &str, client: &Client, key: &str, is_wanted: impl Fn(Option<&str>) -> bool) {
+    eventually_async(DEADLINE, what, async || {
+        let seen = stored(client, key).await;
+        holds(is_wanted(seen.as_ref().map(|(value, _)| value.as_str())), seen)
+    })
+    .await;
 }
 
 /// Waits until exactly these entries are watched.

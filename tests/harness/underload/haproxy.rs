@@ -47,7 +47,6 @@ pub fn haproxy(course: &Course) -> Vec<Row> {
     if course.changes > 0 {
         rows.push(site.part("HAProxy, endpoints change", course.changes, Site::changes));
     }
-    site.agent.assert_running();
     if course.restarts > 0 {
         rows.push(site.restarts());
     }

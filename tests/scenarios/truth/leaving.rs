@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use harness::{Agent, CHANGE_TIMEOUT, Host, Network, Server, always, eventually};
+use harness::{Agent, CHANGE_TIMEOUT, Host, Network, Section, Server, always, eventually};
 use serde_json::json;
 
-use super::{Offers, answers, ask, calm, discovering, http, listens, live, output};
+use super::{Offers, answers, ask, at_once, calm, discovering, http, listens, live, output};
 
 /// Services at the beginning.
 const SERVICES: usize = 40;
@@ -44,7 +44,7 @@ fn is_gone(host: &Host, round: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn leaves(keys: &str) {
+fn leaves(section: fn(&Host) -> Section) {
     let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
@@ -58,7 +58,7 @@ fn leaves(keys: &str) {
             offers.join(&format!("s{service}/b"), &attributes);
         }
     }
-    let mut agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &live(&host, keys, "")));
+    let agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &section(&host)));
     (0..SERVICES).for_each(|service| answers(&host, &domain(service), "/", &format!("s{service}/a")));
     let mut strangers = Vec::new();
     for (round, port) in ports.into_iter().enumerate().take(ROUNDS) {
@@ -86,15 +86,14 @@ fn leaves(keys: &str) {
     }
     calm(&agent);
     always(MOMENT, "what left does not come back", || (0..ROUNDS).try_for_each(|round| is_gone(&host, round)));
-    agent.assert_running();
 }
 
 #[test]
 fn what_leaves_while_the_proxy_reloads_is_gone() {
-    leaves("");
+    leaves(live);
 }
 
 #[test]
 fn what_leaves_while_the_proxy_reloads_is_gone_when_nothing_lingers() {
-    leaves("linger = \"0s\"\n");
+    leaves(at_once);
 }

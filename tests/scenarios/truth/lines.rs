@@ -1,11 +1,12 @@
 //! What the operator's own lines ask for and is not there costs nobody else anything; and what is meant instead.
 
 use anyhow::ensure;
-use harness::{Agent, CHANGE_TIMEOUT, Host, Network, eventually};
+use harness::{Agent, CHANGE_TIMEOUT, Host, Network, Section, eventually};
+use serde_json::json;
 
-use super::{Offers, answers, ask, calm, clean, configure, discovering, live, nginx, unavailable};
+use super::{Offers, answers, ask, at_once, calm, clean, configure, discovering, live, unavailable};
 
-const LINES: &str = "http-lines = [\"default_backend shop\"]\n";
+const LINES: [&str; 1] = ["default_backend shop"];
 
 /// Waits until any problem is told with all of `words`.
 #[track_caller]
@@ -26,11 +27,11 @@ fn a_line_that_asks_for_a_service_which_is_not_there_takes_nobody_away() {
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
     offers.http("other", "other.example");
-    let mut agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &live(&host, "", "")));
+    let mut agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &live(&host)));
     answers(&host, "other.example", "/", "other/one");
     clean(&agent);
     agent.kill();
-    configure(&host, &discovering(&host, &etcd, &live(&host, "", LINES)));
+    configure(&host, &discovering(&host, &etcd, &live(&host).setting("http-lines", json!(LINES))));
     agent.start_again();
     said(&agent, &["default_backend shop", "no service wrote"]);
     answers(&host, "other.example", "/", "other/one");
@@ -41,7 +42,6 @@ fn a_line_that_asks_for_a_service_which_is_not_there_takes_nobody_away() {
     answers(&host, "shop.example", "/", "shop/one");
     answers(&host, "nobody.example", "/", "shop/one");
     clean(&agent);
-    agent.assert_running();
 }
 
 #[test]
@@ -52,8 +52,8 @@ fn a_line_that_asks_for_a_service_which_leaves_takes_nobody_away() {
     let mut offers = Offers::on(&host, &etcd);
     offers.http("other", "other.example");
     offers.http("shop", "shop.example");
-    let text = discovering(&host, &etcd, &live(&host, "linger = \"0s\"\n", LINES));
-    let mut agent = Agent::start(&host, "agent", &text);
+    let text = discovering(&host, &etcd, &at_once(&host).setting("http-lines", json!(LINES)));
+    let agent = Agent::start(&host, "agent", &text);
     answers(&host, "nobody.example", "/", "shop/one");
     clean(&agent);
     offers.leave("shop/one");
@@ -65,7 +65,6 @@ fn a_line_that_asks_for_a_service_which_leaves_takes_nobody_away() {
     offers.http("shop", "shop.example");
     answers(&host, "nobody.example", "/", "shop/one");
     clean(&agent);
-    agent.assert_running();
 }
 
 #[test]
@@ -75,22 +74,22 @@ fn at_the_first_start_the_line_is_named_and_that_it_is_no_services() {
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
     offers.http("other", "other.example");
-    let mut agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &live(&host, "", LINES)));
+    let agent =
+        Agent::start(&host, "agent", &discovering(&host, &etcd, &live(&host).setting("http-lines", json!(LINES))));
     said(&agent, &["default_backend shop", "no service wrote", "haproxy.cfg line"]);
     offers.http("shop", "shop.example");
     answers(&host, "other.example", "/", "other/one");
     answers(&host, "nobody.example", "/", "shop/one");
     clean(&agent);
-    agent.assert_running();
 }
 
-fn default_service(section: fn(&Host, &str, &str) -> String) {
+fn default_service(section: fn(&Host) -> Section) {
     let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
     offers.http("other", "other.example");
-    let output = section(&host, "linger = \"0s\"\n", "default-service = \"shop\"\n");
+    let output = section(&host).with("linger", "0s").setting("default-service", "shop");
     let mut agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &output));
     answers(&host, "other.example", "/", "other/one");
     unavailable(&host, "nobody.test", "/");
@@ -108,7 +107,6 @@ fn default_service(section: fn(&Host, &str, &str) -> String) {
         answers(&host, "other.example", "/", "other/one");
         clean(&agent);
     }
-    agent.assert_running();
 }
 
 #[test]
@@ -118,5 +116,5 @@ fn a_default_service_comes_and_goes() {
 
 #[test]
 fn a_default_service_comes_and_goes_behind_nginx() {
-    default_service(nginx);
+    default_service(Section::nginx);
 }

@@ -1,9 +1,9 @@
 //! Ordinary days: a port that somebody else has, the last of everything leaves and the first comes back.
 
 use anyhow::ensure;
-use harness::{Agent, CHANGE_TIMEOUT, Host, Network, Signal, eventually};
+use harness::{Agent, CHANGE_TIMEOUT, Host, Network, Section, Signal, eventually};
 
-use super::{Offers, answers, clean, discovering, listens, live, nginx, output, unavailable};
+use super::{Offers, answers, at_once, clean, discovering, listens, live, output, unavailable};
 
 #[test]
 fn a_taken_port_of_the_front_end_keeps_only_http_waiting() {
@@ -17,7 +17,7 @@ fn a_taken_port_of_the_front_end_keeps_only_http_waiting() {
     let mut offers = Offers::on(&host, &etcd);
     offers.tcp("db", 7000);
     offers.http("shop", "shop.example");
-    let mut agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &live(&host, "", "")));
+    let agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &live(&host)));
     listens(&host, 7000, "db/one");
     eventually(CHANGE_TIMEOUT, "it is said who has the port", || {
         let report = agent.report()?;
@@ -34,16 +34,15 @@ fn a_taken_port_of_the_front_end_keeps_only_http_waiting() {
     answers(&host, "shop.example", "/", "shop/one");
     clean(&agent);
     listens(&host, 7000, "db/one");
-    agent.assert_running();
 }
 
 /// The last of everything leaves and the first comes back, twice.
-fn emptied(section: fn(&Host, &str, &str) -> String, keys: &str) {
+fn emptied(section: impl Fn(&Host) -> Section) {
     let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
-    let mut agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &section(&host, keys, "")));
+    let agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &section(&host)));
     for _ in 0..3 {
         offers.http("shop", "shop.example");
         offers.tcp("db", 7000);
@@ -59,25 +58,24 @@ fn emptied(section: fn(&Host, &str, &str) -> String, keys: &str) {
         });
         clean(&agent);
     }
-    agent.assert_running();
 }
 
 #[test]
 fn all_leave_and_come_back() {
-    emptied(live, "");
+    emptied(live);
 }
 
 #[test]
 fn all_leave_and_come_back_when_nothing_lingers() {
-    emptied(live, "linger = \"0s\"\n");
+    emptied(at_once);
 }
 
 #[test]
 fn all_leave_and_come_back_behind_nginx() {
-    emptied(nginx, "");
+    emptied(Section::nginx);
 }
 
 #[test]
 fn all_leave_and_come_back_behind_nginx_when_nothing_lingers() {
-    emptied(nginx, "linger = \"0s\"\n");
+    emptied(|host| Section::nginx(host).with("linger", "0s"));
 }

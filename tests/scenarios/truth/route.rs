@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use harness::{Agent, CHANGE_TIMEOUT, Host, Network, always, eventually};
+use harness::{Agent, CHANGE_TIMEOUT, Host, Network, Section, always, eventually};
 use tokio::time::Instant;
 
-use super::{Offers, answers, ask, calm, discovering, http, listens, live, nginx, restart, unavailable};
+use super::{Offers, answers, ask, calm, discovering, http, listens, live, restart, unavailable};
 
 /// The shop, its api below a path, and somebody who has all of the domain.
 fn services(offers: &mut Offers<'_>, host: &Host) {
@@ -45,12 +45,12 @@ fn stays_away(host: &Host) {
     });
 }
 
-fn outlives(section: fn(&Host, &str, &str) -> String) {
+fn outlives(section: fn(&Host) -> Section) {
     let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
-    let mut agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &section(&host, "", "")));
+    let mut agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &section(&host)));
     services(&mut offers, &host);
     offers.leave("api/one");
     unavailable(&host, "shop.example", "/api");
@@ -78,7 +78,6 @@ fn outlives(section: fn(&Host, &str, &str) -> String) {
     restart(&mut agent);
     calm(&agent);
     answers(&host, "shop.example", "/api", "new/one");
-    agent.assert_running();
 }
 
 #[test]
@@ -88,15 +87,15 @@ fn a_route_outlives_its_last_instance() {
 
 #[test]
 fn a_route_outlives_its_last_instance_behind_nginx() {
-    outlives(nginx);
+    outlives(Section::nginx);
 }
 
-fn ends(section: fn(&Host, &str, &str) -> String) {
+fn ends(section: fn(&Host) -> Section) {
     let lab = Network::new();
     let etcd = lab.etcd();
     let host = lab.host("web");
     let mut offers = Offers::on(&host, &etcd);
-    let output = section(&host, "linger = \"3s\"\n", "");
+    let output = section(&host).with("linger", "3s");
     let mut agent = Agent::start(&host, "agent", &discovering(&host, &etcd, &output));
     services(&mut offers, &host);
     calm(&agent);
@@ -119,7 +118,6 @@ fn ends(section: fn(&Host, &str, &str) -> String) {
         ensure!(seen == "shop/one", "{seen}");
         Ok(())
     });
-    agent.assert_running();
 }
 
 #[test]
@@ -129,5 +127,5 @@ fn a_route_ends_when_nobody_has_come_back() {
 
 #[test]
 fn a_route_ends_when_nobody_has_come_back_behind_nginx() {
-    ends(nginx);
+    ends(Section::nginx);
 }

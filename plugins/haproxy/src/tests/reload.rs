@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 
-use super::running::{Running, http, wait};
+use waypost_test_support::{DEADLINE, Signal, eventually, holds};
+
+use super::running::{Running, http};
 
 /// A client's connection that stays open.
 struct Client(TcpStream);
@@ -37,11 +38,10 @@ fn one_more_answer_on_a_connection_that_was_open() {
     for client in [&mut asks, &mut rests] {
         assert!(!client.ask().contains("connection: close"));
     }
-    let told = Command::new("kill").arg("-USR1").arg(haproxy.child.id().to_string()).status().unwrap();
-    assert!(told.success());
-    wait("it listens no more", || !haproxy.is_listening());
+    haproxy.program.signal(Signal::USR1);
+    eventually(DEADLINE, "it listens no more", || holds(!haproxy.is_listening(), "it takes a connection"));
     assert!(asks.ask().contains("connection: close"), "one more answer, and the word that it is the last");
     assert!(asks.is_closed());
     assert!(rests.is_closed(), "when `timeout http-keep-alive` is over");
-    assert!(haproxy.child.wait().unwrap().success(), "nothing is left to wait for");
+    assert!(haproxy.program.wait().success(), "nothing is left to wait for");
 }

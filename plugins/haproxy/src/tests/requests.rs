@@ -1,8 +1,9 @@
 //! Which service a request goes to, and what it is told of the client, by a real HAProxy.
 
 use waypost_plugin_sdk::{Change, Readiness, Service};
+use waypost_test_support::free_port;
 
-use super::running::{Running, free, http, http_instance};
+use super::running::{Running, http, http_instance};
 use super::{instance, service};
 
 const BOTH: [&str; 2] = ["", r#", "routing": "acl""#];
@@ -138,7 +139,7 @@ fn what_the_service_is_told() {
 
 #[test]
 fn a_default_service_that_is_none_costs_nothing() {
-    let port = free().port().to_string();
+    let port = free_port().to_string();
     let tcp = [("listen-port", port.as_str())];
     let mut services = shop();
     services.push(service("db", &[instance("a", "127.0.0.1", 9, &tcp)]));

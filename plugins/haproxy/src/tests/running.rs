@@ -3,13 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::{self, Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
-use std::{fs, iter, thread};
+use std::time::Duration;
+use std::{fs, thread};
 
 use tempfile::TempDir;
 use waypost_plugin_sdk::{Change, Instance, LivePlan, Service};
+use waypost_test_support::{Program, free_port, haproxy};
 
 use super::{compose, instance, node, service, settings};
 use crate::{Settings, plan, queries};
@@ -18,7 +17,7 @@ use crate::{Settings, plan, queries};
 pub(super) struct Running {
     /// Where it listens for http.
     http: SocketAddr,
-    pub(super) child: Child,
+    pub(super) program: Program,
     settings: Settings,
     dir: TempDir,
 }
@@ -27,18 +26,15 @@ impl Running {
     /// Starts it; `more` are settings in JSON, each with a comma before it, where `{dir}` is its directory.
     pub(super) fn start(more: &str, services: &[Service]) -> Running {
         let dir = tempfile::tempdir().unwrap();
-        let http = free();
+        let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let more = more.replace("{dir}", &dir.path().display().to_string());
         let settings = settings(&format!(r#"{{"http-bind": "{http}", "stats-bind": "off", "check": false{more}}}"#));
         for (name, text) in compose(&settings, services).0 {
             fs::write(dir.path().join(name), text).unwrap();
         }
-        let mut command = Command::new("haproxy");
-        command.arg("-db").arg("-f").arg(dir.path().join("haproxy.cfg")).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("this test runs HAProxy: install 2.6 or later (apt-get install haproxy)");
-        let running = Running { http, child, settings, dir };
-        wait("HAProxy listens", || running.is_listening());
-        running
+        let mut program = haproxy(&["-db"], dir.path());
+        program.until("it listens", || Ok(TcpStream::connect(http)?));
+        Running { http, program, settings, dir }
     }
 
     /// A client's connection; a read fails when nothing comes for long.
@@ -97,22 +93,6 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-/// An address on loopback that nobody has, and that the system gives nobody who asks for any: those begin at 32768.
-pub(super) fn free() -> SocketAddr {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let numbers = iter::repeat_with(|| process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000);
-    let mut ports = numbers.take(12_000).map(|number| 20_000 + u16::try_from(number).unwrap());
-    let port = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap();
-    ([127, 0, 0, 1], port).into()
-}
-
 /// A server that answers every request with `name` and the head of the request.
 pub(super) fn server(name: &str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -150,14 +130,4 @@ pub(super) fn http_instance(name: &str, facts: &[(&str, &str)]) -> Instance {
     let facts: Vec<(&str, &str)> = facts.iter().copied().chain([("protocol", "http")]).collect();
     let address = server(name);
     instance("a", &address.ip().to_string(), address.port(), &facts)
-}
-
-/// Polls until it holds; fails after ten seconds with what was waited for.
-#[expect(clippy::disallowed_methods, reason = "HAProxy lives in real time")]
-pub(super) fn wait(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(10), "waited ten seconds: {what}");
-        thread::yield_now();
-    }
 }

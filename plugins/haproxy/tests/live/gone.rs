@@ -4,10 +4,11 @@ use std::io::Read;
 use std::net::TcpStream;
 
 use waypost_plugin_sdk::Readiness;
+use waypost_test_support::free_port;
 
 use crate::agent::{all, changes, settle};
 use crate::clients::{answering, backend, catalog, follow, get, http, instance};
-use crate::haproxy::{Catalog, Haproxy, free_port};
+use crate::haproxy::{Catalog, Haproxy};
 
 fn gone(catalog: &Catalog, name: &str) -> Catalog {
     let mut catalog = catalog.clone();

@@ -1,18 +1,16 @@
 //! A real HAProxy, from files as the agent writes them, and its stats socket.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{self, Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
-use std::{fs, iter, thread};
 
 use tempfile::TempDir;
 use waypost_plugin_haproxy::{Settings, base, render};
 use waypost_plugin_sdk::{Fragment, Node, Service, settings};
+use waypost_test_support::{Program, free_port, haproxy};
 
 /// The catalog, by name.
 pub(crate) type Catalog = BTreeMap<String, Service>;
@@ -29,7 +27,7 @@ pub(crate) struct Haproxy {
     /// What it says of its version; the truth when absent.
     pub(crate) version: Option<&'static str>,
     dir: TempDir,
-    child: Option<Child>,
+    program: Option<Program>,
 }
 
 impl Haproxy {
@@ -42,31 +40,22 @@ impl Haproxy {
             r#"{{{more} "socket": "{socket}", "stats-bind": "off", "http-bind": "{http}", "tcp-bind": "{host}"}}"#
         );
         let settings = settings::parse(&json).unwrap();
-        let mut haproxy = Haproxy { settings, http, version: None, dir, child: None };
+        let mut haproxy = Haproxy { settings, http, version: None, dir, program: None };
         haproxy.restart(catalog);
         haproxy
     }
 
     /// The files, and a new process in place of the old one.
     pub(crate) fn restart(&mut self, catalog: &Catalog) {
-        self.stop();
+        if self.program.take().is_some() {
+            drop(fs::remove_file(self.socket()));
+        }
         for (name, text) in compose(&self.settings, catalog).0 {
             fs::write(self.dir.path().join(name), text).unwrap();
         }
-        let configuration = self.dir.path().join("haproxy.cfg");
-        let mut command = Command::new("haproxy");
-        command.args(["-db", "-f"]).arg(&configuration).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("this test runs HAProxy: install 2.6 or later (apt-get install haproxy)");
-        self.child = Some(child);
-        wait("HAProxy answers on its socket", || UnixStream::connect(self.socket()).is_ok());
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            drop(fs::remove_file(self.socket()));
-        }
+        let program = self.program.insert(haproxy(&["-db"], self.dir.path()));
+        let socket = self.dir.path().join("haproxy.sock");
+        program.until("it answers on its socket", || Ok(UnixStream::connect(&socket)?));
     }
 
     fn socket(&self) -> PathBuf {
@@ -123,12 +112,6 @@ impl Haproxy {
     }
 }
 
-impl Drop for Haproxy {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
 /// The files, and the services that are in them: one that wants what another has is held back.
 pub(crate) fn compose(settings: &Settings, catalog: &Catalog) -> (BTreeMap<String, String>, Catalog) {
     let mut fragments: BTreeMap<(String, String), String> = BTreeMap::new();
@@ -148,21 +131,4 @@ pub(crate) fn compose(settings: &Settings, catalog: &Catalog) -> (BTreeMap<Strin
         files.entry(path).or_default().push_str(&text);
     }
     (files, accepted)
-}
-
-/// A port on loopback that nobody has, and that the system gives nobody who asks for any: those begin at 32768.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let numbers = iter::repeat_with(|| process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000);
-    let mut ports = numbers.take(12_000).map(|number| 20_000 + u16::try_from(number).unwrap());
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
-}
-
-/// Polls until it holds; fails after ten seconds with what was waited for.
-pub(crate) fn wait(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(10), "waited ten seconds: {what}");
-        thread::yield_now();
-    }
 }

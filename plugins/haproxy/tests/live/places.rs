@@ -1,8 +1,10 @@
 //! A place is given to the next service when nobody of the last one is in it.
 
+use waypost_test_support::{DEADLINE, eventually, free_port, holds};
+
 use crate::agent::{all, changes, settle};
 use crate::clients::{Requests, answering, backend, catalog, follow, get, http, release, rest, send, spied};
-use crate::haproxy::{Catalog, Haproxy, free_port, wait};
+use crate::haproxy::{Catalog, Haproxy};
 
 fn has_secret(requests: &Requests) -> bool {
     requests.lock().unwrap().iter().any(|request| request.contains("secret"))
@@ -27,7 +29,7 @@ fn a_request_is_never_sent_to_the_next_owner() {
     let haproxy = start();
     follow(&haproxy, &web, &first);
     let client = send(&haproxy, "shop.example", "/hang");
-    wait("the request is with the first owner", || has_secret(&asked));
+    eventually(DEADLINE, "the request is with the first owner", || holds(has_secret(&asked), &asked));
 
     let tally = follow(&haproxy, &first, &web);
     assert!(tally.rounds <= 3, "{tally:?}");
@@ -36,7 +38,10 @@ fn a_request_is_never_sent_to_the_next_owner() {
     release(shop);
     assert!(rest(client).contains(" 50"), "its server is gone");
     assert!(!has_secret(&seen));
-    wait("the place is free", || !settle(&haproxy, &changes(&haproxy, &web, &second), &mut || false).reload);
+    eventually(DEADLINE, "the place is free", || {
+        let tally = settle(&haproxy, &changes(&haproxy, &web, &second), &mut || false);
+        holds(!tally.reload, tally)
+    });
     assert_eq!(answering(&haproxy, "news.example"), ["news"]);
     assert!(!has_secret(&seen));
 }
@@ -50,11 +55,11 @@ fn a_service_that_comes_back_does_not_wait_for_its_requests() {
     let haproxy = Haproxy::start("127.0.0.1", r#""dynamic-backends": false, "standby-backends": 1,"#, &web);
     follow(&haproxy, &web, &first);
     let _client = send(&haproxy, "shop.example", "/hang");
-    wait("the request is with the server", || has_secret(&asked));
+    eventually(DEADLINE, "the request is with the server", || holds(has_secret(&asked), &asked));
     follow(&haproxy, &first, &again);
     assert_eq!(answering(&haproxy, "shop.example"), ["other"]);
     release(shop);
-    wait("its own service takes the request again", || has_secret(&seen));
+    eventually(DEADLINE, "its own service takes the request again", || holds(has_secret(&seen), &seen));
 }
 
 /// One request waits for another try, one for a free connection; no server has either.
@@ -71,18 +76,20 @@ fn requests_without_a_server_are_not_overlooked() {
         let haproxy = Haproxy::start("127.0.0.1", more, &web);
         follow(&haproxy, &web, &first);
         let hanging = is_queued.then(|| send(&haproxy, "shop.example", "/hang"));
-        wait("the server has what it takes", || !is_queued || has_secret(&asked));
+        eventually(DEADLINE, "the server has what it takes", || holds(!is_queued || has_secret(&asked), &asked));
         let _waiting = send(&haproxy, "shop.example", "/waiting");
-        wait("the request is in the backend", || {
+        eventually(DEADLINE, "the request is in the backend", || {
             let sessions = if is_queued { ",BACKEND,1," } else { ",BACKEND,0,0,1," };
-            haproxy.ask("show stat waypost-standby-1 2 -1").contains(sessions)
+            let stat = haproxy.ask("show stat waypost-standby-1 2 -1");
+            holds(stat.contains(sessions), stat)
         });
         follow(&haproxy, &first, &web);
         settle(&haproxy, &changes(&haproxy, &web, &second), &mut || false);
         drop(hanging);
-        wait("nobody is left of the first owner", || {
+        eventually(DEADLINE, "nobody is left of the first owner", || {
             let stat = haproxy.ask("show stat waypost-standby-1 2 -1");
-            !is_queued && stat.contains(",BACKEND,0,0,0,") || is_queued && !stat.contains(",BACKEND,0,0,2,")
+            let is_empty = if is_queued { !stat.contains(",BACKEND,0,0,2,") } else { stat.contains(",BACKEND,0,0,0,") };
+            holds(is_empty, stat)
         });
         assert!(!has_secret(&seen), "{is_queued}");
     }

@@ -2,10 +2,11 @@
 
 use waypost_plugin_haproxy::{plan, queries};
 use waypost_plugin_sdk::{Change, Instance, PluginError};
+use waypost_test_support::{DEADLINE, eventually, holds};
 
 use crate::agent::{all, changes, settle};
 use crate::clients::{answering, backend, catalog, follow, get, http, instance, release, rest, send, spied};
-use crate::haproxy::{Catalog, Haproxy, node, wait};
+use crate::haproxy::{Catalog, Haproxy, node};
 
 #[test]
 fn two_services_with_one_section_never_meet() {
@@ -19,12 +20,15 @@ fn two_services_with_one_section_never_meet() {
     assert_eq!(haproxy.servers(&first), before, "and nothing happened to it");
 
     let client = send(&haproxy, "one.example", "/hang");
-    wait("the request is with the first service", || !asked.lock().unwrap().is_empty());
+    eventually(DEADLINE, "the request is with the first service", || holds(!asked.lock().unwrap().is_empty(), "none"));
     follow(&haproxy, &first, &Catalog::new());
     assert!(settle(&haproxy, &comes, &mut || false).reload, "its request is there");
     release(one);
     assert!(rest(client).contains(" 50"));
-    wait("the section is empty", || !settle(&haproxy, &comes, &mut || false).reload);
+    eventually(DEADLINE, "the section is empty", || {
+        let tally = settle(&haproxy, &comes, &mut || false);
+        holds(!tally.reload, tally)
+    });
     assert_eq!(answering(&haproxy, "two.example"), ["two"]);
     assert!(!seen.lock().unwrap().iter().any(|request| request.contains("secret")));
 }
@@ -40,7 +44,7 @@ fn what_the_files_had_leaves_whatever_state_it_is_in() {
     let haproxy = Haproxy::start("127.0.0.1", "", &start);
     let _client = send(&haproxy, "shop.example", "/hang");
     let _other = send(&haproxy, "shop.example", "/hang");
-    wait("a server has a connection", || !asked.lock().unwrap().is_empty());
+    eventually(DEADLINE, "a server has a connection", || holds(!asked.lock().unwrap().is_empty(), "none"));
     haproxy.ask("set server shop/b state drain; add server shop/x 127.0.0.1:1; set server web/a state maint");
     let left = follow(&haproxy, &start, &Catalog::new());
     assert!(left.rounds <= 3 && !left.reload_soon, "{left:?}");

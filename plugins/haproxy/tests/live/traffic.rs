@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use waypost_plugin_sdk::{Change, Readiness};
+use waypost_test_support::{DEADLINE, eventually, free_port, holds};
 
 use crate::agent::{all, changes, settle};
 use crate::clients::{answering, backend, catalog, follow, get, head, http, instance};
-use crate::haproxy::{Catalog, Haproxy, free_port, wait};
+use crate::haproxy::{Catalog, Haproxy};
 
 #[test]
 fn the_first_instance_of_a_new_service_needs_no_reload() {
@@ -124,9 +125,10 @@ fn a_server_that_leaves_finishes_what_is_open() {
     let mut rest = String::new();
     client.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "one", "the download is whole");
-    wait("the server is deleted when it is asked about next", || {
+    eventually(DEADLINE, "the server is deleted when it is asked about next", || {
         assert!(!settle(&haproxy, &all(&haproxy, &next), &mut || false).reload);
-        haproxy.servers(&next).len() == 1
+        let servers = haproxy.servers(&next);
+        holds(servers.len() == 1, servers)
     });
 }
 
@@ -167,7 +169,8 @@ fn a_hand_on_the_socket_heals() {
     let start = catalog(&[("shop", &[one.clone()]), ("web", &[two.clone()])]);
     let haproxy = Haproxy::start("127.0.0.1", "", &catalog(&[("shop", &[one])]));
     // `web` has the domain that `shop` has, so the files have `shop` only.
-    let before = (haproxy.servers(&start), haproxy.map("routes.map"));
+    let state = || (haproxy.servers(&start), haproxy.map("routes.map"));
+    let before = state();
     for command in [
         "set server shop/a state maint",
         "set server shop/a state drain",
@@ -182,10 +185,12 @@ fn a_hand_on_the_socket_heals() {
     ] {
         haproxy.ask(command);
         // HAProxy 3.4 changes an address a moment after it has answered.
-        wait(command, || (haproxy.servers(&start), haproxy.map("routes.map")) != before);
+        eventually(DEADLINE, command, || holds(state() != before, &before));
         assert!(!settle(&haproxy, &all(&haproxy, &start), &mut || false).reload, "{command}");
-        wait("it is as before", || (haproxy.servers(&start), haproxy.map("routes.map")) == before);
-        assert_eq!((haproxy.servers(&start), haproxy.map("routes.map")), before, "{command}");
+        eventually(DEADLINE, &format!("it is as before: {command}"), || {
+            let now = state();
+            holds(now == before, now)
+        });
         assert_eq!(answering(&haproxy, "shop.example"), ["one"], "{command}");
     }
 }

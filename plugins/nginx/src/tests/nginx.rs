@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
-/// Longest that a test waits for anything.
-const DEADLINE: Duration = Duration::from_secs(30);
+use waypost_test_support::{DEADLINE, Program, Signal, eventually, holds};
+
+const INSTALL: &str = "install nginx 1.22 or later (apt-get install nginx-light libnginx-mod-stream)";
 
 /// `nginx` on these files.
 pub(super) fn nginx(dir: &Path) -> Command {
@@ -19,9 +19,7 @@ pub(super) fn nginx(dir: &Path) -> Command {
 
 /// What `nginx -t` says of the files in a directory.
 pub(super) fn test(dir: &Path) -> Output {
-    let missing =
-        "this test runs `nginx -t`: install nginx 1.22 or later (apt-get install nginx-light libnginx-mod-stream)";
-    nginx(dir).arg("-t").output().expect(missing)
+    nginx(dir).arg("-t").output().expect(INSTALL)
 }
 
 pub(super) fn write(dir: &Path, files: &BTreeMap<String, String>) {
@@ -33,7 +31,7 @@ pub(super) fn write(dir: &Path, files: &BTreeMap<String, String>) {
 /// A master with its workers; all end when it is dropped.
 pub(super) struct Running {
     pub(super) dir: tempfile::TempDir,
-    master: Child,
+    master: Program,
 }
 
 impl Running {
@@ -43,57 +41,34 @@ impl Running {
         // Workers of another user pass through it to their temporary files.
         fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         write(dir.path(), files);
-        let log = fs::File::create(dir.path().join("log")).unwrap();
-        let master = nginx(dir.path()).args(["-g", "daemon off;"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let running = Running { dir, master };
-        until("nginx has workers", || !running.workers().is_empty());
-        running
+        let mut command = nginx(dir.path());
+        command.args(["-g", "daemon off;"]);
+        let mut master = Program::start(command, INSTALL).ended_by(Signal::TERM);
+        let id = master.id();
+        master.until("it has workers", || holds(!workers(id).is_empty(), "none"));
+        Running { dir, master }
     }
 
     /// Replaces the files, tells nginx, and waits until the old workers take nothing any more.
     pub(super) fn reload(&self, files: &BTreeMap<String, String>) {
-        let before = self.workers();
+        let before = workers(self.master.id());
         write(self.dir.path(), files);
         assert!(nginx(self.dir.path()).args(["-s", "reload"]).status().unwrap().success());
-        until("new workers replace the old ones", || {
-            let now = self.workers();
-            !now.is_empty() && now.iter().all(|worker| !before.contains(worker))
+        eventually(DEADLINE, "new workers replace the old ones", || {
+            let now = workers(self.master.id());
+            holds(!now.is_empty() && now.iter().all(|worker| !before.contains(worker)), (&before, now))
         });
     }
 
-    /// The workers that take requests.
-    fn workers(&self) -> Vec<String> {
-        let children = format!("/proc/{0}/task/{0}/children", self.master.id());
-        let children = fs::read_to_string(children).unwrap_or_default();
-        let title =
-            |pid: &&str| fs::read_to_string(PathBuf::from("/proc").join(pid).join("cmdline")).unwrap_or_default();
-        let takes =
-            |pid: &&str| title(pid).starts_with("nginx: worker process") && !title(pid).contains("shutting down");
-        children.split_whitespace().filter(takes).map(str::to_owned).collect()
-    }
-
     pub(super) fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        self.master.output()
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        Command::new("kill").args(["-TERM", &self.master.id().to_string()]).status().ok();
-        self.master.wait().ok();
-        if std::thread::panicking() {
-            eprintln!("{}", self.log());
-        }
-    }
-}
-
-/// Looks until `true` is seen.
-#[track_caller]
-#[expect(clippy::disallowed_methods, reason = "nginx lives in real time")]
-pub(super) fn until(what: &str, mut look: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !look() {
-        assert!(Instant::now() < deadline, "{what} has not come true");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
+/// The workers of a master that take requests.
+fn workers(master: u32) -> Vec<String> {
+    let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children")).unwrap_or_default();
+    let title = |pid: &&str| fs::read_to_string(PathBuf::from("/proc").join(pid).join("cmdline")).unwrap_or_default();
+    let takes = |pid: &&str| title(pid).starts_with("nginx: worker process") && !title(pid).contains("shutting down");
+    children.split_whitespace().filter(takes).map(str::to_owned).collect()
 }

@@ -5,11 +5,12 @@ mod operators;
 mod peers;
 
 use waypost_plugin_sdk::{Instance, Service};
+use waypost_test_support::{DEADLINE, eventually, free_port, holds};
 
-use super::nginx::{Running, until};
+use super::nginx::Running;
 use super::{compose, draining, instance, over_udp, service, settings};
 use crate::Settings;
-use peers::{Client, ask, closed_port, datagrams, free_port, free_udp_port, greeter, web};
+use peers::{Client, ask, closed_port, datagrams, greeter, web};
 
 /// Settings for a frontend on this port, with one worker so that turns can be counted.
 fn front(port: u16) -> Settings {
@@ -140,7 +141,7 @@ fn weights_are_kept_and_dead_instances_skipped() {
 
 #[test]
 fn streams() {
-    let (http_port, tcp, udp) = (free_port(), free_port(), free_udp_port());
+    let (http_port, tcp, udp) = (free_port(), free_port(), free_port());
     let number = tcp.to_string();
     let on = |id: &str, port| instance(id, "127.0.0.1", port, &[("listen-port", &number)]);
     let (first, second) = (on("a", greeter("first")), on("b", greeter("second")));
@@ -166,5 +167,7 @@ fn streams() {
     open[0].say("still here\n");
     assert_eq!(open[0].line(), "still here");
     nginx.reload(&compose(&front(http_port), &[]).0);
-    until("the port is given back", || std::net::TcpStream::connect(("127.0.0.1", tcp)).is_err());
+    eventually(DEADLINE, "the port is given back", || {
+        holds(std::net::TcpStream::connect(("127.0.0.1", tcp)).is_err(), "a connection")
+    });
 }

@@ -1,10 +1,11 @@
 //! Services whose instances have left, and the one for domains that nobody has.
 
 use waypost_plugin_sdk::Service;
+use waypost_test_support::free_port;
 
 use super::super::nginx::Running;
 use super::super::{compose, draining, gone, instance, over_udp, service, settings};
-use super::peers::{self, Client, datagrams, free_port, free_udp_port, greeter, web};
+use super::peers::{self, Client, datagrams, greeter, web};
 use super::{front, http, who};
 use crate::Settings;
 
@@ -47,7 +48,7 @@ fn nobody_else_answers_for_a_service_that_has_left() {
 
 #[test]
 fn ports_of_those_that_have_left_are_kept_and_closed() {
-    let (tcp, udp) = (free_port(), free_udp_port());
+    let (tcp, udp) = (free_port(), free_port());
     let by_tcp = instance("a", "127.0.0.1", greeter("db"), &[("listen-port", &tcp.to_string())]);
     let by_udp = over_udp(instance("a", "127.0.0.1", datagrams("dns"), &[("listen-port", &udp.to_string())]));
     let services = [service("db", &[by_tcp]), service("dns", &[by_udp])];

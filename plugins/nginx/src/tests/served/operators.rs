@@ -1,8 +1,10 @@
 //! Lines of the operator's beside ours.
 
+use waypost_test_support::free_port;
+
 use super::super::nginx::Running;
 use super::super::{compose, draining, service};
-use super::peers::{ask, free_port, web};
+use super::peers::{ask, web};
 use super::{front, http};
 use crate::Settings;
 use crate::settings::Line;

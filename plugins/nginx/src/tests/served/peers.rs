@@ -2,28 +2,11 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 /// How long an answer may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A port on loopback that nobody has, and that the system gives nobody who asks for any: those begin at 32768.
-fn unasked(is_free: impl Fn(u16) -> bool) -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let numbers = std::iter::repeat_with(|| std::process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)));
-    let mut ports = numbers.take(12_000).map(|number| 20_000 + u16::try_from(number % 12_000).unwrap());
-    ports.find(|port| is_free(*port)).unwrap()
-}
-
-pub(super) fn free_port() -> u16 {
-    unasked(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
-}
-
-pub(super) fn free_udp_port() -> u16 {
-    unasked(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
-}
 
 /// A port whose connections are refused, and that nobody else is given: it is bound and not listened on.
 pub(super) fn closed_port() -> u16 {
