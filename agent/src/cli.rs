@@ -1,7 +1,9 @@
 //! The commands, one file each.
 
+pub(crate) mod argument;
 pub(crate) mod catalog;
 pub(crate) mod check;
+pub(crate) mod failure;
 pub(crate) mod log;
 pub(crate) mod plugin;
 pub(crate) mod render;

@@ -1,13 +1,13 @@
 //! The `waypost` command: arguments and exit codes.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use waypost::agent::BuildError;
-use waypost::config::{Config, ConfigError};
+use clap::{Parser, Subcommand};
 
 mod cli;
+
+use cli::argument::ConfigArgument;
+use cli::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,9 +21,6 @@ Examples:
 
 Without --config, /etc/waypost/waypost.toml is read if it is there; HOST_IP and ETCD_HOST are honoured.
 Exit codes: 0 done, 1 failed, 2 usage, 64 bad configuration.";
-
-/// Where the configuration is looked for when no other place is named.
-const DEFAULT_CONFIG: &str = "/etc/waypost/waypost.toml";
 
 /// Service discovery for hosts that run Docker.
 #[derive(Parser)]
@@ -52,59 +49,6 @@ enum Command {
     /// Show shipped plugins, or inspect one
     #[command(subcommand)]
     Plugin(cli::plugin::PluginCommand),
-}
-
-/// Which configuration.
-#[derive(Args, Clone)]
-struct ConfigArgument {
-    /// Configuration file
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-/// Why a command failed, and so its exit code.
-enum Failure {
-    Config(ConfigError),
-    Other(anyhow::Error),
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Failure::Other(error)
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Failure::Config(error)
-    }
-}
-
-impl From<BuildError> for Failure {
-    fn from(error: BuildError) -> Self {
-        match error {
-            BuildError::Config(error) => Failure::Config(error),
-            BuildError::Other(error) => Failure::Other(error),
-        }
-    }
-}
-
-impl ConfigArgument {
-    /// The file, when there is one.
-    fn path(&self) -> Option<&Path> {
-        let default = Path::new(DEFAULT_CONFIG);
-        self.config.as_deref().or_else(|| default.exists().then_some(default))
-    }
-
-    fn read(&self) -> Result<Config, Failure> {
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        Ok(match self.path() {
-            Some(path) => Config::read(path, &environment)?,
-            None => Config::parse("", Path::new("defaults"), &environment)?,
-        })
-    }
 }
 
 fn main() -> ExitCode {

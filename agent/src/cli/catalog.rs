@@ -12,7 +12,8 @@ use waypost::model::{Attributes, Node, Readiness, printable};
 use waypost::status::{self, Report, ServiceReport};
 
 use super::table::{self, paint, say};
-use crate::{ConfigArgument, Failure};
+use crate::cli::argument::ConfigArgument;
+use crate::cli::failure::Failure;
 
 /// How long the registry may take to be listed.
 const TIMEOUT: Duration = Duration::from_secs(5);

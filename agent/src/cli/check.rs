@@ -10,7 +10,8 @@ use waypost::docker;
 use waypost::registry::Registry;
 
 use super::table::{paint, say};
-use crate::{ConfigArgument, Failure};
+use crate::cli::argument::ConfigArgument;
+use crate::cli::failure::Failure;
 
 /// How long an endpoint may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use waypost::model::printable;
 use waypost::plugin::{Description, Host, Limits, Source};
 
 use super::table::{self, say};
-use crate::Failure;
+use crate::cli::failure::Failure;
 
 #[derive(Subcommand)]
 pub(crate) enum PluginCommand {

@@ -13,7 +13,8 @@ use waypost::model::{Ages, Services};
 use waypost::output::Output;
 
 use super::table::{self, colour, paint, say};
-use crate::{ConfigArgument, Failure};
+use crate::cli::argument::ConfigArgument;
+use crate::cli::failure::Failure;
 
 /// How long the registry may take to be listed.
 const TIMEOUT: Duration = Duration::from_secs(5);

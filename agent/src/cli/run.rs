@@ -11,7 +11,8 @@ use waypost::agent::{self, Agent};
 use waypost::config::Config;
 use waypost::shutdown::{Kept, KeptProxies};
 
-use crate::{ConfigArgument, Failure};
+use crate::cli::argument::ConfigArgument;
+use crate::cli::failure::Failure;
 
 /// What `run` takes.
 #[derive(Args)]
