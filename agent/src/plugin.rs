@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use crate::model::{Change, Container, Entry, Fragment, Instance, LivePlan, Node, Rendering, Role, Service};
 
 mod bindings;
+mod bucket;
 mod convert;
 mod description;
 mod error;

@@ -13,9 +13,10 @@ use wasmtime::{Config, Engine};
 
 use super::bindings::exports::waypost::plugin::{grouping, layout, lifecycle, live, output};
 use super::bindings::waypost::plugin::logging;
+use super::bucket::Bucket;
 use super::limits::{Clock, Limits, State};
 use super::log::GuestLog;
-use super::pool::{Indices, Pool, Rest};
+use super::pool::{FORGOTTEN, Indices, Pool};
 use super::{CallError, Description, Kind, LoadError};
 use crate::atomic;
 
@@ -106,7 +107,7 @@ impl Loader {
             settings: settings.to_string(),
             idle: Mutex::new(Vec::new()),
             permits: Semaphore::new(self.parallel),
-            rest: Mutex::new(Rest::default()),
+            crashes: Mutex::new(Bucket::new(FORGOTTEN)),
         };
         let description = describe(&pool, digest, &exported).await?;
         match pool.instantiate().await {

@@ -12,6 +12,8 @@ use tracing::{Level, debug, error, info, trace, warn};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use super::bucket::Bucket;
+
 /// Longest line that is passed on, in bytes.
 const LINE_LIMIT: usize = 2048;
 /// Lines a guest may write at once.
@@ -33,29 +35,25 @@ pub(super) struct GuestLog {
 }
 
 struct Budget {
-    lines: f64,
-    since: Instant,
+    lines: Bucket,
     dropped: u64,
     written: BTreeMap<String, Instant>,
 }
 
 impl GuestLog {
     pub(super) fn new(plugin: &str) -> Self {
-        let budget = Budget { lines: BURST, since: Instant::now(), dropped: 0, written: BTreeMap::new() };
+        let budget = Budget { lines: Bucket::new(RATE), dropped: 0, written: BTreeMap::new() };
         GuestLog { plugin: plugin.into(), budget: Arc::new(Mutex::new(budget)) }
     }
 
     /// Takes one line from the budget; `Some(n)` when it may be written, `n` lines having been dropped before it.
     fn admit(&self) -> Option<u64> {
         let mut budget = self.budget.lock();
-        let now = Instant::now();
-        budget.lines = (budget.lines + now.duration_since(budget.since).as_secs_f64() * RATE).min(BURST);
-        budget.since = now;
-        if budget.lines < 1.0 {
+        if budget.lines.level() + 1.0 > BURST {
             budget.dropped += 1;
             return None;
         }
-        budget.lines -= 1.0;
+        budget.lines.add();
         Some(std::mem::take(&mut budget.dropped))
     }
 

@@ -5,12 +5,12 @@
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 use wasmtime::component::InstancePre;
 use wasmtime::{Engine, Store, Trap};
 
 use super::bindings::exports::waypost::plugin::{grouping, layout, lifecycle, live, output};
 use super::bindings::waypost::plugin::types::PluginError;
+use super::bucket::Bucket;
 use super::limits::{self, Clock, Limits, State};
 use super::log::GuestLog;
 use super::{CallError, convert};
@@ -19,7 +19,7 @@ use super::{CallError, convert};
 /// is broken for all of them must not burn the host.
 const PATIENCE: f64 = 20.0;
 /// Crashes that are forgotten in a second.
-const FORGOTTEN: f64 = 2.0;
+pub(super) const FORGOTTEN: f64 = 2.0;
 /// Most text of a refusal or a crash that is passed on, in bytes.
 const TEXT_LIMIT: usize = 1500;
 
@@ -60,29 +60,8 @@ pub(super) struct Pool {
     pub(super) settings: String,
     pub(super) idle: Mutex<Vec<Warm>>,
     pub(super) permits: Semaphore,
-    pub(super) rest: Mutex<Rest>,
-}
-
-/// The account of crashes: each adds one, time takes them off.
-pub(super) struct Rest {
-    crashes: f64,
-    since: Instant,
-}
-
-impl Default for Rest {
-    fn default() -> Self {
-        Rest { crashes: 0.0, since: Instant::now() }
-    }
-}
-
-impl Rest {
-    /// What is on the account now.
-    fn settle(&mut self) -> f64 {
-        let now = Instant::now();
-        self.crashes = (self.crashes - now.duration_since(self.since).as_secs_f64() * FORGOTTEN).max(0.0);
-        self.since = now;
-        self.crashes
-    }
+    /// Crashes of late.
+    pub(super) crashes: Mutex<Bucket>,
 }
 
 impl Pool {
@@ -174,13 +153,11 @@ impl Pool {
     }
 
     fn awake(&self) -> Result<(), CallError> {
-        let mut rest = self.rest.lock();
-        if rest.settle() >= PATIENCE { Err(CallError::Resting) } else { Ok(()) }
+        if self.crashes.lock().level() >= PATIENCE { Err(CallError::Resting) } else { Ok(()) }
     }
 
     fn crashed(&self, text: String) -> CallError {
-        let mut rest = self.rest.lock();
-        rest.crashes = rest.settle() + 1.0;
+        self.crashes.lock().add();
         CallError::Crashed(text)
     }
 }
