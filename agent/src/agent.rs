@@ -15,7 +15,7 @@ use crate::config::{self, Config, OnStop};
 use crate::discover::{self, Inputs, Pace, Target};
 use crate::docker;
 use crate::model::Ages;
-use crate::output::{Consumed, Memory};
+use crate::output::{Consumed, SavedState};
 use crate::proxy::{Proxy, ProxyOptions};
 use crate::register::Register;
 use crate::registry::Registry;
@@ -155,8 +155,8 @@ impl Agent {
             // The proxy is stopped by its output's loop, after that loop's last turn.
             let proxy = Proxy::new(proxy_options(config, settings, &name));
             let live = target::live(settings, plugin, node);
-            let memory = Memory::new(&config.agent.state_dir, &name);
-            let target = Target { name, directory, memory, linger: settings.linger.0, proxy, live };
+            let saved_state = SavedState::new(&config.agent.state_dir, &name);
+            let target = Target { name, directory, saved_state, linger: settings.linger.0, proxy, live };
             let selection = target::selection(settings);
             let (services, ages) = (services.clone(), ages.clone());
             let inputs = Inputs { services, ages, consumed: consumed.clone(), selection };

@@ -1,4 +1,4 @@
-//! The commands, one file each.
+//! The commands, one file each, and what they share: arguments, failures, logging, tables.
 
 pub(crate) mod argument;
 pub(crate) mod catalog;

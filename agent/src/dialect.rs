@@ -70,7 +70,7 @@ pub fn has_failed(stderr: &str) -> bool {
     stderr.contains("[ALERT]")
 }
 
-/// Reads a line of a check of the directory `dir`, which ends in `/`.
+/// Reads a line that the check of the directory `dir` wrote; `dir` ends in `/`.
 ///
 /// The first `DIR/PATH:LINE` counts, as HAProxy names after it what the fault clashes with; nginx says where it is last. A
 /// warning is no fault.

@@ -1,7 +1,7 @@
-//! What plugins said of each thing, until it changes: the one rule for what is asked, what stays and what is said.
+//! Keeps plugin results per subject.
 //!
-//! A thing that differs from the last turn is asked about, and so is one on whose behalf a plugin crashed. What a plugin
-//! fails on keeps its last good result, unless it has moved: an address that may be somebody else's now must not stay.
+//! A subject is sent to the plugin again when it changes, or when the plugin crashed on it. When a call fails, the last good
+//! result stays, unless the subject has moved: its old address may belong to somebody else now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub trait Subject: PartialEq {
     fn differs(&self, before: &Self) -> bool {
         self != before
     }
-    /// Whether what was found of it may lead to somebody else now.
+    /// Whether its last result may now lead to somebody else, for example because its port changed.
     fn has_moved(&self, before: &Self) -> bool;
 }
 
@@ -137,7 +137,7 @@ impl<K: Ord + Clone, S: Subject, T> Memo<K, S, T> {
             Err(Failure { error, text }) => {
                 known.result.take_if(|(then, _)| subject.has_moved(then));
                 match error {
-                    // That a plugin rests says less than why it crashed.
+                    // The crash itself says more than the suspension that follows it.
                     CallError::Resting => self.status.problem_if_none(&self.component, &title, text),
                     _ => self.status.problem(&self.component, &title, text),
                 }
@@ -235,6 +235,6 @@ mod tests {
     async fn a_plugin_that_rests_is_a_problem_of_what_it_was_never_asked_about() {
         let mut stage = Stage::new();
         let (_, wrong) = stage.turn(&[(1, "a", 80)], Some(CallError::Resting)).await;
-        assert_eq!(wrong, ["a: it crashed several times in a row and rests"]);
+        assert_eq!(wrong, ["a: it crashed several times in a row; calls are suspended for a while"]);
     }
 }

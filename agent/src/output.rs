@@ -1,7 +1,7 @@
 //! Services to fragments, and fragments to files: what one proxy reads.
 //!
-//! [`Output::accepted`] are the services that may be served, each as it was last good or absent: what the plugin refuses,
-//! what another service has and what the proxy's check found fault with is not among them.
+//! [`Output::accepted`] holds the services that may be served, each in its last good form. It leaves out what the plugin or
+//! the proxy's check refused; claims that another service owns are rendered out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ mod claims;
 mod composer;
 pub mod files;
 mod linger;
-mod memory;
 mod rendering;
+mod saved_state;
 mod selection;
 mod served;
 pub mod write;
@@ -28,7 +28,7 @@ pub use claims::Held;
 use claims::{Claims, Holders};
 pub use composer::Composer;
 pub use linger::Linger;
-pub use memory::Memory;
+pub use saved_state::SavedState;
 pub use selection::{Consumed, Filter, Selection};
 pub use served::{Accepted, Refusal, Served};
 
@@ -42,7 +42,7 @@ pub struct Output {
     status: Status,
     place: String,
     base: Option<Base>,
-    /// The services that are wanted, as of the last turn.
+    /// The services that are wanted, as of the last update.
     seen: Services,
     /// What the plugin made of them.
     rendered: BTreeMap<Arc<str>, Arc<Served>>,
@@ -54,9 +54,9 @@ pub struct Output {
     /// The form of a service that was refused last, until a check passes it.
     suspects: BTreeMap<Arc<str>, Arc<Served>>,
     accepted: Accepted,
-    /// Claims of what services stay with if they are refused once more.
+    /// Claims of the previous form, kept in case the new one is refused again.
     kept: BTreeMap<Arc<str>, Vec<Claim>>,
-    /// Services to be rendered again: the plugin crashed on them, or what they may have changed.
+    /// Services to render again: the plugin crashed on them, or the set of claims that they may hold has changed.
     again: BTreeSet<Arc<str>>,
     /// Services that the plugin does not render as they are wanted now.
     unrendered: BTreeSet<Arc<str>>,
@@ -119,21 +119,21 @@ impl Output {
         self.unrendered.iter().chain(self.refusals.keys()).chain(self.without.keys()).cloned().collect()
     }
 
-    /// Services that may be served in a form that was refused before: the proxy hears of it when a check has passed it.
+    /// Services with a form that was refused before. Live updates wait until a check has passed it.
     pub fn on_trial(&self) -> BTreeSet<Arc<str>> {
         let is_tried = |(name, form): &(&Arc<str>, &Arc<Served>)| self.accepted.get(*name) == Some(*form);
         let tried = self.suspects.iter().filter(is_tried).map(|(name, _)| Arc::clone(name));
         tried.filter(|_| !has(Fault::RefusedIsLive)).collect()
     }
 
-    /// The services whose last form was refused, and may be tried again.
+    /// Refused services whose cause may be gone by now.
     pub fn may_pass(&self) -> BTreeSet<Arc<str>> {
         let passing = self.refusals.iter().filter(|(_, refusal)| refusal.may_pass);
         passing.map(|(name, _)| Arc::clone(name)).collect()
     }
 
-    /// Renders what differs from the last turn, settles who has what, and so finds what may be served. `ages` decide about
-    /// claims that nobody has.
+    /// Renders the services that changed, assigns claims, and so determines which services may be served. A free claim goes
+    /// to the oldest service by `ages`.
     pub async fn update(&mut self, wanted: &Services, ages: &Ages, now: u64) {
         self.render_base().await;
         self.claims.ages = ages.clone();
@@ -185,14 +185,14 @@ impl Output {
         }
         let others = self.claims.settle(now);
         self.again.extend(others);
-        // Only then do they wait for what they had not.
+        // They wait for their other claims only after the free ones are assigned.
         all_claims.into_iter().for_each(|(name, claims)| self.ask(&name, claims, now));
         let others = self.claims.settle(now);
         self.again.extend(others);
         self.publish();
     }
 
-    /// Lets what was refused and may pass in again.
+    /// Accepts again what was refused for a cause that may be gone, so that the next check decides.
     pub fn try_again(&mut self, now: u64) {
         for name in self.may_pass() {
             if let Some(Refusal { version, instead, .. }) = self.refusals.remove(&name) {
@@ -206,14 +206,14 @@ impl Output {
         }
     }
 
-    /// These files are in place: what they have is good.
+    /// These files are in place, so every form in them is good.
     pub fn written(&mut self, written: &Accepted) {
         self.suspects.retain(|name, form| written.get(name) != Some(form));
         let wanted = |name: &Arc<str>| self.rendered.get(name).filter(|one| !one.fragments.is_empty());
         let good = |name: &Arc<str>| !self.refusals.contains_key(name) && written.get(name) == wanted(name);
         self.problems.retain(|name, (_, by_plugin)| *by_plugin || !good(name));
         let passed: Vec<_> = self.kept.keys().filter(|name| good(name)).cloned().collect();
-        // Rendered again, they ask for what they want now and for nothing else.
+        // Rendered again, they ask for the claims of their current form only.
         self.again.extend(passed.iter().inspect(|name| drop(self.kept.remove(*name))).cloned());
         self.publish();
     }
@@ -228,7 +228,7 @@ impl Output {
         claims.into_iter().for_each(|(claim, held)| self.claims.restore(claim, held));
         for (name, served) in services {
             if served.fragments.iter().all(|fragment| check_fragment(fragment).is_ok()) {
-                // It keeps what it had whatever becomes of its new form.
+                // It holds its old claims until its new form is accepted.
                 self.claims.set(name, served.claims.clone(), false, 0);
                 self.kept.insert(Arc::clone(name), served.claims.clone());
                 self.accepted.insert(Arc::clone(name), Arc::clone(served));

@@ -13,7 +13,7 @@ use waypost::discover::{self, Inputs, LayoutSource, Pace, Target};
 use waypost::layout::{Decoder, Layout};
 use waypost::model::{Ages, Attributes, Entries, Node, Services, Stored};
 use waypost::output::write::Directory;
-use waypost::output::{Consumed, Filter, Memory, Output, Selection};
+use waypost::output::{Consumed, Filter, Output, SavedState, Selection};
 use waypost::plugin::{Host, Limits, Plugin, Source};
 use waypost::proxy::{Proxy, ProxyOptions, Reload};
 use waypost::shutdown::Shutdown;
@@ -155,7 +155,7 @@ fn target(root: &Path) -> Target {
     Target {
         name: "haproxy".to_owned(),
         directory,
-        memory: Memory::new(root, "haproxy"),
+        saved_state: SavedState::new(root, "haproxy"),
         linger: LINGER,
         proxy: Proxy::new(options),
         live: None,

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::discover::{self, Target};
 use crate::docker;
 use crate::model::{Ages, Containers, Services};
-use crate::output::{Consumed, Memory};
+use crate::output::{Consumed, SavedState};
 use crate::proxy::{Proxy, ProxyOptions};
 
 /// What became of one output.
@@ -91,7 +91,7 @@ impl Snapshot {
         let target = Target {
             name: name.clone(),
             directory: target::directory(&pipeline.config, index)?,
-            memory: Memory::new(&pipeline.config.agent.state_dir, &name),
+            saved_state: SavedState::new(&pipeline.config.agent.state_dir, &name),
             linger: settings.linger.0,
             proxy: Proxy::new(options),
             live: None,

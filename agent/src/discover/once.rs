@@ -17,9 +17,9 @@ use crate::proxy::asked;
 /// Renders, checks and writes once: how many services the output takes, and whether files
 /// changed.
 pub async fn once(mut output: Output, services: &Services, ages: &Ages, target: Target) -> (usize, Result<bool>) {
-    let Target { name, directory, mut memory, linger, proxy, .. } = target;
+    let Target { name, directory, mut saved_state, linger, proxy, .. } = target;
     let (mut linger, now) = (Linger::new(linger), Clock::new().now());
-    memory.recall(&mut output, &mut linger, now);
+    saved_state.load(&mut output, &mut linger, now);
     let wanted = linger.update(services, now, |_| false, |_| true).clone();
     let good = output.accepted().clone();
     output.update(&wanted, ages, now).await;
@@ -37,9 +37,9 @@ pub async fn once(mut output: Output, services: &Services, ages: &Ages, target: 
         }
     };
     if let Ok(written) = &outcome {
-        memory.keep(&written.services, &output, &linger);
+        saved_state.save(&written.services, &output, &linger);
     }
     proxy.stop().await;
-    drop(tokio::task::spawn_blocking(move || memory.close()).await);
+    drop(tokio::task::spawn_blocking(move || saved_state.close()).await);
     (output.services(), outcome.map(|written| written.number > 0))
 }

@@ -18,7 +18,7 @@ use super::talk::Speaker;
 use super::target::{Inputs, Target};
 use super::write::{Disk, Outcome, Writer};
 use crate::backoff::{Backoff, sleep_until};
-use crate::output::{Linger, Memory, Output};
+use crate::output::{Linger, Output, SavedState};
 use crate::proxy::{Bind, ReloadStatus, asked};
 use crate::shutdown::Shutdown;
 use crate::status::{OutputState, Status};
@@ -40,7 +40,7 @@ pub struct Engine<D> {
     /// What leads to services that left.
     pub linger: Linger,
     /// What an earlier agent served, where that is kept.
-    pub memory: Option<Memory>,
+    pub saved_state: Option<SavedState>,
     /// The files.
     pub disk: D,
     /// Who speaks with the running proxy, and how often about everything.
@@ -71,7 +71,7 @@ pub async fn serve(
     status: Status,
     shutdown: Shutdown,
 ) -> Result<()> {
-    let Target { name, directory, memory, linger, proxy, live } = target;
+    let Target { name, directory, saved_state, linger, proxy, live } = target;
     let proxy = Arc::new(proxy);
     // What an earlier agent wrote is served before the registry answers.
     let found = directory.files();
@@ -87,7 +87,7 @@ pub async fn serve(
         directory: directory.root().display().to_string(),
         output,
         linger: Linger::new(linger),
-        memory: Some(memory),
+        saved_state: Some(saved_state),
         disk: RealDisk::new(&name, directory, Arc::clone(&proxy)),
         speaker,
         request_reload: Box::new(move || requested.request_reload()),
@@ -140,7 +140,7 @@ enum Event {
 struct Serving<D> {
     output: Output,
     linger: Linger,
-    memory: Option<Memory>,
+    saved_state: Option<SavedState>,
     inputs: Inputs,
     state: State,
     /// The writer, while it writes nothing.
@@ -163,15 +163,16 @@ struct Serving<D> {
 
 impl<D: Disk + 'static> Serving<D> {
     fn new(engine: Engine<D>, inputs: Inputs) -> Self {
-        let Engine { name, mut output, mut linger, mut memory, disk, speaker, reloads, found, status, .. } = engine;
+        let Engine { name, mut output, mut linger, mut saved_state, disk, speaker, reloads, found, status, .. } =
+            engine;
         let clock = Clock::new();
-        memory.iter_mut().for_each(|memory| memory.recall(&mut output, &mut linger, clock.now()));
+        saved_state.iter_mut().for_each(|saved_state| saved_state.load(&mut output, &mut linger, clock.now()));
         let (speaker, resync) = speaker.unzip();
         let state = State::new(engine.pace, resync, (found, output.accepted().clone()));
         let mut serving = Serving {
             output,
             linger,
-            memory,
+            saved_state,
             inputs,
             state,
             writer: Some(Box::new(Writer::new(&name, disk))),

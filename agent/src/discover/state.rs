@@ -11,8 +11,8 @@
 //! | running | loaded, and what was changed live since; every service known or to be asked about | live updates |
 //!
 //! Events are methods that change a state. [`State::next`] is pure and says what to do; tasks only carry it out. So it
-//! holds: only what is accepted is said to the proxy; a reload is owed exactly when written and loaded differ in
-//! something that live updates cannot bring; the output is up to date when all five agree.
+//! holds: only what is accepted is said to the proxy; a reload is owed when written and loaded differ in something that
+//! live updates cannot bring; the output is up to date when nothing is owed and the proxy runs what is accepted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -273,7 +273,7 @@ impl State {
         let Some(number) = status.loaded else { return };
         let Some(loaded) = self.history.get(&number).cloned() else {
             // What was on disk before this agent wrote anything.
-            self.running.iter_mut().for_each(|running| running.starts(now));
+            self.running.iter_mut().for_each(|running| running.reload_ended(now));
             return;
         };
         self.loaded = Some(loaded);

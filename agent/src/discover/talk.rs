@@ -97,7 +97,7 @@ impl Speaker {
         // The same in every round: queries follow from the changes alone.
         let queries = match self.renderer.queries(&changes).await {
             Ok(queries) => queries,
-            Err(error) => return Ok(self.refusal(&error)),
+            Err(error) => return Ok(self.refusal(&error, changes.len())),
         };
         if queries.len() > LINES_LIMIT {
             return Ok(End::Reload);
@@ -123,7 +123,7 @@ impl Speaker {
                     self.say(&commands).await;
                 }
                 Ok(LivePlan::Reload) => return Ok(End::Reload),
-                Err(error) => return Ok(self.refusal(&error)),
+                Err(error) => return Ok(self.refusal(&error, changes.len())),
             }
         }
         debug!(output = self.name, services = changes.len(), rounds = ROUNDS, "the proxy did not settle");
@@ -140,8 +140,9 @@ impl Speaker {
         }
     }
 
-    fn refusal(&self, error: &CallError) -> End {
-        debug!(output = self.name, %error, "the plugin does not bring it");
-        End::Unknown
+    /// What a plugin refuses among several services, it may plan for each alone.
+    fn refusal(&self, error: &CallError, services: usize) -> End {
+        debug!(output = self.name, services, %error, "the plugin does not plan it");
+        if services > 1 { End::Reload } else { End::Unknown }
     }
 }

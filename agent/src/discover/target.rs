@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::model::{Ages, Services};
 use crate::output::write::Directory;
-use crate::output::{Consumed, Memory, Selection};
+use crate::output::{Consumed, SavedState, Selection};
 use crate::plugin::Renderer;
 use crate::proxy::{Proxy, Socket};
 
@@ -30,7 +30,7 @@ pub struct Target {
     /// Directory of the files.
     pub directory: Directory,
     /// What an earlier agent served.
-    pub memory: Memory,
+    pub saved_state: SavedState,
     /// How long what leads to a service outlives its last instance.
     pub linger: Duration,
     /// The process that reads them.

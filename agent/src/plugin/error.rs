@@ -12,7 +12,7 @@ pub enum CallError {
     #[error("{0}")]
     Crashed(String),
     /// It crashed several times in a row and is not called for a while.
-    #[error("it crashed several times in a row and rests")]
+    #[error("it crashed several times in a row; calls are suspended for a while")]
     Resting,
 }
 

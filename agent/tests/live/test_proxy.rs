@@ -14,7 +14,7 @@ use waypost::discover::{self, Inputs, LayoutSource, LiveOptions, Pace, Target};
 use waypost::layout::{Decoder, Layout};
 use waypost::model::{Ages, Attributes, Entries, Node, Stored};
 use waypost::output::write::Directory;
-use waypost::output::{Consumed, Filter, Memory, Output, Selection};
+use waypost::output::{Consumed, Filter, Output, SavedState, Selection};
 use waypost::plugin::{Host, Limits, Plugin, Source};
 use waypost::proxy::{Proxy, ProxyOptions, Reload, Signal, Socket};
 use waypost::shutdown::{Kept, Shutdown};
@@ -223,7 +223,7 @@ fn target(root: &Path, live: LiveOptions) -> Target {
     Target {
         name: "haproxy".to_owned(),
         directory: Directory::open(root.join("out")).unwrap(),
-        memory: Memory::new(root, "haproxy"),
+        saved_state: SavedState::new(root, "haproxy"),
         linger: LINGER,
         proxy: Proxy::new(options),
         live: Some(live),

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use waypost::discover::{self, Engine, Inputs, Pace, Speaker};
 use waypost::model::{Ages, Attributes, Node, Services};
-use waypost::output::{Consumed, Filter, Linger, Memory, Output, Selection};
+use waypost::output::{Consumed, Filter, Linger, Output, SavedState, Selection};
 use waypost::proxy::{ReloadStatus, asked};
 use waypost::simulated::{self, Fault};
 use waypost::status::Status;
@@ -110,7 +110,7 @@ impl<'a> Player<'a> {
             directory: "/simulated".to_owned(),
             output: Output::new("haproxy", renderer.clone(), Arc::clone(&node), status.clone()),
             linger: Linger::new(if simulated::has(Fault::NoLinger) { Duration::ZERO } else { LINGER }),
-            memory: Some(Memory::new(self.memory, "haproxy")),
+            saved_state: Some(SavedState::new(self.memory, "haproxy")),
             disk: SimulatedDisk { world: self.world.clone(), number: Arc::clone(&number), staged: None },
             speaker: Some((
                 Speaker { renderer, node, runtime: Arc::new(self.world.clone()), name: "haproxy".to_owned() },

@@ -11,12 +11,13 @@ use tracing::info;
 use crate::model::{Instance, Readiness, Service, printable};
 use crate::output::Accepted;
 
-/// Most changes of one moment that get a line each; more are counted in one line.
+/// Changes at once that get a line each; more are counted in one line.
 const SINGLE: usize = 20;
-/// Lines about one instance within this time, and how many of them, before they are counted in one line.
+/// In this time an instance gets at most [`REPEATS`] lines; more are counted in one line.
 const WINDOW: Duration = Duration::from_mins(1);
+/// Lines of an instance in a [`WINDOW`].
 const REPEATS: u32 = 4;
-/// Most instances whose lines are counted.
+/// Instances whose lines are counted, at most.
 const COUNTED: usize = 10_000;
 
 /// How a change reached the proxy.
@@ -26,7 +27,7 @@ pub(super) enum Effect {
     Live,
     /// By a reload.
     Reload,
-    /// Nobody is told but by the files.
+    /// Only in the files: nothing reloads the proxy.
     File,
 }
 
@@ -55,19 +56,19 @@ struct Count {
 /// What is logged of the changes of one output.
 pub(super) struct ChangeLog {
     output: String,
-    /// How a change reaches the proxy that is not told live.
-    otherwise: Effect,
+    /// How changes that are not applied live reach the proxy.
+    fallback: Effect,
     seen: Accepted,
     pending: BTreeMap<Arc<str>, Pending>,
     counts: BTreeMap<(Arc<str>, String), Count>,
 }
 
 impl ChangeLog {
-    /// `is_reloaded` says whether somebody reloads the files.
+    /// `is_reloaded` says whether anything reloads the proxy.
     pub(super) fn new(output: &str, is_reloaded: bool) -> Self {
         ChangeLog {
             output: output.to_owned(),
-            otherwise: if is_reloaded { Effect::Reload } else { Effect::File },
+            fallback: if is_reloaded { Effect::Reload } else { Effect::File },
             seen: Accepted::new(),
             pending: BTreeMap::new(),
             counts: BTreeMap::new(),
@@ -98,18 +99,18 @@ impl ChangeLog {
         }
     }
 
-    /// Logs what the proxy has since it loaded these services.
+    /// Logs the changes that a reload with these services brought.
     pub(super) fn loaded(&mut self, loaded: &Accepted, now: Instant) {
         let seen = &self.seen;
         let is_loaded = |name: &Arc<str>, _: &mut Pending| loaded.get(name) == seen.get(name);
         let done: Vec<(Arc<str>, Pending)> = self.pending.extract_if(.., is_loaded).collect();
         if done.len() > SINGLE {
-            info!(output = self.output, services = done.len(), effect = self.otherwise.name(), "services changed");
+            info!(output = self.output, services = done.len(), effect = self.fallback.name(), "services changed");
             return;
         }
         for (name, pending) in done {
             let after = loaded.get(&name).map(|served| Arc::clone(&served.service));
-            self.log(&name, &pending, after.as_ref(), self.otherwise, now);
+            self.log(&name, &pending, after.as_ref(), self.fallback, now);
         }
     }
 
@@ -140,7 +141,8 @@ impl ChangeLog {
         }
     }
 
-    /// Whether an instance changes so often that its lines are only counted; says so once in a while.
+    /// Whether an instance changes so often that its lines are only counted; logs the count with its first change after the
+    /// window.
     fn is_counted(&mut self, name: &Arc<str>, instance: &Instance, now: Instant) -> bool {
         if self.counts.len() >= COUNTED {
             self.counts.retain(|_, count| count.began + WINDOW > now);
@@ -150,7 +152,7 @@ impl ChangeLog {
         if count.began + WINDOW <= now {
             if count.lines > REPEATS {
                 let (output, instance) = (&self.output, printable(&instance.id));
-                info!(output, service = &**name, instance, changes = count.lines, "instance changes again and again");
+                info!(output, service = &**name, instance, changes = count.lines, "instance is flapping");
             }
             *count = Count { began: now, lines: 0 };
         }

@@ -93,7 +93,9 @@ impl<D: Disk + 'static> Serving<D> {
                 self.shown.writes += u64::from(written.number != before);
                 self.output.written(&written.services);
                 self.status.resolved(&self.place, "files");
-                self.memory.iter_mut().for_each(|memory| memory.keep(&written.services, &self.output, &self.linger));
+                self.saved_state
+                    .iter_mut()
+                    .for_each(|saved_state| saved_state.save(&written.services, &self.output, &self.linger));
             }
             Err(error) => self.status.problem(&self.place, "files", format!("the old files stay: {error:#}")),
         }
@@ -111,8 +113,8 @@ impl<D: Disk + 'static> Serving<D> {
                 Err(_) => abort.abort(),
             }
         }
-        if let Some(memory) = self.memory.take() {
-            let closing = tokio::task::spawn_blocking(move || memory.close());
+        if let Some(saved_state) = self.saved_state.take() {
+            let closing = tokio::task::spawn_blocking(move || saved_state.close());
             drop(tokio::time::timeout(END, closing).await);
         }
     }

@@ -8,7 +8,7 @@ use super::Serving;
 use crate::discover::write::Disk;
 
 /// What is said of a reload that did nothing.
-const LOST: &str = "it was said to have succeeded, but the process from before it still answers and has the old files: \
+const LOST: &str = "it reported success, but the old process still answers with the old files: \
                     see whether the reload reaches this proxy; it is tried again";
 /// Most services that are shown to have left.
 const LINGERING: usize = 20;

@@ -29,7 +29,7 @@ impl State {
         soon || (differ && running.is_away()) || running.stuck().iter().any(brings) || running.mends(now)
     }
 
-    /// Whether the last reload was said to have succeeded, and the process from before it goes on.
+    /// Whether the last reload was reported as successful, but the old process still answers.
     pub fn is_reload_lost(&self) -> bool {
         self.running.as_ref().is_some_and(Running::is_lost)
     }
@@ -59,7 +59,7 @@ impl State {
             said.push("the proxy is to be reloaded".to_owned());
         }
         if self.is_reload_lost() {
-            said.push("the last reload changed nothing: the process from before it goes on".to_owned());
+            said.push("the last reload had no effect: the old process still answers".to_owned());
         }
         let queries = self.running.as_ref().map_or(0, |running| running.open_queries(&self.accepted));
         if queries > 0 && self.loaded.is_some() {

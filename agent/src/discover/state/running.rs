@@ -23,10 +23,10 @@ const OLD_LIMIT: Duration = Duration::from_secs(5);
 pub enum End {
     /// The proxy has it as it is accepted.
     Settled {
-        /// A reload soon would be good: something that is left can only go that way.
+        /// A reload should follow soon: only a reload can remove what is left over.
         reload_soon: bool,
     },
-    /// Only a reload brings it.
+    /// Only a reload can apply it.
     Reload,
     /// It is not known what the proxy has.
     Unknown,
@@ -67,7 +67,7 @@ impl Talk {
 enum Kind {
     /// Something changed.
     Changes,
-    /// Nothing changed; it makes sure.
+    /// Nothing changed; it verifies what the proxy has.
     Look,
     /// Which process answers.
     Probe,
@@ -87,12 +87,12 @@ struct Unsure {
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all of them go together")]
 pub(super) struct Running {
     resync: Duration,
-    /// Services as the proxy was last told, or as it loaded them.
+    /// Services as last sent to the proxy, or as it loaded them.
     told: Accepted,
     unsure: BTreeMap<Arc<str>, Unsure>,
-    /// Services that only a reload brings, as they are accepted.
+    /// Services that only a reload can apply, as they are accepted.
     stuck: BTreeMap<Arc<str>, Option<Arc<Served>>>,
-    /// Services that the proxy has otherwise than it loaded them, and cannot be told.
+    /// Services that the proxy runs otherwise than its files say, and that live updates cannot correct.
     odd: BTreeSet<Arc<str>>,
     /// A reload soon would be good.
     soon: bool,
@@ -102,9 +102,9 @@ pub(super) struct Running {
     epoch: u64,
     /// The process that answers.
     process: Option<String>,
-    /// It is to be asked which process answers: at the start, before the first reload, and after every set of files.
+    /// A probe must identify the process: at the start, before the first reload, and after every set of files.
     is_to_probe: bool,
-    /// No conversation since the last reload told which process answers now.
+    /// No answer since the last reload has identified the process.
     is_new: bool,
     /// The one that answered when a reload began, or until another one answered without a reload.
     before: Option<String>,
@@ -112,7 +112,7 @@ pub(super) struct Running {
     old: Option<(String, Instant)>,
     /// Another process answered, and no reload explains it.
     was_replaced: bool,
-    /// The last reload was said to have succeeded, and the process from before it goes on.
+    /// The last reload was reported as successful, but the old process still answers.
     is_lost: bool,
     is_talking: bool,
     /// It may be spoken to although it is not known what it loaded.
@@ -124,7 +124,7 @@ pub(super) struct Running {
     look_at: Instant,
     /// When it is asked about everything next.
     all_at: Instant,
-    /// Pauses between reloads that are to put right what the proxy has, so that one in vain is not followed by many.
+    /// Pauses between corrective reloads, so that one in vain is not followed by many.
     mending: Backoff,
     mend_at: Instant,
 }
@@ -170,12 +170,12 @@ impl Running {
         self.soon
     }
 
-    /// Services that only a reload brings, as they are accepted.
+    /// Services that only a reload can apply, as they are accepted.
     pub(super) fn stuck(&self) -> &BTreeMap<Arc<str>, Option<Arc<Served>>> {
         &self.stuck
     }
 
-    /// Whether the last reload was said to have succeeded, and the process from before it goes on.
+    /// Whether the last reload was reported as successful, but the old process still answers.
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost
     }
@@ -190,7 +190,7 @@ impl Running {
         self.is_wrong() && self.mend_at <= now
     }
 
-    /// When the next one may.
+    /// When the next corrective reload is allowed.
     pub(super) fn mend_at(&self, now: Instant) -> Option<Instant> {
         (self.is_wrong() && self.mend_at > now).then_some(self.mend_at)
     }
@@ -203,7 +203,7 @@ impl Running {
 
     /// What was accepted changed: what only a reload would have brought is tried again.
     pub(super) fn forget_outdated(&mut self, before: &Accepted, accepted: &Accepted) {
-        // Who is to be asked about may have what was accepted until now.
+        // The proxy may have the previously accepted form of a service that it is to be asked about.
         for change in before.diff(accepted) {
             if let DiffItem::Update { old: (name, form), .. } | DiffItem::Remove(name, form) = change
                 && let Some(unsure) = self.unsure.get_mut(name)
@@ -238,8 +238,8 @@ impl Running {
         }
     }
 
-    /// A reload ended, so another process answers now, or will in a moment.
-    pub(super) fn starts(&mut self, now: Instant) {
+    /// A reload ended: a new process answers now or will shortly.
+    pub(super) fn reload_ended(&mut self, now: Instant) {
         (self.is_reloading, self.is_new, self.is_to_probe) = (false, true, true);
         self.epoch += 1;
         // It may have answered already, before the end of the reload was known.
@@ -263,7 +263,7 @@ impl Running {
                 DiffItem::Add(..) => {}
             }
         }
-        self.starts(now);
+        self.reload_ended(now);
         if !has(Fault::StuckForEver) {
             self.stuck.clear();
         }
@@ -285,7 +285,7 @@ impl Running {
         self.look_at = now;
     }
 
-    /// The process may have taken up these services instead of what it is believed to have.
+    /// The process may have loaded these services instead of those in `told`.
     pub(super) fn mark_what_left_unsure(&mut self, earlier: &Accepted, accepted: &Accepted) {
         for change in earlier.diff(&self.told.clone()) {
             if let DiffItem::Update { old: (name, form), .. } | DiffItem::Remove(name, form) = change {
@@ -294,7 +294,7 @@ impl Running {
         }
     }
 
-    /// Whether the process that answers is still the same is to be learned.
+    /// Requests a probe of which process answers.
     pub(super) fn probe(&mut self) {
         self.is_to_probe = true;
     }

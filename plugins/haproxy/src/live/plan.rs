@@ -15,7 +15,7 @@ use crate::settings::{Routing, Settings};
 
 /// The commands for a set of changes.
 pub(super) struct Plan {
-    /// Lines, in order.
+    /// Command lines for the stats socket, in order.
     pub(super) lines: Vec<String>,
     /// Whether a reload should come soon.
     pub(super) reload_soon: bool,
@@ -36,7 +36,7 @@ struct Planner<'a> {
     process: &'a Process,
     abilities: Abilities,
     routes: Routes<'a>,
-    /// Standby backends given away in this plan.
+    /// Standby backends assigned by this plan.
     taken: BTreeSet<String>,
     leave: Vec<String>,
     join: Vec<String>,
@@ -46,13 +46,13 @@ struct Planner<'a> {
 }
 
 impl Plan {
-    /// Plans all changes: over all services, what leaves comes before what joins.
+    /// Plans all changes: across all services, removals come before additions.
     ///
     /// # Errors
     /// A change needs a reload.
     pub(super) fn make(settings: &Settings, changes: &[ServiceChange], process: &Process) -> Result<Plan, NeedsReload> {
         if let Some([change, _]) = changes.array_windows().find(|[one, other]| one.name == other.name) {
-            return Err(change.needs_reload("two services have a section of this name, one after the other"));
+            return Err(change.needs_reload("one service with this section name replaces another"));
         }
         let mut planner = Planner {
             settings,
@@ -147,7 +147,7 @@ impl<'a> Planner<'a> {
         let claim = process.claim(&change.name);
         if let Some(servers) = process.section(&change.name) {
             if claim.is_some() {
-                return Err(change.needs_reload("it has a standby backend beside its own"));
+                return Err(change.needs_reload("it has a standby backend in addition to its own"));
             }
             self.adopt(change, after, &change.name, servers)?;
             return Ok(TargetBackend { section: change.name.clone(), servers, opening: None });
@@ -198,7 +198,7 @@ impl<'a> Planner<'a> {
             return Err(change.needs_reload("its section has servers of another service"));
         }
         if own.is_empty() && change.name.contains('_') && !process.is_empty(section) {
-            return Err(change.needs_reload("its section may have requests to another service"));
+            return Err(change.needs_reload("its section may still serve requests for another service"));
         }
         Ok(())
     }
@@ -252,8 +252,8 @@ impl<'a> Planner<'a> {
             self.leave.push(format!("del map {STANDBYS} {}", change.name));
         }
         self.reload_soon |= leaves_now && self.routes.leaves_marker(change);
-        // Its rule still catches what another service may take; its port is still open, and what connects is turned away.
-        // (`shutdown frontend` is no way out: HAProxy 2.8 and 3.0 keep the socket, and let clients wait.)
+        // Its ACL would still match requests that another service may claim, and its port would accept connections only to
+        // close them. (`shutdown frontend` does not help: HAProxy 2.8 and 3.0 keep the socket open and let clients wait.)
         let is_in_file = before.tcp().is_some() || self.settings.routing == Routing::Acl;
         self.file_only |= is_in_file && self.is_open(change, before);
     }

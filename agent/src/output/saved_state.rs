@@ -30,24 +30,24 @@ struct Saver {
 
 /// A database of one output in the state directory.
 #[derive(Debug)]
-pub struct Memory {
+pub struct SavedState {
     path: PathBuf,
-    /// None before [`Memory::recall`], and where the database cannot be opened.
+    /// None before [`SavedState::load`], and where the database cannot be opened.
     saver: Option<Saver>,
     /// What was given to the saver.
     services: Accepted,
     claims: Holders,
 }
 
-impl Memory {
-    /// The memory of the output `name`.
+impl SavedState {
+    /// The saved state of the output `name`.
     pub fn new(state_dir: &Path, name: &str) -> Self {
         let path = state_dir.join(format!("served-{}.redb", name.replace('/', "-")));
-        Memory { path, saver: None, services: Accepted::new(), claims: Holders::new() }
+        SavedState { path, saver: None, services: Accepted::new(), claims: Holders::new() }
     }
 
     /// Gives the output what an earlier agent served; without it, the age of entries decides who has what.
-    pub fn recall(&mut self, output: &mut Output, linger: &mut Linger, now: u64) {
+    pub fn load(&mut self, output: &mut Output, linger: &mut Linger, now: u64) {
         let (store, record) = match Store::open(&self.path) {
             Ok(opened) => opened,
             Err(error) => {
@@ -66,7 +66,7 @@ impl Memory {
     }
 
     /// Has written down what is in the files now, and who has which claim.
-    pub fn keep(&mut self, written: &Accepted, output: &Output, linger: &Linger) {
+    pub fn save(&mut self, written: &Accepted, output: &Output, linger: &Linger) {
         let Some(saver) = &self.saver else { return };
         let mut changes = Changes::default();
         if saver.has_failed.swap(false, Ordering::AcqRel) {
@@ -115,13 +115,13 @@ impl Saver {
         let (changes, received) = channel();
         let has_failed = Arc::new(AtomicBool::new(false));
         let failed = Arc::clone(&has_failed);
-        let thread = std::thread::spawn(move || save(&store, &received, &failed));
+        let thread = std::thread::spawn(move || write(&store, &received, &failed));
         Saver { changes, has_failed, thread }
     }
 }
 
 /// Writes changes until there are no more.
-fn save(store: &Store, received: &Receiver<Changes>, has_failed: &AtomicBool) {
+fn write(store: &Store, received: &Receiver<Changes>, has_failed: &AtomicBool) {
     for changes in received {
         if let Err(error) = store.save(&changes) {
             has_failed.store(true, Ordering::Release);
