@@ -56,6 +56,9 @@ pub fn plan(
     changes: &[Change],
     answers: &[String],
 ) -> Result<LivePlan, PluginError> {
+    if changes.is_empty() {
+        return Ok(LivePlan::Commands(Vec::new()));
+    }
     let changes = change::read(settings, changes)?;
     let process = Process::read(&ask::asks(settings, &changes), answers).map_err(PluginError::Other)?;
     match changes
