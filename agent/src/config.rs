@@ -48,7 +48,7 @@ pub struct Config {
     pub output: Vec<Output>,
     /// Where all this is in the file.
     #[serde(skip)]
-    places: read::Places,
+    locations: read::Places,
 }
 
 /// The agent itself.
@@ -199,8 +199,8 @@ impl Config {
     /// # Errors
     /// As [`Config::read`].
     pub fn parse(text: &str, path: &Path, environment: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let (mut config, places) = read::parse::<Config>(text, path)?;
-        config.places = places;
+        let (mut config, locations) = read::parse::<Config>(text, path)?;
+        config.locations = locations;
         config.apply_environment(environment)?;
         config.apply_defaults();
         config.check_together()?;
@@ -210,12 +210,12 @@ impl Config {
 
     /// A mistake at a key such as `output[0].directory`, with its line, or that of the nearest table around it.
     pub fn mistake(&self, key: &str, text: impl Display) -> ConfigError {
-        self.places.mistake(key, text)
+        self.locations.mistake(key, text)
     }
 
     /// The key in `table` that `words` name first, else `table`; others than this module name keys in their words only.
     pub fn key_named(&self, table: &str, words: &str) -> String {
-        self.places.key_named(table, words)
+        self.locations.key_named(table, words)
     }
 
     fn apply_environment(&mut self, environment: &BTreeMap<String, String>) -> Result<(), ConfigError> {

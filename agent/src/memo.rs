@@ -138,7 +138,7 @@ impl<K: Ord + Clone, S: Subject, T> Memo<K, S, T> {
                 known.result.take_if(|(then, _)| subject.has_moved(then));
                 match error {
                     // The crash itself says more than the suspension that follows it.
-                    CallError::Resting => self.status.problem_if_none(&self.component, &title, text),
+                    CallError::Suspended => self.status.problem_if_none(&self.component, &title, text),
                     _ => self.status.problem(&self.component, &title, text),
                 }
                 if !matches!(error, CallError::Refused(_)) {
@@ -224,7 +224,7 @@ mod tests {
         stage.turn(&[(1, "a", 80)], None).await;
         assert_eq!(stage.turn(&[(1, "b", 80)], Some(crashed())).await, (vec![80], vec!["b: it trapped".to_owned()]));
         // Why it crashed is said, and not that the plugin rests since.
-        assert_eq!(stage.turn(&[(1, "b", 80)], Some(CallError::Resting)).await.1, ["b: it trapped"]);
+        assert_eq!(stage.turn(&[(1, "b", 80)], Some(CallError::Suspended)).await.1, ["b: it trapped"]);
         assert!(stage.memo.wants_retry());
         assert_eq!(stage.turn(&[(1, "b", 81)], Some(crashed())).await.0, [0; 0], "what has moved does not stay");
         assert_eq!(stage.turn(&[(1, "b", 81)], None).await, (vec![81], vec![]));
@@ -234,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn a_plugin_that_rests_is_a_problem_of_what_it_was_never_asked_about() {
         let mut stage = Stage::new();
-        let (_, wrong) = stage.turn(&[(1, "a", 80)], Some(CallError::Resting)).await;
+        let (_, wrong) = stage.turn(&[(1, "a", 80)], Some(CallError::Suspended)).await;
         assert_eq!(wrong, ["a: it crashed several times in a row; calls are suspended for a while"]);
     }
 }

@@ -40,7 +40,7 @@ pub struct Output {
     renderer: Arc<dyn Renderer>,
     node: Arc<Node>,
     status: Status,
-    place: String,
+    component: String,
     base: Option<Base>,
     /// The services that are wanted, as of the last update.
     seen: Services,
@@ -72,7 +72,7 @@ impl Output {
             renderer,
             node,
             status,
-            place: format!("output {name}"),
+            component: format!("output {name}"),
             base: None,
             seen: Services::new(),
             rendered: BTreeMap::new(),
@@ -127,8 +127,8 @@ impl Output {
     }
 
     /// Refused services whose cause may be gone by now.
-    pub fn may_pass(&self) -> BTreeSet<Arc<str>> {
-        let passing = self.refusals.iter().filter(|(_, refusal)| refusal.may_pass);
+    pub fn retryable(&self) -> BTreeSet<Arc<str>> {
+        let passing = self.refusals.iter().filter(|(_, refusal)| refusal.is_transient);
         passing.map(|(name, _)| Arc::clone(name)).collect()
     }
 
@@ -194,7 +194,7 @@ impl Output {
 
     /// Accepts again what was refused for a cause that may be gone, so that the next check decides.
     pub fn try_again(&mut self, now: u64) {
-        for name in self.may_pass() {
+        for name in self.retryable() {
             if let Some(Refusal { version, instead, .. }) = self.refusals.remove(&name) {
                 let claims = version.map(|version| version.claims.clone()).unwrap_or_default();
                 if let Some(instead) = instead {
@@ -305,6 +305,6 @@ impl Output {
 
     fn publish(&self) {
         let text = |(name, (text, _)): (&Arc<str>, &(String, bool))| (name.to_string(), text.clone());
-        self.status.replace(&format!("{} service", self.place), self.problems.iter().map(text).collect());
+        self.status.replace(&format!("{} service", self.component), self.problems.iter().map(text).collect());
     }
 }

@@ -41,7 +41,7 @@ mod supervise;
 
 pub use address::Bind;
 pub use bind::{Asked, asked};
-pub use check::{Place, Verdict};
+pub use check::{Location, Verdict};
 pub use live::Socket;
 pub use methods::Call;
 pub use options::{ProxyOptions, Reload};
@@ -119,12 +119,12 @@ impl Proxy {
             return Ok(Verdict::Valid);
         }
         let own = Own::of(&self.options, self.status.borrow().running);
-        let places = tokio::task::spawn_blocking(move || bind::refused(&new, |pid| own.is(pid))).await?;
-        if places.is_empty() {
+        let locations = tokio::task::spawn_blocking(move || bind::refused(&new, |pid| own.is(pid))).await?;
+        if locations.is_empty() {
             return Ok(Verdict::Valid);
         }
-        let text = places.iter().map(|place| place.text.as_str()).collect::<Vec<_>>().join("; ");
-        Ok(Verdict::Invalid { text, places, overdue: false })
+        let text = locations.iter().map(|place| place.text.as_str()).collect::<Vec<_>>().join("; ");
+        Ok(Verdict::Invalid { text, locations, overdue: false })
     }
 
     /// Keeps reloads from beginning while files are exchanged. The number is that of the files that are in place, 0 for

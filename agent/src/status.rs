@@ -15,7 +15,7 @@ mod socket;
 
 pub use socket::{ask, serve};
 
-/// Most problems of one component that are kept; a hostile registry must neither fill the agent nor hide other places.
+/// Most problems of one component that are kept; a hostile registry must neither fill the agent nor hide other locations.
 const PROBLEMS_LIMIT: usize = 1000;
 /// Longest text of one problem, in bytes.
 const TEXT_LIMIT: usize = 2000;

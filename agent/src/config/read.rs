@@ -42,11 +42,11 @@ pub(super) struct Places {
 
 impl Places {
     fn new(path: &Path, text: &str, table: &DeTable<'_>) -> Self {
-        let mut places = Places { path: path.to_owned(), lines: BTreeMap::new() };
+        let mut locations = Places { path: path.to_owned(), lines: BTreeMap::new() };
         for (name, value) in table {
-            places.add(name.to_string(), name.span().start, value, text);
+            locations.add(name.to_string(), name.span().start, value, text);
         }
-        places
+        locations
     }
 
     fn add(&mut self, key: String, start: usize, value: &Spanned<DeValue<'_>>, text: &str) {
@@ -99,15 +99,15 @@ impl Places {
 /// Reads `text`, which is at `path`.
 pub(super) fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<(T, Places), ConfigError> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let places = Places::new(path, text, table.get_ref());
+    let locations = Places::new(path, text, table.get_ref());
     if let Some(error) = errors.first() {
-        return Err(places.not_toml(text, error));
+        return Err(locations.not_toml(text, error));
     }
     match serde_path_to_error::deserialize(Deserializer::from(table)) {
-        Ok(value) => Ok((value, places)),
+        Ok(value) => Ok((value, locations)),
         Err(error) => {
             let message = error.inner().message().trim_end().replace('\n', " ");
-            Err(places.mistake(&error.path().to_string(), message))
+            Err(locations.mistake(&error.path().to_string(), message))
         }
     }
 }

@@ -151,7 +151,7 @@ struct Serving<D> {
     request_reload: Box<dyn Fn() + Send>,
     reloads: watch::Receiver<ReloadStatus>,
     status: Status,
-    place: String,
+    component: String,
     name: String,
     shown: OutputState,
     changes: ChangeLog,
@@ -182,7 +182,7 @@ impl<D: Disk + 'static> Serving<D> {
             request_reload: engine.request_reload,
             reloads,
             status,
-            place: format!("output {name}"),
+            component: format!("output {name}"),
             changes: ChangeLog::new(&name, engine.is_reloaded),
             name,
             shown: OutputState { directory: engine.directory, ..OutputState::default() },
@@ -218,7 +218,7 @@ impl<D: Disk + 'static> Serving<D> {
                 self.accepted();
             }
             Action::TryAgain => {
-                self.state.retries(self.output.may_pass());
+                self.state.retries(self.output.retryable());
                 self.output.try_again(self.clock.now());
             }
             Action::Talk(talk) => {
@@ -283,8 +283,8 @@ impl<D: Disk + 'static> Serving<D> {
             talked = talking => {
                 let error = talked.as_ref().err().map(|error| format!("changes wait for a reload: {error:#}"));
                 match error.filter(|_| self.state.loaded.is_some()) {
-                    Some(text) => self.status.problem(&self.place, "stats socket", text),
-                    None => self.status.resolved(&self.place, "stats socket"),
+                    Some(text) => self.status.problem(&self.component, "stats socket", text),
+                    None => self.status.resolved(&self.component, "stats socket"),
                 }
                 Ok(Event::Talked(talked.ok()))
             }

@@ -298,7 +298,7 @@ impl State {
                 running.next(&self.accepted, self.loaded.is_some(), &|name| self.writing.is_on_trial(name), now);
             is_learning = running.is_learning(talk.is_some());
             actions.extend(talk.map(Action::Talk));
-            wake.extend([due, running.mend_at(now)]);
+            wake.extend([due, running.next_repair_at(now)]);
         }
         wake.push(self.writing.again_at());
         if let (Some(base), Some(due)) = (&self.base, self.write_due(now)) {

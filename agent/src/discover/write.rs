@@ -14,7 +14,7 @@ use super::state::{Job, Written};
 use crate::model::Fragment;
 use crate::output::files::Conflict;
 use crate::output::{Accepted, Composer, Refusal, Served};
-use crate::proxy::{Asked, Bind, Place, Verdict, asked};
+use crate::proxy::{Asked, Bind, Location, Verdict, asked};
 use crate::simulated::{Fault, has};
 
 /// Most checks of one turn. Finding one bad service among 1,000 takes 11; what is not found by then waits.
@@ -111,21 +111,21 @@ impl<D: Disk> Writer<D> {
 
     async fn settle(&mut self, turn: &mut Turn) -> Result<Arc<Written>> {
         while turn.checks < CHECKS_LIMIT {
-            let (text, places) = match self.candidate(turn, None).await? {
-                Candidate::Invalid(Verdict::Invalid { text, places, .. }) => (text, places),
+            let (text, locations) = match self.candidate(turn, None).await? {
+                Candidate::Invalid(Verdict::Invalid { text, locations, .. }) => (text, locations),
                 Candidate::Clash(paths, text) => {
-                    let at = self.yielding(turn, &paths).map(|path| Place {
+                    let at = self.yielding(turn, &paths).map(|path| Location {
                         path,
                         line: 1,
                         text: text.clone(),
-                        may_pass: true,
+                        is_transient: true,
                     });
                     (text, at.into_iter().collect())
                 }
                 _ => return self.commit(turn).await,
             };
-            if !self.blame(turn, &places) {
-                self.search(turn, &text, &places).await?;
+            if !self.blame(turn, &locations) {
+                self.search(turn, &text, &locations).await?;
                 return self.commit(turn).await;
             }
         }
@@ -144,9 +144,9 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Takes out fragments of the base whose address somebody else has; false when there are none.
-    fn leave_out(&self, turn: &mut Turn, places: &[Place]) -> bool {
+    fn leave_out(&self, turn: &mut Turn, locations: &[Location]) -> bool {
         let mut found = false;
-        for at in places.iter().filter(|at| at.may_pass) {
+        for at in locations.iter().filter(|at| at.is_transient) {
             let Some(fragment) = self.composer.files().base_fragment_at(&at.path, at.line) else { continue };
             let reason = format!("{} ({} line {})", at.text, at.path, at.line);
             turn.base.retain(|other| (&other.path, &other.key) != (&fragment.path, &fragment.key));
@@ -156,16 +156,16 @@ impl<D: Disk> Writer<D> {
     }
 
     /// Takes out what the check found fault with; false when it names nobody.
-    fn blame(&self, turn: &mut Turn, places: &[Place]) -> bool {
-        let mut found = self.leave_out(turn, places);
-        for at in places {
+    fn blame(&self, turn: &mut Turn, locations: &[Location]) -> bool {
+        let mut found = self.leave_out(turn, locations);
+        for at in locations {
             let reason = || format!("{} ({} line {})", at.text, at.path, at.line);
-            if at.may_pass && self.composer.files().base_fragment_at(&at.path, at.line).is_some() {
+            if at.is_transient && self.composer.files().base_fragment_at(&at.path, at.line).is_some() {
                 continue;
             }
             if has(Fault::BaseIsBlamed) && self.composer.files().is_common(&at.path, at.line) {
                 let all: Vec<_> = turn.services.keys().cloned().collect();
-                found |= all.iter().any(|name| turn.refuse(name, reason(), at.may_pass));
+                found |= all.iter().any(|name| turn.refuse(name, reason(), at.is_transient));
                 continue;
             }
             let name = self
@@ -174,7 +174,7 @@ impl<D: Disk> Writer<D> {
                 .service_at(&at.path, at.line)
                 .filter(|_| !self.composer.files().is_common(&at.path, at.line));
             if let Some(name) = name.map(Arc::<str>::from) {
-                found |= turn.refuse(&name, reason(), at.may_pass);
+                found |= turn.refuse(&name, reason(), at.is_transient);
             }
         }
         found
@@ -184,7 +184,7 @@ impl<D: Disk> Writer<D> {
     ///
     /// # Errors
     /// When what no service wrote is refused by itself.
-    async fn search(&mut self, turn: &mut Turn, reason: &str, places: &[Place]) -> Result<()> {
+    async fn search(&mut self, turn: &mut Turn, reason: &str, locations: &[Location]) -> Result<()> {
         let all = turn.services.clone();
         let good = turn.job.good.clone();
         // Those that were refused before are the likeliest.
@@ -200,7 +200,7 @@ impl<D: Disk> Writer<D> {
         if !self.passes(turn).await? {
             turn.services = Accepted::new();
             if !self.passes(turn).await? {
-                bail!("{}", self.fault(turn, places, reason));
+                bail!("{}", self.fault(turn, locations, reason));
             }
         }
         let mut groups = halves(&differing(&turn.services, &all));
@@ -220,9 +220,9 @@ impl<D: Disk> Writer<D> {
                 for name in name_all {
                     let (version, instead) = (turn.job.services.get(name).cloned(), turn.services.get(name).cloned());
                     // That it leaves is refused for what still asks for it.
-                    let reason = if version.is_none() { &self.fault(turn, places, reason) } else { reason };
+                    let reason = if version.is_none() { &self.fault(turn, locations, reason) } else { reason };
                     let reason = format!("{waits}{}", reason.trim());
-                    turn.refusals.insert(Arc::clone(name), Refusal { version, instead, reason, may_pass: true });
+                    turn.refusals.insert(Arc::clone(name), Refusal { version, instead, reason, is_transient: true });
                 }
                 if is_over {
                     break;
@@ -232,20 +232,20 @@ impl<D: Disk> Writer<D> {
             }
         }
         turn.refusals.keys().cloned().collect::<Vec<_>>().iter().for_each(|name| turn.give_way(name));
-        if self.passes(turn).await? { Ok(()) } else { bail!("{}", self.fault(turn, places, reason)) }
+        if self.passes(turn).await? { Ok(()) } else { bail!("{}", self.fault(turn, locations, reason)) }
     }
 
     /// Says what is refused that no service wrote: the line, when the check named one or quotes it.
-    fn fault(&mut self, turn: &Turn, places: &[Place], reason: &str) -> String {
+    fn fault(&mut self, turn: &Turn, locations: &[Location], reason: &str) -> String {
         let files = self.composer.compose(&turn.base, &turn.services).files;
-        let line = |at: &Place| {
+        let line = |at: &Location| {
             let fragment = self.composer.files().base_fragment_at(&at.path, at.line)?;
             Some(format!(
                 "{} line {}, {:?}, which no service wrote, is refused: {}",
                 at.path, at.line, fragment.text, at.text
             ))
         };
-        let named = places.iter().find_map(line).or_else(|| quoted(&files, reason).iter().find_map(line));
+        let named = locations.iter().find_map(line).or_else(|| quoted(&files, reason).iter().find_map(line));
         named.unwrap_or_else(|| format!("the files are refused, and no service is to blame: {}", reason.trim()))
     }
 
@@ -255,7 +255,7 @@ impl<D: Disk> Writer<D> {
             match self.candidate(turn, Some(limit)).await? {
                 Candidate::Valid | Candidate::Unchanged => return Ok(true),
                 // The proxy's own check comes before its addresses are tried, so this was not known yet.
-                Candidate::Invalid(Verdict::Invalid { places, .. }) if self.leave_out(turn, &places) => {}
+                Candidate::Invalid(Verdict::Invalid { locations, .. }) if self.leave_out(turn, &locations) => {}
                 _ => return Ok(false),
             }
         }
@@ -286,14 +286,14 @@ impl<D: Disk> Writer<D> {
 
 impl Turn {
     /// Puts a service back to what is good, or takes it out when it is that already; false when there is nothing to take.
-    fn refuse(&mut self, name: &Arc<str>, reason: String, may_pass: bool) -> bool {
+    fn refuse(&mut self, name: &Arc<str>, reason: String, is_transient: bool) -> bool {
         let Some(tried) = self.services.get(name).cloned() else { return false };
         // One that is only in the running proxy yet goes back to how it came.
         let good = self.job.good.get(name).or_else(|| self.job.earlier.get(name)).cloned();
         let instead = good.filter(|good| *good != tried);
         set(&mut self.services, name, instead.as_ref());
         let version = self.job.services.get(name).cloned();
-        self.refusals.insert(Arc::clone(name), Refusal { version, instead, reason, may_pass });
+        self.refusals.insert(Arc::clone(name), Refusal { version, instead, reason, is_transient });
         self.give_way(name);
         true
     }
@@ -311,24 +311,24 @@ impl Turn {
 
 /// The lines all of whose words are in one sentence of a check that names no line, as in `unable to find required
 /// default_backend: 'shop'`.
-fn quoted(files: &BTreeMap<String, Arc<str>>, reason: &str) -> Vec<Place> {
+fn quoted(files: &BTreeMap<String, Arc<str>>, reason: &str) -> Vec<Location> {
     let bare = |word: &str| word.trim_matches(['\'', '"', ':', ',', '.', '(', ')']).to_owned();
     let said = reason.lines().filter(|said| !said.contains("[NOTICE]") && !said.contains("[WARNING]"));
     let said: Vec<(&str, BTreeSet<String>)> =
         said.map(|said| (said, said.split_whitespace().map(bare).collect())).collect();
-    let mut places = Vec::new();
+    let mut locations = Vec::new();
     for (path, text) in files {
         for (index, line) in text.lines().enumerate().filter(|(_, line)| line.split_whitespace().count() > 1) {
             let by = said.iter().find(|(_, words)| line.split_whitespace().all(|word| words.contains(&bare(word))));
-            places.extend(by.map(|(said, _)| Place {
+            locations.extend(by.map(|(said, _)| Location {
                 path: path.clone(),
                 line: index + 1,
                 text: said.trim().to_owned(),
-                may_pass: false,
+                is_transient: false,
             }));
         }
     }
-    places
+    locations
 }
 
 fn set(services: &mut Accepted, name: &Arc<str>, served: Option<&Arc<Served>>) {

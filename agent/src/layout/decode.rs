@@ -19,7 +19,7 @@ pub type Directories = imbl::OrdMap<Arc<str>, Arc<[Arc<Instance>]>>;
 pub struct Decoder {
     layout: Layout,
     status: Status,
-    place: String,
+    component: String,
     seen: Entries,
     directories: Directories,
     ages: Ages,
@@ -32,10 +32,10 @@ pub struct Decoder {
 impl Decoder {
     /// A stage that reads one layout.
     pub fn new(layout: Layout, status: Status) -> Self {
-        let place = format!("layout {}", layout.plugin.name());
+        let component = format!("layout {}", layout.plugin.name());
         let (seen, directories, ages, retry) = (Entries::new(), Directories::new(), Ages::new(), BTreeSet::new());
         let parallel = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) * 2;
-        Decoder { layout, status, place, seen, directories, ages, retry, refused: BTreeMap::new(), parallel }
+        Decoder { layout, status, component, seen, directories, ages, retry, refused: BTreeMap::new(), parallel }
     }
 
     /// Reads the directories in which an entry differs from the last turn, and those that failed then.
@@ -111,15 +111,15 @@ impl Decoder {
                     })
                     .map(Arc::new)
                     .collect();
-                self.status.resolved(&self.place, &directory);
+                self.status.resolved(&self.component, &directory);
                 self.complain(&directory, refused);
                 self.set(directory, sound);
             }
             Err(error) => {
                 let text = format!("what it held stays: {error}");
                 match error {
-                    CallError::Resting => self.status.problem_if_none(&self.place, &directory, text),
-                    _ => self.status.problem(&self.place, &directory, text),
+                    CallError::Suspended => self.status.problem_if_none(&self.component, &directory, text),
+                    _ => self.status.problem(&self.component, &directory, text),
                 }
                 if !matches!(error, CallError::Refused(_)) {
                     self.retry.insert(directory);
@@ -134,11 +134,11 @@ impl Decoder {
         before
             .iter()
             .filter(|unit| !refused.contains_key(*unit))
-            .for_each(|unit| self.status.resolved(&self.place, unit));
+            .for_each(|unit| self.status.resolved(&self.component, unit));
         if !refused.is_empty() {
             self.refused.insert(Arc::clone(directory), refused.keys().cloned().collect());
         }
-        refused.into_iter().for_each(|(unit, text)| self.status.problem(&self.place, &unit, text));
+        refused.into_iter().for_each(|(unit, text)| self.status.problem(&self.component, &unit, text));
     }
 
     fn set(&mut self, directory: Arc<str>, mut instances: Vec<Arc<Instance>>) {

@@ -19,9 +19,9 @@ impl Output {
         match answer.map_err(|error| error.to_string()).and_then(sound) {
             Ok(fragments) => {
                 self.base = Some(fragments.into());
-                self.status.resolved(&self.place, "base");
+                self.status.resolved(&self.component, "base");
             }
-            Err(text) => self.status.problem(&self.place, "base", text),
+            Err(text) => self.status.problem(&self.component, "base", text),
         }
     }
 
@@ -61,7 +61,7 @@ impl Output {
     /// The plugin rests: that is said where nothing says why.
     fn waits(&mut self, name: Arc<str>) {
         let how = if self.rendered.contains_key(&name) { "it stays as it was" } else { "it is left out" };
-        let text = || (format!("{how}: {}", CallError::Resting), true);
+        let text = || (format!("{how}: {}", CallError::Suspended), true);
         self.problems.entry(Arc::clone(&name)).or_insert_with(text);
         self.unrendered.insert(name);
     }
@@ -116,11 +116,11 @@ impl Output {
 
     /// A plugin's answer, checked; none while the plugin rests.
     fn taken(&mut self, name: &Arc<str>, answer: Result<Rendering, CallError>) -> Option<Result<Rendering, String>> {
-        if matches!(answer, Err(CallError::Crashed(_) | CallError::Resting)) {
+        if matches!(answer, Err(CallError::Crashed(_) | CallError::Suspended)) {
             self.again.insert(Arc::clone(name));
         }
         match answer {
-            Err(CallError::Resting) => None,
+            Err(CallError::Suspended) => None,
             Err(error) => Some(Err(error.to_string())),
             Ok(rendering) => Some(checked(rendering)),
         }

@@ -34,8 +34,8 @@ pub struct Refusal {
     pub instead: Option<Arc<Served>>,
     /// Why.
     pub reason: String,
-    /// Whether it may become right although nothing changes, as a taken address does.
-    pub may_pass: bool,
+    /// Whether the cause can disappear without a change to the service, such as a port that another process holds.
+    pub is_transient: bool,
 }
 
 /// A rendering that keeps to the rules, or what does not.

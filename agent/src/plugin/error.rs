@@ -13,7 +13,7 @@ pub enum CallError {
     Crashed(String),
     /// It crashed several times in a row and is not called for a while.
     #[error("it crashed several times in a row; calls are suspended for a while")]
-    Resting,
+    Suspended,
 }
 
 /// Why a plugin was not loaded, where it is not the fault of its name or file alone.

@@ -153,7 +153,7 @@ impl Pool {
     }
 
     fn awake(&self) -> Result<(), CallError> {
-        if self.crashes.lock().level() >= PATIENCE { Err(CallError::Resting) } else { Ok(()) }
+        if self.crashes.lock().level() >= PATIENCE { Err(CallError::Suspended) } else { Ok(()) }
     }
 
     fn crashed(&self, text: String) -> CallError {

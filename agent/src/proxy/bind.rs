@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::net::TcpSocket;
 
 use super::address::Bind;
-use super::check::Place;
+use super::check::Location;
 use super::listener;
 use crate::dialect::binds;
 
@@ -38,13 +38,13 @@ pub fn asked(files: &BTreeMap<String, Arc<str>>) -> Vec<Asked> {
 
 /// The lines that ask for an address which this host cannot give; who has it may be `ours`, which is no obstacle. Must
 /// run within a tokio runtime.
-pub(super) fn refused(asked: &[Asked], ours: impl Fn(u32) -> bool) -> Vec<Place> {
-    let place = |one: &Asked| {
+pub(super) fn refused(asked: &[Asked], ours: impl Fn(u32) -> bool) -> Vec<Location> {
+    let location = |one: &Asked| {
         let why = refusal(one.bind, &ours)?;
         let text = format!("cannot bind {}: {why}", one.bind.address);
-        Some(Place { path: one.path.clone(), line: one.line, text, may_pass: true })
+        Some(Location { path: one.path.clone(), line: one.line, text, is_transient: true })
     };
-    asked.iter().filter_map(place).collect()
+    asked.iter().filter_map(location).collect()
 }
 
 /// Why an address cannot be bound; what depends on who asks (privileged ports) is left to the proxy.
@@ -84,7 +84,7 @@ mod tests {
     }
 
     fn found(text: &str, ours: bool) -> Vec<(usize, String)> {
-        refused(&asked(&files(text)), |_| ours).into_iter().map(|place| (place.line, place.text)).collect()
+        refused(&asked(&files(text)), |_| ours).into_iter().map(|location| (location.line, location.text)).collect()
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub enum Verdict {
         /// All that the check said, without the directory of the stage.
         text: String,
         /// The lines it finds fault with, in its order; empty when it names none.
-        places: Vec<Place>,
+        locations: Vec<Location>,
         /// The check did not end in its time.
         overdue: bool,
     },
@@ -27,7 +27,7 @@ pub enum Verdict {
 
 /// A line of a staged file that a check finds fault with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// File below the output's directory.
     pub path: String,
     /// Line, from 1.
@@ -35,7 +35,7 @@ pub struct Place {
     /// What is wrong with it, in the check's own words.
     pub text: String,
     /// Whether it may become right although the file stays the same, as a taken address does.
-    pub may_pass: bool,
+    pub is_transient: bool,
 }
 
 /// Tells the configuration and the command that this is only a check, so that they leave out what costs time and
@@ -49,7 +49,7 @@ pub(super) async fn run(check: &[String], staged: &Path, limit: Duration) -> any
         // It waits for something that a line of the files names, such as a name server that does not answer.
         Err(error) if error.is::<Overdue>() => {
             let text = format!("the proxy's check took too long: {error}");
-            return Ok(Verdict::Invalid { text, places: Vec::new(), overdue: true });
+            return Ok(Verdict::Invalid { text, locations: Vec::new(), overdue: true });
         }
         Err(error) => return Err(error.context("the proxy's check could not be run")),
     };
@@ -67,20 +67,20 @@ fn judge(outcome: &Outcome, staged: &Path) -> Verdict {
         return Verdict::Valid;
     }
     let mut text = outcome.text();
-    let mut places = Vec::new();
+    let mut locations = Vec::new();
     for dir in spellings(staged) {
-        places.extend(text.lines().filter_map(|line| dialect::fault(line, &dir)).map(|fault| Place {
+        locations.extend(text.lines().filter_map(|line| dialect::fault(line, &dir)).map(|fault| Location {
             path: fault.path,
             line: fault.line,
             text: fault.text,
-            may_pass: false,
+            is_transient: false,
         }));
         text = text.replace(&dir, "");
     }
     if text.is_empty() {
         text = format!("it ended with {} and said nothing", outcome.status);
     }
-    Verdict::Invalid { text, places, overdue: false }
+    Verdict::Invalid { text, locations, overdue: false }
 }
 
 /// The stage as it was handed over, and as a program that resolves links would name it; each ends in `/`.
@@ -104,9 +104,9 @@ mod tests {
         judge(&outcome, Path::new("/x/.waypost-staged"))
     }
 
-    fn places(stderr: &str) -> Vec<(String, usize, String)> {
+    fn locations(stderr: &str) -> Vec<(String, usize, String)> {
         match judged(1, stderr) {
-            Verdict::Invalid { places, .. } => places.into_iter().map(|p| (p.path, p.line, p.text)).collect(),
+            Verdict::Invalid { locations, .. } => locations.into_iter().map(|p| (p.path, p.line, p.text)).collect(),
             Verdict::Valid => panic!("valid"),
         }
     }
@@ -115,7 +115,7 @@ mod tests {
     fn a_refused_line_is_a_place_below_the_directory() {
         let said =
             "[ALERT]    (7) : config : parsing [/x/.waypost-staged/haproxy.cfg:37] : unknown keyword 'garbage'\n";
-        assert_eq!(places(said), [("haproxy.cfg".to_owned(), 37, "unknown keyword 'garbage'".to_owned())]);
+        assert_eq!(locations(said), [("haproxy.cfg".to_owned(), 37, "unknown keyword 'garbage'".to_owned())]);
         let Verdict::Invalid { text, .. } = judged(1, said) else { panic!("valid") };
         assert!(text.contains("parsing [haproxy.cfg:37]") && !text.contains("staged"));
     }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use waypost::discover::{Candidate, Disk, Runtime};
-use waypost::proxy::{Asked, Place, Verdict};
+use waypost::proxy::{Asked, Location, Verdict};
 
 use crate::chance::Chance;
 use crate::process::{FileSet, Process};
@@ -101,7 +101,7 @@ impl World {
         let process = match Process::load(&self.files) {
             Ok(process) => process,
             Err((line, text)) => {
-                let text = format!("the files in place are invalid: line {line}: {text}");
+                let text = format!("the files in location are invalid: line {line}: {text}");
                 self.violate(text.clone());
                 return Err(text);
             }
@@ -143,20 +143,20 @@ impl World {
     /// What the check says of files.
     fn check(&self, files: &FileSet, new: &[Asked]) -> Check {
         let text = files.get("haproxy.cfg").map(std::string::ToString::to_string).unwrap_or_default();
-        let place = |line: usize, text: &str, may_pass| Place {
+        let location = |line: usize, text: &str, is_transient| Location {
             path: "haproxy.cfg".to_owned(),
             line,
             text: text.to_owned(),
-            may_pass,
+            is_transient,
         };
         let line = |word: &str| text.lines().position(|line| line.ends_with(word)).map(|index| index + 1);
         if is_on(self.base_refused) {
             return Check::Refused(
-                line("frontend http-in").map(|at| place(at, "bad frontend", false)).into_iter().collect(),
+                line("frontend http-in").map(|at| location(at, "bad frontend", false)).into_iter().collect(),
             );
         }
         if let Some(at) = line(" weight 13") {
-            return Check::Refused(vec![place(at, "unlucky weight", false)]);
+            return Check::Refused(vec![location(at, "unlucky weight", false)]);
         }
         if line(" weight 14").is_some() {
             return Check::Refused(Vec::new());
@@ -172,14 +172,15 @@ impl World {
                 (self.taken.contains(&port) && !had.contains(&port)) || (self.is_own_unknown && had.contains(&port))
             })
         };
-        let taken: Vec<Place> = new.iter().filter(is_taken).map(|one| place(one.line, "cannot bind", true)).collect();
+        let taken: Vec<Location> =
+            new.iter().filter(is_taken).map(|one| location(one.line, "cannot bind", true)).collect();
         if taken.is_empty() { Check::Passes } else { Check::Refused(taken) }
     }
 }
 
 enum Check {
     Passes,
-    Refused(Vec<Place>),
+    Refused(Vec<Location>),
     Hangs,
 }
 
@@ -295,28 +296,28 @@ impl Disk for SimulatedDisk {
         let check = match invalid {
             Some((line, text)) => {
                 let path = "haproxy.cfg".to_owned();
-                Check::Refused(vec![Place { path, line, text, may_pass: false }])
+                Check::Refused(vec![Location { path, line, text, is_transient: false }])
             }
             None => self.world.world().check(files, &new),
         };
-        let (places, overdue) = match check {
+        let (locations, overdue) = match check {
             Check::Passes if is_same => return Ok(Candidate::Unchanged),
             Check::Passes => {
                 self.staged = Some(files.clone());
                 return Ok(Candidate::Valid);
             }
-            Check::Refused(places) => (places, false),
+            Check::Refused(locations) => (locations, false),
             Check::Hangs => {
                 sleep(limit.unwrap_or(CHECK_LIMIT).min(CHECK_LIMIT)).await;
                 (Vec::new(), true)
             }
         };
-        let text = places.iter().map(|place| place.text.as_str()).collect::<Vec<_>>().join("; ");
-        self.world.world().note(|| format!("refused: {places:?}"));
+        let text = locations.iter().map(|location| location.text.as_str()).collect::<Vec<_>>().join("; ");
+        self.world.world().note(|| format!("refused: {locations:?}"));
         if overdue && waypost::simulated::has(waypost::simulated::Fault::HangingIsNoVerdict) {
             bail!("the check took too long");
         }
-        Ok(Candidate::Invalid(Verdict::Invalid { text: format!("refused {text}"), places, overdue }))
+        Ok(Candidate::Invalid(Verdict::Invalid { text: format!("refused {text}"), locations, overdue }))
     }
 
     async fn commit(&mut self) -> Result<u64> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use waypost::proxy::{Call, Place, Proxy, Reload, ReloadStatus, Signal, Verdict};
+use waypost::proxy::{Call, Location, Proxy, Reload, ReloadStatus, Signal, Verdict};
 use waypost_test_support::{self as support, DEADLINE, Program, eventually_async, haproxy, holds};
 
 use super::site::{Site, alive, kill, reload, state};
@@ -32,14 +32,14 @@ async fn haproxys_check_names_the_line() {
     assert_eq!(check(&site, &HAPROXY, LONG).await.unwrap(), Verdict::Valid);
 
     site.configure("one", "garbage");
-    let Verdict::Invalid { text, places, .. } = check(&site, &HAPROXY, LONG).await.unwrap() else { panic!("valid") };
+    let Verdict::Invalid { text, locations, .. } = check(&site, &HAPROXY, LONG).await.unwrap() else { panic!("valid") };
     let fault = "unknown keyword 'garbage' in 'frontend' section".to_owned();
-    assert_eq!(places, [Place { path: "haproxy.cfg".to_owned(), line: 9, text: fault, may_pass: false }]);
+    assert_eq!(locations, [Location { path: "haproxy.cfg".to_owned(), line: 9, text: fault, is_transient: false }]);
     assert!(text.contains("parsing [haproxy.cfg:9]"), "{text}");
 
     fs::write(site.path("haproxy.cfg"), "global\n").unwrap();
-    let Verdict::Invalid { places, .. } = check(&site, &HAPROXY, LONG).await.unwrap() else { panic!("valid") };
-    assert_eq!(places, [], "a file without a listener is refused, and no line is to blame");
+    let Verdict::Invalid { locations, .. } = check(&site, &HAPROXY, LONG).await.unwrap() else { panic!("valid") };
+    assert_eq!(locations, [], "a file without a listener is refused, and no line is to blame");
 }
 
 #[tokio::test]
@@ -62,8 +62,8 @@ async fn a_check_that_hangs_is_killed_with_its_children() {
     let site = Site::new();
     let script = site.script("hang", "sleep 600 & echo $! > \"$0.child\"; wait");
     let verdict = check(&site, &["sh", &script], Duration::from_millis(500)).await.unwrap();
-    let Verdict::Invalid { text, places, overdue: true } = verdict else { panic!("{verdict:?}") };
-    assert!(text.contains("did not end within 500ms") && places.is_empty(), "{text}");
+    let Verdict::Invalid { text, locations, overdue: true } = verdict else { panic!("{verdict:?}") };
+    assert!(text.contains("did not end within 500ms") && locations.is_empty(), "{text}");
     let child: u32 = fs::read_to_string(site.path("hang.child")).unwrap().trim().parse().unwrap();
     eventually_async(DEADLINE, "the end of the child", async || holds(!alive(child), child)).await;
 }

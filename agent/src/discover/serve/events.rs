@@ -72,8 +72,8 @@ impl<D: Disk + 'static> Serving<D> {
         let Outcome { written, refusals, left_out, conflicts } = outcome;
         let now = Instant::now();
         self.output.refuse(refusals, self.clock.now());
-        let may_pass = written.is_err() || !left_out.is_empty() || !self.output.may_pass().is_empty();
-        let again = if may_pass {
+        let is_transient = written.is_err() || !left_out.is_empty() || !self.output.retryable().is_empty();
+        let again = if is_transient {
             // A check that takes long because of what is tried again must not take all the time.
             Some(now + self.retry.next_delay().max(self.state.writing_took(now) * 4))
         } else {
@@ -81,23 +81,23 @@ impl<D: Disk + 'static> Serving<D> {
             None
         };
         let waits = |(key, why): (String, String)| (key, format!("it is left out, what is served there waits: {why}"));
-        self.status.replace(&format!("{} base", self.place), left_out.into_iter().map(waits).collect());
+        self.status.replace(&format!("{} base", self.component), left_out.into_iter().map(waits).collect());
         let loses = |(name, conflict): (String, crate::output::files::Conflict)| {
             let holder = if conflict.holder.is_empty() { "the configuration itself" } else { &conflict.holder };
             (name, format!("it goes without {} in {}, which {holder} has", conflict.key, conflict.path))
         };
-        self.status.replace(&format!("{} claims", self.place), conflicts.into_iter().map(loses).collect());
+        self.status.replace(&format!("{} claims", self.component), conflicts.into_iter().map(loses).collect());
         match &written {
             Ok(written) => {
                 let before = self.state.written.as_ref().map_or(0, |before| before.number);
                 self.shown.writes += u64::from(written.number != before);
                 self.output.written(&written.services);
-                self.status.resolved(&self.place, "files");
+                self.status.resolved(&self.component, "files");
                 self.saved_state
                     .iter_mut()
                     .for_each(|saved_state| saved_state.save(&written.services, &self.output, &self.linger));
             }
-            Err(error) => self.status.problem(&self.place, "files", format!("the old files stay: {error:#}")),
+            Err(error) => self.status.problem(&self.component, "files", format!("the old files stay: {error:#}")),
         }
         self.state.wrote(written.map_err(|error| format!("{error:#}")), again, now);
         self.accepted();

@@ -29,8 +29,8 @@ impl<D: Disk + 'static> Serving<D> {
         }
         let lost = self.state.is_reload_lost().then(|| LOST.to_owned());
         match reloads.last_error.or(lost) {
-            Some(text) => self.status.problem(&self.place, "reload", text),
-            None => self.status.resolved(&self.place, "reload"),
+            Some(text) => self.status.problem(&self.component, "reload", text),
+            None => self.status.resolved(&self.component, "reload"),
         }
         self.status.output(&self.name, state.clone());
     }

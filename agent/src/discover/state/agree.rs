@@ -26,7 +26,7 @@ impl State {
             written.services.get(name) == version.as_ref() && is_missing
         };
         let soon = running.soon() && differ && !self.files_differ();
-        soon || (differ && running.is_away()) || running.stuck().iter().any(brings) || running.mends(now)
+        soon || (differ && running.is_away()) || running.stuck().iter().any(brings) || running.is_repair_due(now)
     }
 
     /// Whether the last reload was reported as successful, but the old process still answers.

@@ -68,7 +68,7 @@ enum Kind {
     /// Something changed.
     Changes,
     /// Nothing changed; it verifies what the proxy has.
-    Look,
+    Verify,
     /// Which process answers.
     Probe,
 }
@@ -79,7 +79,7 @@ struct Unsure {
     /// Forms that the process may have beside what is accepted.
     forms: Vec<Arc<Served>>,
     /// How often it was asked about in vain.
-    looks: u8,
+    attempts: u8,
 }
 
 /// What a proxy runs.
@@ -105,7 +105,7 @@ pub(super) struct Running {
     /// A probe must identify the process: at the start, before the first reload, and after every set of files.
     is_to_probe: bool,
     /// No answer since the last reload has identified the process.
-    is_new: bool,
+    is_process_unidentified: bool,
     /// The one that answered when a reload began, or until another one answered without a reload.
     before: Option<String>,
     /// The one that was replaced, and until when it may go on answering.
@@ -121,12 +121,12 @@ pub(super) struct Running {
     unanswered: u32,
     away: Backoff,
     talk_at: Instant,
-    look_at: Instant,
+    verify_at: Instant,
     /// When it is asked about everything next.
     all_at: Instant,
     /// Pauses between corrective reloads, so that one in vain is not followed by many.
-    mending: Backoff,
-    mend_at: Instant,
+    repair_backoff: Backoff,
+    next_repair_at: Instant,
 }
 
 impl Running {
@@ -144,7 +144,7 @@ impl Running {
             epoch: 0,
             process: None,
             is_to_probe: true,
-            is_new: true,
+            is_process_unidentified: true,
             before: None,
             old: None,
             was_replaced: false,
@@ -154,10 +154,10 @@ impl Running {
             unanswered: 0,
             away: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
             talk_at: now,
-            look_at: now + resync,
+            verify_at: now + resync,
             all_at: now + resync,
-            mending: Backoff::new(Duration::from_secs(1), Duration::from_mins(10)),
-            mend_at: now,
+            repair_backoff: Backoff::new(Duration::from_secs(1), Duration::from_mins(10)),
+            next_repair_at: now,
         }
     }
 
@@ -186,13 +186,13 @@ impl Running {
     }
 
     /// Whether a reload is to put right what the proxy has, now.
-    pub(super) fn mends(&self, now: Instant) -> bool {
-        self.is_wrong() && self.mend_at <= now
+    pub(super) fn is_repair_due(&self, now: Instant) -> bool {
+        self.is_wrong() && self.next_repair_at <= now
     }
 
     /// When the next corrective reload is allowed.
-    pub(super) fn mend_at(&self, now: Instant) -> Option<Instant> {
-        (self.is_wrong() && self.mend_at > now).then_some(self.mend_at)
+    pub(super) fn next_repair_at(&self, now: Instant) -> Option<Instant> {
+        (self.is_wrong() && self.next_repair_at > now).then_some(self.next_repair_at)
     }
 
     /// How many services the proxy is still to be told or asked about.
@@ -220,7 +220,7 @@ impl Running {
     pub(super) fn reload_requested(&mut self, now: Instant) {
         self.soon = false;
         if self.is_wrong() {
-            self.mend_at = now + self.mending.next_delay();
+            self.next_repair_at = now + self.repair_backoff.next_delay();
         }
     }
 
@@ -240,7 +240,7 @@ impl Running {
 
     /// A reload ended: a new process answers now or will shortly.
     pub(super) fn reload_ended(&mut self, now: Instant) {
-        (self.is_reloading, self.is_new, self.is_to_probe) = (false, true, true);
+        (self.is_reloading, self.is_process_unidentified, self.is_to_probe) = (false, true, true);
         self.epoch += 1;
         // It may have answered already, before the end of the reload was known.
         let before = self.before.take().or_else(|| self.process.clone());
@@ -282,7 +282,7 @@ impl Running {
         let free = accepted.keys().filter(|name| !self.stuck.contains_key(*name));
         self.unsure = free.map(|name| (Arc::clone(name), Unsure::default())).collect();
         self.all_at = now + self.resync;
-        self.look_at = now;
+        self.verify_at = now;
     }
 
     /// The process may have loaded these services instead of those in `told`.

@@ -14,7 +14,7 @@ pub(super) struct Process {
     /// Major and minor version; 0.0 for one that does not know the query.
     pub(super) version: (u32, u32),
     /// Service's section to standby backend; none without such a map.
-    pub(super) claims: Option<BTreeMap<String, String>>,
+    pub(super) assigned: Option<BTreeMap<String, String>>,
     sections: BTreeMap<String, Servers>,
     traffic: BTreeMap<String, Traffic>,
     routes: BTreeMap<String, String>,
@@ -23,11 +23,11 @@ pub(super) struct Process {
 }
 
 /// Servers of a section, by name.
-pub(super) type Servers = BTreeMap<String, Running>;
+pub(super) type Servers = BTreeMap<String, ServerState>;
 
 /// The state of a server in the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Running {
+pub(super) struct ServerState {
     /// None while a host name is not known.
     pub(super) address: Option<IpAddr>,
     /// The host name it was configured with.
@@ -44,7 +44,7 @@ pub(super) struct Running {
     pub(super) busy: bool,
 }
 
-impl Running {
+impl ServerState {
     /// Returns whether the server is in maintenance: it has no new connections and no checks.
     pub(super) fn is_out(&self) -> bool {
         self.admin & FORCED_MAINTENANCE != 0
@@ -113,7 +113,7 @@ impl Process {
     fn take(&mut self, ask: &Ask, text: &str) -> Result<(), String> {
         match ask {
             Ask::Version => self.version = version(text),
-            Ask::Claims => self.claims = if is_unknown_map(text) { None } else { Some(claims(text)?) },
+            Ask::Standbys => self.assigned = if is_unknown_map(text) { None } else { Some(standbys(text)?) },
             Ask::Servers(section) => {
                 if !is_missing(text) {
                     self.sections.insert(section.clone(), servers(section, text)?);
@@ -161,8 +161,8 @@ impl Process {
     }
 
     /// Returns the standby backend of a service.
-    pub(super) fn claim(&self, name: &str) -> Option<&str> {
-        self.claims.as_ref()?.get(name).map(String::as_str)
+    pub(super) fn assigned_standby(&self, name: &str) -> Option<&str> {
+        self.assigned.as_ref()?.get(name).map(String::as_str)
     }
 }
 
@@ -207,13 +207,13 @@ fn version(text: &str) -> (u32, u32) {
 }
 
 /// Parses lines such as `0x55bde7575480 shop waypost-standby-1`; the first of equal keys counts.
-fn claims(text: &str) -> Result<BTreeMap<String, String>, String> {
-    let mut claims = BTreeMap::new();
+fn standbys(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut assigned = BTreeMap::new();
     for line in text.lines() {
         let [_, service, standby] = line.split(' ').collect::<Vec<_>>()[..] else { return Err(line.to_owned()) };
-        claims.entry(service.to_owned()).or_insert_with(|| standby.to_owned());
+        assigned.entry(service.to_owned()).or_insert_with(|| standby.to_owned());
     }
-    Ok(claims)
+    Ok(assigned)
 }
 
 /// Parses `type=beg, …, found=yes, idx=tree, key="shop.example/", value="shop", …`: one line for each match type that the
@@ -247,7 +247,7 @@ fn servers(section: &str, text: &str) -> Result<Servers, String> {
         if cell(backend)? != section {
             return Err(odd());
         }
-        let running = Running {
+        let running = ServerState {
             address: cell(address)?.parse().ok(),
             host: Some(cell(host)?).filter(|host| *host != "-").map(str::to_owned),
             port: narrow(port)?,

@@ -14,7 +14,7 @@ pub(super) enum Ask {
     /// The version of HAProxy.
     Version,
     /// The standby backend of each service that has one.
-    Claims,
+    Standbys,
     /// The servers of a section.
     Servers(String),
     /// The number of connections of the servers of a section.
@@ -29,7 +29,7 @@ impl Ask {
     fn command(&self) -> String {
         match self {
             Ask::Version => "show version".to_owned(),
-            Ask::Claims => format!("show map {STANDBYS}"),
+            Ask::Standbys => format!("show map {STANDBYS}"),
             Ask::Servers(section) => format!("show servers state {section}"),
             Ask::Connections(section) => format!("show servers conn {section}"),
             Ask::Traffic(section, false) => format!("show stat {section} 3 -1"),
@@ -62,7 +62,7 @@ pub(super) fn asks(settings: &Settings, changes: &[ServiceChange]) -> Vec<Ask> {
             asks.extend(change.markers().into_iter().flatten().map(Ask::Route));
         }
         if !candidates.is_empty() {
-            asks.insert(Ask::Claims);
+            asks.insert(Ask::Standbys);
         }
         let with_cookies = has_cookies && change.after.as_ref().is_some_and(|after| after.http().is_some());
         let traffic = |section: &String| Ask::Traffic(section.clone(), with_cookies);

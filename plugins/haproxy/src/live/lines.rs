@@ -5,7 +5,7 @@
 pub(super) const LINE_LIMIT: usize = 4096;
 
 /// Joins commands into lines, and keeps their order.
-pub(super) fn join<'a>(commands: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+pub(super) fn pack<'a>(commands: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for command in commands {
         match lines.last_mut() {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::answers::{Process, Running, Servers};
+use super::answers::{Process, ServerState, Servers};
 use super::change::{NeedsReload, ServiceChange};
-use super::lines::{LINE_LIMIT, join};
+use super::lines::{LINE_LIMIT, pack};
 use super::routes::Routes;
 use super::servers::{self, Abilities, Steps};
 use super::{cookies, standby};
@@ -38,8 +38,8 @@ struct Planner<'a> {
     routes: Routes<'a>,
     /// Standby backends assigned by this plan.
     taken: BTreeSet<String>,
-    leave: Vec<String>,
-    join: Vec<String>,
+    removals: Vec<String>,
+    additions: Vec<String>,
     reload_soon: bool,
     /// Only a reload removes what is left of a service, and no command remains.
     file_only: bool,
@@ -60,8 +60,8 @@ impl Plan {
             abilities: Abilities::of(settings, process.version).map_err(NeedsReload)?,
             routes: Routes::of(settings, changes, process)?,
             taken: BTreeSet::new(),
-            leave: Vec::new(),
-            join: Vec::new(),
+            removals: Vec::new(),
+            additions: Vec::new(),
             reload_soon: false,
             file_only: false,
         };
@@ -72,42 +72,42 @@ impl Plan {
                 (None, None) => {}
             }
         }
-        let Planner { leave, join: joining, reload_soon, file_only, .. } = planner;
-        let lines = join(leave.iter().chain(&joining).map(String::as_str));
+        let Planner { removals, additions, reload_soon, file_only, .. } = planner;
+        let lines = pack(removals.iter().chain(&additions).map(String::as_str));
         Ok(Plan { reload_soon: file_only || (reload_soon && !lines.is_empty()), lines })
     }
 }
 
 impl<'a> Planner<'a> {
     fn plan(&mut self, change: &ServiceChange, after: &Desired) -> Result<(), NeedsReload> {
-        let start = (self.leave.len(), self.join.len());
+        let start = (self.removals.len(), self.additions.len());
         let target = self.target(change, after)?;
         let steps = servers::steps(&self.abilities, &target.section, after.servers(), target.servers, &ids(change))
             .map_err(|why| change.needs_reload(&why))?;
         let mending = self.mend(change, after, &target, &steps)?;
-        self.leave.extend(steps.leave);
+        self.removals.extend(steps.removals);
         match target.opening {
             // The next round adds what does not fit: a lost line must not leave servers in a backend that is no one's.
             Some(mut opening) => {
-                for step in steps.join {
+                for step in steps.additions {
                     if opening.len() + 2 + step.len() <= LINE_LIMIT {
                         opening = format!("{opening}; {step}");
                     }
                 }
-                self.join.push(opening);
+                self.additions.push(opening);
             }
-            None => self.join.extend(steps.join),
+            None => self.additions.extend(steps.additions),
         }
-        self.join.extend(mending);
-        self.leave.extend(self.routes.leave(change, self.process));
-        for command in self.routes.join(change, self.process) {
+        self.additions.extend(mending);
+        self.removals.extend(self.routes.removals(change, self.process));
+        for command in self.routes.additions(change, self.process) {
             // Services share markers, and a map takes an entry twice.
-            if !self.join.contains(&command) {
-                self.join.push(command);
+            if !self.additions.contains(&command) {
+                self.additions.push(command);
             }
         }
-        let is_said = start != (self.leave.len(), self.join.len());
-        self.reload_soon |= is_said && self.routes.leaves_marker(change);
+        let has_commands = start != (self.removals.len(), self.additions.len());
+        self.reload_soon |= has_commands && self.routes.leaves_marker(change);
         Ok(())
     }
 
@@ -127,11 +127,11 @@ impl<'a> Planner<'a> {
         if traffic.is_unpublished {
             commands.push(format!("publish backend {section}"));
         }
-        let is_bare = |name: &String, server: &Running| {
+        let is_bare = |name: &String, server: &ServerState| {
             traffic.bare.contains(name) && !server.is_out() && servers::is_desired(after.servers(), name, server)
         };
         let are_bare = servers.iter().any(|(name, server)| server.host.is_none() && is_bare(name, server));
-        let adds = self.process.version < (3, 0) && !steps.join.is_empty();
+        let adds = self.process.version < (3, 0) && !steps.additions.is_empty();
         if let Some(key) = cookies::key(self.settings)
             && traffic.has_cookie
             && (are_bare || adds)
@@ -144,26 +144,26 @@ impl<'a> Planner<'a> {
     /// Returns the service's own section, or the standby backend that it has, or a free one.
     fn target(&mut self, change: &ServiceChange, after: &Desired) -> Result<TargetBackend<'a>, NeedsReload> {
         let process = self.process;
-        let claim = process.claim(&change.name);
+        let assigned = process.assigned_standby(&change.name);
         if let Some(servers) = process.section(&change.name) {
-            if claim.is_some() {
+            if assigned.is_some() {
                 return Err(change.needs_reload("it has a standby backend in addition to its own"));
             }
-            self.adopt(change, after, &change.name, servers)?;
+            self.check_reusable(change, after, &change.name, servers)?;
             return Ok(TargetBackend { section: change.name.clone(), servers, opening: None });
         }
         if after.http().is_none() || self.settings.routing == Routing::Acl {
             return Err(change.needs_reload("the process has no section for it"));
         }
-        if let Some(standby) = claim {
+        if let Some(standby) = assigned {
             let servers = process.section(standby).filter(|_| standby.starts_with(STANDBY));
             let servers = servers.ok_or_else(|| change.needs_reload("its standby backend is unknown"))?;
-            if process.claims.iter().flat_map(|claims| claims.values()).filter(|claimed| *claimed == standby).count()
+            if process.assigned.iter().flat_map(|assigned| assigned.values()).filter(|other| *other == standby).count()
                 > 1
             {
                 return Err(change.needs_reload("another service has its standby backend as well"));
             }
-            self.adopt(change, after, standby, servers)?;
+            self.check_reusable(change, after, standby, servers)?;
             return Ok(TargetBackend { section: standby.to_owned(), servers, opening: None });
         }
         if self.abilities.adds_backends {
@@ -171,13 +171,13 @@ impl<'a> Planner<'a> {
             let opening = format!("add backend {name} from {DEFAULTS} mode http; publish backend {name}");
             return Ok(TargetBackend { section: name.clone(), servers: &NO_SERVERS, opening: Some(opening) });
         }
-        self.free(change)
+        self.allocate_standby(change)
     }
 
     /// Checks that a new service may use a section that exists. `team/app` and `team_app` have the same section, so the
     /// section must be free of another service's servers and requests. An entry in `standby.map` proves that its servers
     /// belong to the service.
-    fn adopt(
+    fn check_reusable(
         &self,
         change: &ServiceChange,
         after: &Desired,
@@ -204,16 +204,16 @@ impl<'a> Planner<'a> {
     }
 
     /// Returns a standby backend that no service has and that has no traffic; prefers one without servers.
-    fn free(&mut self, change: &ServiceChange) -> Result<TargetBackend<'a>, NeedsReload> {
+    fn allocate_standby(&mut self, change: &ServiceChange) -> Result<TargetBackend<'a>, NeedsReload> {
         let process = self.process;
         let total = self.settings.standbys();
         let none = || change.needs_reload("no standby backend is free");
-        let claims = process.claims.as_ref().ok_or_else(none)?;
+        let assigned = process.assigned.as_ref().ok_or_else(none)?;
         let mut lingering = 0;
         let mut free = Vec::new();
         for standby in standby::candidates(total, &change.name) {
             let Some(servers) = process.section(&standby) else { continue };
-            if self.taken.contains(&standby) || claims.values().any(|claimed| *claimed == standby) {
+            if self.taken.contains(&standby) || assigned.values().any(|other| *other == standby) {
                 continue;
             }
             if process.is_empty(&standby) {
@@ -224,7 +224,7 @@ impl<'a> Planner<'a> {
         }
         let (section, servers) = free.into_iter().min_by_key(|(_, servers)| servers.len()).ok_or_else(none)?;
         self.taken.insert(section.clone());
-        self.reload_soon |= 2 * (claims.len() + lingering + self.taken.len()) > usize::from(total);
+        self.reload_soon |= 2 * (assigned.len() + lingering + self.taken.len()) > usize::from(total);
         let opening = format!("add map {STANDBYS} {} {section}", change.name);
         Ok(TargetBackend { section, servers, opening: Some(opening) })
     }
@@ -234,22 +234,22 @@ impl<'a> Planner<'a> {
     fn remove(&mut self, change: &ServiceChange, before: &Desired) {
         let process = self.process;
         let ids = ids(change);
-        let start = self.leave.len();
+        let start = self.removals.len();
         // First the routes to it: the standby backend becomes free after later answers show no traffic in it.
-        self.leave.extend(self.routes.leave(change, process));
-        let claim = process.claim(&change.name);
-        let standby = claim.filter(|standby| standby.starts_with(STANDBY));
+        self.removals.extend(self.routes.removals(change, process));
+        let assigned = process.assigned_standby(&change.name);
+        let standby = assigned.filter(|standby| standby.starts_with(STANDBY));
         for section in [Some(change.name.as_str()), standby].into_iter().flatten() {
             let servers = process.section(section).unwrap_or(&NO_SERVERS);
             if let Ok(steps) = servers::steps(&self.abilities, section, &[], servers, &ids) {
-                self.leave.extend(steps.leave);
+                self.removals.extend(steps.removals);
             }
         }
-        let is_gone = self.leave.len() == start;
+        let is_gone = self.removals.len() == start;
         // A server that is deleted now went into maintenance earlier, and so did the routes.
-        let leaves_now = self.leave[start..].iter().any(|said| !said.starts_with("del server "));
-        if is_gone && claim.is_some() {
-            self.leave.push(format!("del map {STANDBYS} {}", change.name));
+        let leaves_now = self.removals[start..].iter().any(|said| !said.starts_with("del server "));
+        if is_gone && assigned.is_some() {
+            self.removals.push(format!("del map {STANDBYS} {}", change.name));
         }
         self.reload_soon |= leaves_now && self.routes.leaves_marker(change);
         // Its ACL would still match requests that another service may claim, and its port would accept connections only to

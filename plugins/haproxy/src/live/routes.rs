@@ -45,7 +45,7 @@ impl<'a> Routes<'a> {
     }
 
     /// Returns the commands that remove entries, except those that lead to another service by now.
-    pub(super) fn leave(&self, change: &ServiceChange, process: &Process) -> Vec<String> {
+    pub(super) fn removals(&self, change: &ServiceChange, process: &Process) -> Vec<String> {
         let gone = self.obsolete.get(change.name.as_str()).into_iter().flatten();
         gone.filter(|key| !self.desired.contains_key(*key) && process.route(key) == Some(change.name.as_str()))
             .map(|key| format!("del map {ROUTES} {key}"))
@@ -54,7 +54,7 @@ impl<'a> Routes<'a> {
 
     /// Returns the commands that add the entries of a service. They also take over entries that lead elsewhere: the agent grants
     /// a claim to one service only, and the other service removes no entry but its own.
-    pub(super) fn join(&self, change: &ServiceChange, process: &Process) -> Vec<String> {
+    pub(super) fn additions(&self, change: &ServiceChange, process: &Process) -> Vec<String> {
         let mut commands = Vec::new();
         let own = self.desired.iter().filter(|(_, name)| **name == change.name);
         let [_, markers] = if change.is_routed(self.settings) { change.markers() } else { Default::default() };

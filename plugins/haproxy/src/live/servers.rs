@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::answers::{Running, Servers};
+use super::answers::{ServerState, Servers};
 use super::lines::is_plain;
 use crate::names::{Endpoint, SLOT};
 use crate::server::{DEFAULT_SERVER, Server, check};
@@ -73,8 +73,8 @@ fn is_dynamic(algorithm: &str) -> bool {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Steps {
     /// These go first, so that an address is free before another server takes it.
-    pub(super) leave: Vec<String>,
-    pub(super) join: Vec<String>,
+    pub(super) removals: Vec<String>,
+    pub(super) additions: Vec<String>,
 }
 
 /// Compares the running servers of `section` with the desired ones. `leaving` are the ids that the service had before.
@@ -91,33 +91,33 @@ pub(super) fn steps(
     let ids: BTreeSet<&str> = desired.iter().map(|server| server.id.as_str()).collect();
     let mut steps = Steps::default();
     for (name, server) in running.iter().filter(|(name, _)| !ids.contains(name.as_str()) && !name.starts_with(SLOT)) {
-        steps.leave.extend(remove(abilities, &format!("{section}/{name}"), server, leaving.contains(name.as_str())));
+        steps.removals.extend(remove(abilities, &format!("{section}/{name}"), server, leaving.contains(name.as_str())));
     }
-    let mut slots: Vec<(&String, &Running)> = running.iter().filter(|(name, _)| name.starts_with(SLOT)).collect();
+    let mut slots: Vec<(&String, &ServerState)> = running.iter().filter(|(name, _)| name.starts_with(SLOT)).collect();
     for server in desired {
         let full = format!("{section}/{}", server.id);
         match running.get(&server.id) {
-            Some(running) => steps.join.extend(adjust(abilities, &full, server, running)?),
+            Some(running) => steps.additions.extend(adjust(abilities, &full, server, running)?),
             // The file has it; it gets nothing new anyway.
             None if server.endpoint.is_name && server.weight == Some(0) => {}
             None if server.endpoint.is_name => {
                 return Err(format!("the host name {} has to be looked up", server.endpoint.host));
             }
-            None if abilities.is_dynamic => steps.join.push(add(abilities, &full, server)),
+            None if abilities.is_dynamic => steps.additions.push(add(abilities, &full, server)),
             None => {
                 let slot = slot(&mut slots, server).ok_or("it cannot add servers, and no slot is free")?;
-                steps.join.extend(adjust(abilities, &format!("{section}/{}", slot.0), server, slot.1)?);
+                steps.additions.extend(adjust(abilities, &format!("{section}/{}", slot.0), server, slot.1)?);
             }
         }
     }
     let used = slots.into_iter().filter(|(_, slot)| !slot.is_out());
-    steps.leave.extend(used.map(|(name, _)| format!("set server {section}/{name} state maint")));
+    steps.removals.extend(used.map(|(name, _)| format!("set server {section}/{name} state maint")));
     Ok(steps)
 }
 
 /// Removes a server. Maintenance stops new connections and checks at once. HAProxy cannot delete a server with open
 /// connections: it stays in maintenance, and a later change deletes it when no connection is open.
-fn remove(abilities: &Abilities, full: &str, server: &Running, is_leaving: bool) -> Option<String> {
+fn remove(abilities: &Abilities, full: &str, server: &ServerState, is_leaving: bool) -> Option<String> {
     match (server.is_out(), abilities.is_dynamic) {
         (false, true) => Some(format!("set server {full} state maint; del server {full}")),
         (false, false) => Some(format!("set server {full} state maint")),
@@ -135,14 +135,14 @@ fn add(abilities: &Abilities, full: &str, server: &Server) -> String {
 }
 
 /// Takes a slot out of `slots`: the one that serves the instance already, or else a free one.
-fn slot<'a>(slots: &mut Vec<(&'a String, &'a Running)>, server: &Server) -> Option<(&'a String, &'a Running)> {
+fn slot<'a>(slots: &mut Vec<(&'a String, &'a ServerState)>, server: &Server) -> Option<(&'a String, &'a ServerState)> {
     let same = slots.iter().position(|(_, slot)| !slot.is_out() && is_at(slot, server));
     let index = same.or_else(|| slots.iter().position(|(_, slot)| slot.is_out() && !slot.is_used))?;
     Some(slots.remove(index))
 }
 
 /// Returns whether a running server serves one of the desired ones.
-pub(super) fn is_desired(desired: &[Server], name: &str, running: &Running) -> bool {
+pub(super) fn is_desired(desired: &[Server], name: &str, running: &ServerState) -> bool {
     desired.iter().any(|server| {
         let host = &server.endpoint.host;
         let is_there = running.host.as_ref().map_or_else(|| is_at(running, server), |name| name == host);
@@ -150,12 +150,12 @@ pub(super) fn is_desired(desired: &[Server], name: &str, running: &Running) -> b
     })
 }
 
-fn is_at(running: &Running, server: &Server) -> bool {
+fn is_at(running: &ServerState, server: &Server) -> bool {
     running.address == server.endpoint.host.parse::<IpAddr>().ok() && running.port == server.endpoint.port
 }
 
 /// Changes what differs about a running server.
-fn adjust(abilities: &Abilities, full: &str, server: &Server, running: &Running) -> Result<Option<String>, String> {
+fn adjust(abilities: &Abilities, full: &str, server: &Server, running: &ServerState) -> Result<Option<String>, String> {
     let endpoint = &server.endpoint;
     let host = endpoint.is_name.then_some(&endpoint.host);
     if running.host.as_ref() != host || running.has_check() != abilities.is_checked {

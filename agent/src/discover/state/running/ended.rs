@@ -12,9 +12,9 @@ use crate::output::{Accepted, Served};
 
 /// How often the proxy is asked about a service whose state it cannot explain before that costs a reload: an old
 /// process may go on answering for a moment after a reload.
-const LOOKS: u8 = 3;
+const ATTEMPTS: u8 = 3;
 /// Time between two such queries.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+const VERIFY_AGAIN: Duration = Duration::from_millis(500);
 /// How long before the beginning of a reload is told something may have been said to the new process.
 const RECENT: Duration = Duration::from_secs(2);
 /// Time between two queries while a process that was replaced answers.
@@ -29,7 +29,7 @@ impl Running {
         loaded: Option<&Accepted>,
         now: Instant,
     ) {
-        (self.is_talking, self.is_new) = (false, false);
+        (self.is_talking, self.is_process_unidentified) = (false, false);
         self.remember(talk, accepted, now);
         // What was said may have reached the process before a reload, the one after it, or both.
         if talk.epoch != self.epoch && !self.is_reloading {
@@ -54,18 +54,18 @@ impl Running {
         let mut again = false;
         for (name, after) in talk.changes.iter().map(|(name, _)| name).zip(&talk.after) {
             let end = ended.services.get(name).copied().unwrap_or(End::Unknown);
-            again |= self.ended(name, after.as_ref(), end, talk.kind == Kind::Look, loaded);
+            again |= self.ended(name, after.as_ref(), end, talk.kind == Kind::Verify, loaded);
         }
         self.share(accepted);
-        if talk.kind == Kind::Look {
-            self.look_at = if again { now + LOOK_AGAIN } else { now };
+        if talk.kind == Kind::Verify {
+            self.verify_at = if again { now + VERIFY_AGAIN } else { now };
         } else if again {
-            self.talk_at = now + LOOK_AGAIN;
+            self.talk_at = now + VERIFY_AGAIN;
         }
-        if talk.kind == Kind::Look && self.unsure.is_empty() {
-            self.look_at = self.all_at;
+        if talk.kind == Kind::Verify && self.unsure.is_empty() {
+            self.verify_at = self.all_at;
             if !self.is_wrong() {
-                self.mending.reset();
+                self.repair_backoff.reset();
             }
         }
     }
@@ -104,13 +104,13 @@ impl Running {
         while !self.is_reloading && self.recent.front().is_some_and(|(at, ..)| *at + RECENT < now) {
             self.recent.pop_front();
         }
-        for ((name, _), after) in talk.changes.iter().zip(&talk.after).filter(|_| talk.kind != Kind::Look) {
+        for ((name, _), after) in talk.changes.iter().zip(&talk.after).filter(|_| talk.kind != Kind::Verify) {
             let Some(form) = after else { continue };
             if talk.epoch == self.epoch || self.is_reloading {
                 self.recent.push_back((now, Arc::clone(name), Arc::clone(form)));
             } else {
                 self.mark_unsure(Arc::clone(name), Arc::clone(form), accepted);
-                self.look_at = now;
+                self.verify_at = now;
             }
         }
     }
@@ -121,7 +121,7 @@ impl Running {
         name: &Arc<str>,
         after: Option<&Arc<Served>>,
         end: End,
-        is_look: bool,
+        is_verifying: bool,
         loaded: Option<&Accepted>,
     ) -> bool {
         if let End::Settled { reload_soon } = end {
@@ -132,8 +132,8 @@ impl Running {
                 None => _ = self.told.remove(name),
             }
             if let Some(unsure) = self.unsure.get_mut(name) {
-                unsure.looks = 0;
-                if is_look {
+                unsure.attempts = 0;
+                if is_verifying {
                     unsure.forms.pop();
                 }
                 if unsure.forms.is_empty() {
@@ -144,20 +144,20 @@ impl Running {
         }
         // The files brought exactly this: an old process may still be answering, or a hand was on the socket.
         let is_odd = loaded.is_some_and(|loaded| loaded.get(name) == after);
-        let is_about_form = is_look && self.unsure.get(name).is_some_and(|unsure| !unsure.forms.is_empty());
+        let is_about_form = is_verifying && self.unsure.get(name).is_some_and(|unsure| !unsure.forms.is_empty());
         if end == End::Reload && !is_odd && !is_about_form {
             self.stuck.insert(Arc::clone(name), after.cloned());
             self.unsure.remove(name);
             return false;
         }
         let unsure = self.unsure.entry(Arc::clone(name)).or_default();
-        unsure.looks += 1;
-        if unsure.looks < LOOKS {
+        unsure.attempts += 1;
+        if unsure.attempts < ATTEMPTS {
             return true;
         }
         // What cannot be changed live may be a form that it only might have had: what it has then tells without it.
-        if is_look && unsure.forms.pop().is_some() {
-            unsure.looks = 0;
+        if is_verifying && unsure.forms.pop().is_some() {
+            unsure.attempts = 0;
             return false;
         }
         self.unsure.remove(name);

@@ -13,13 +13,13 @@ use crate::output::Accepted;
 /// Most services, and most of their instances, of one conversation.
 const BATCH: (usize, usize) = (32, 4_000);
 /// Most services of a conversation that only makes sure: a change that comes meanwhile waits for its end.
-const LOOK: usize = 8;
+const VERIFY_BATCH: usize = 8;
 
 impl Running {
     /// Whether the conversation that is under way or due tells which process answers. A reload waits for it, since nobody
     /// could tell the old process from the new one after it.
     pub(in super::super) fn is_learning(&self, due: bool) -> bool {
-        self.is_new && (self.is_talking || due)
+        self.is_process_unidentified && (self.is_talking || due)
     }
 
     /// The next conversation, when one is due and none is under way, and else when one is.
@@ -41,12 +41,12 @@ impl Running {
         if !is_open {
             return (None, None);
         }
-        let due = if changes.is_empty() { self.look_at.max(self.talk_at) } else { self.talk_at };
+        let due = if changes.is_empty() { self.verify_at.max(self.talk_at) } else { self.talk_at };
         if due > now {
             return (None, Some(due));
         }
-        let kind = if changes.is_empty() { Kind::Look } else { Kind::Changes };
-        let chosen = if kind == Kind::Look { self.looks(accepted, is_on_trial) } else { changes };
+        let kind = if changes.is_empty() { Kind::Verify } else { Kind::Changes };
+        let chosen = if kind == Kind::Verify { self.to_verify(accepted, is_on_trial) } else { changes };
         if chosen.is_empty() {
             return (None, None);
         }
@@ -63,7 +63,7 @@ impl Running {
     pub(in super::super) fn began(&mut self, talk: &Talk, accepted: &Accepted, now: Instant) {
         self.is_talking = true;
         self.is_to_probe &= talk.kind != Kind::Probe;
-        if talk.kind == Kind::Look && self.unsure.is_empty() {
+        if talk.kind == Kind::Verify && self.unsure.is_empty() {
             self.mark_all_unsure(accepted, now);
         }
     }
@@ -89,7 +89,7 @@ impl Running {
     }
 
     /// Services to make sure of; all when there is none in particular.
-    fn looks(&self, accepted: &Accepted, is_on_trial: &dyn Fn(&str) -> bool) -> Vec<(Arc<str>, Change)> {
+    fn to_verify(&self, accepted: &Accepted, is_on_trial: &dyn Fn(&str) -> bool) -> Vec<(Arc<str>, Change)> {
         let mut instances = 0;
         let all: &mut dyn Iterator<Item = &Arc<str>> =
             if self.unsure.is_empty() { &mut accepted.keys() } else { &mut self.unsure.keys() };
@@ -99,7 +99,7 @@ impl Running {
             (Arc::clone(name), change(form.or(after), after))
         };
         let free = all.filter(|name| !self.stuck.contains_key(*name) && !is_on_trial(name));
-        free.map(change).take(LOOK).take_while(|(_, change)| fits(&mut instances, change)).collect()
+        free.map(change).take(VERIFY_BATCH).take_while(|(_, change)| fits(&mut instances, change)).collect()
     }
 }
 
