@@ -5,6 +5,7 @@ mod claims;
 mod dns;
 mod leaving;
 mod lines;
+mod lost;
 mod newcomer;
 mod only;
 mod ordinary;
