@@ -30,6 +30,8 @@ pub enum Fault {
     NoLinger,
     /// Services are blamed for what no service wrote.
     BaseIsBlamed,
+    /// A reload that was reported as successful is believed, whichever process answers.
+    LostIsBelieved,
 }
 
 thread_local! {

@@ -220,6 +220,18 @@ pub(crate) fn occupied() -> Story {
     ]
 }
 
+/// A story that chance tells seldom: another base, and its reload reaches nobody.
+pub(crate) fn unheard() -> Story {
+    let members = BTreeMap::from([(0, Member { address: 1, weight: None, drains: false })]);
+    let offer = Offer { domains: vec!["x.example"], path: "", port: None, members };
+    vec![
+        (10_000, Event::Offer("a", offer)),
+        (5_000, Event::Reloads(Mode::Lost, 3_000)),
+        (10, Event::Agent(500, 1)),
+        (5_000, Event::Quiet),
+    ]
+}
+
 fn one(chance: &mut Chance, names: &[&'static str], offers: &mut Offers) -> Event {
     let for_a_while = |chance: &mut Chance| 100 + chance.below(15_000);
     match chance.below(32) {

@@ -33,7 +33,10 @@ fn a_reload_that_reached_nobody_is_a_problem_and_is_tried_again() {
     };
     let mut agent = Agent::start(&host, "agent", &text(777));
     let path = host.dir().join("proxy/haproxy.cfg");
-    eventually(CHANGE_TIMEOUT, "there are files", || Ok(ensure!(path.exists(), "there are none")));
+    eventually(CHANGE_TIMEOUT, "there are files", || {
+        ensure!(path.exists(), "there are none");
+        Ok(())
+    });
     let _haproxy = Haproxy::start(&host, path.to_str().unwrap());
     answers(&host, "shop.example", "/", "shop/one");
     has_maxconn(&host, 777);

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::super::compare::same;
 use super::{End, Ended, Kind, Running, Talk};
 use crate::output::{Accepted, Served};
+use crate::simulated::{Fault, has};
 
 /// How often the proxy is asked about a service whose state it cannot explain before that costs a reload: an old
 /// process may go on answering for a moment after a reload.
@@ -82,7 +83,7 @@ impl Running {
     fn is_right_process(&mut self, answered: &BTreeSet<String>, now: Instant) -> bool {
         let outlived = self.old.take_if(|(_, until)| *until <= now);
         let Some(process) = answered.first() else { return true };
-        self.is_lost |= outlived.is_some_and(|(old, _)| old == *process);
+        self.is_lost |= outlived.is_some_and(|(old, _)| old == *process) && !has(Fault::LostIsBelieved);
         if answered.len() > 1 || self.old.as_ref().is_some_and(|(old, _)| old == process) {
             return false;
         }
