@@ -32,7 +32,7 @@ struct Saver {
 #[derive(Debug)]
 pub struct SavedState {
     path: PathBuf,
-    /// None before [`SavedState::load`], and where the database cannot be opened.
+    /// None before [`SavedState::load`], and while the database cannot be opened.
     saver: Option<Saver>,
     /// What was given to the saver.
     services: Accepted,
@@ -67,10 +67,16 @@ impl SavedState {
 
     /// Has written down what is in the files now, and who has which claim.
     pub fn save(&mut self, written: &Accepted, output: &Output, linger: &Linger) {
-        let Some(saver) = &self.saver else { return };
-        let mut changes = Changes::default();
-        if saver.has_failed.swap(false, Ordering::AcqRel) {
-            changes.is_all = true;
+        let is_all = match &self.saver {
+            Some(saver) => saver.has_failed.swap(false, Ordering::AcqRel),
+            None => {
+                let Ok((store, _)) = Store::open(&self.path) else { return };
+                self.saver = Some(Saver::start(store));
+                true
+            }
+        };
+        let mut changes = Changes { is_all, ..Changes::default() };
+        if is_all {
             (self.services, self.claims) = (Accepted::new(), Holders::new());
         }
         let known = |name, served: &Arc<Served>| Known { served: Arc::clone(served), departed: linger.departed(name) };
@@ -95,7 +101,8 @@ impl SavedState {
             })
             .collect();
         (self.services, self.claims) = (written.clone(), output.claims().clone());
-        if changes.is_all || !changes.services.is_empty() || !changes.claims.is_empty() {
+        let is_something = is_all || !changes.services.is_empty() || !changes.claims.is_empty();
+        if let Some(saver) = self.saver.as_ref().filter(|_| is_something) {
             // The thread ends only after this sender.
             drop(saver.changes.send(changes));
         }

@@ -1,11 +1,12 @@
 //! The database: redb is known here alone. Keys are names of services and claims, values are JSON.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use redb::{Builder, Database, DatabaseError, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{Builder, Database, DatabaseError, ReadableTable as _, StorageError, TableDefinition, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::warn;
@@ -76,6 +77,9 @@ fn open(path: &Path) -> Result<Database> {
         Err(DatabaseError::DatabaseAlreadyOpen) => {
             anyhow::bail!("another agent has it open: give each agent a state-dir of its own")
         }
+        Err(DatabaseError::Storage(StorageError::Io(error))) if error.kind() != ErrorKind::InvalidData => {
+            Err(error).context("it cannot be opened")
+        }
         Err(error) => {
             warn!(path = %path.display(), %error, "cannot read the saved state; it begins anew");
             fs::remove_file(path).context("it cannot be removed")?;
@@ -104,4 +108,33 @@ fn put<T: Serialize>(transaction: &WriteTransaction, table: Table, changes: &[(A
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::output::claims::Held;
+
+    #[test]
+    fn what_is_saved_is_there_again_and_what_is_no_database_makes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("served.redb");
+        fs::write(&path, "not what an agent writes").unwrap();
+        let (store, record) = Store::open(&path).unwrap();
+        assert!(record.services.is_empty() && record.claims.is_empty());
+        let held = Held { holder: "shop".into(), since: 7, waiting: BTreeSet::new() };
+        let claim: Arc<str> = "domain shop.example".into();
+        let changes = Changes { claims: vec![(Arc::clone(&claim), Some(held.clone()))], ..Changes::default() };
+        store.save(&changes).unwrap();
+        let Err(error) = Store::open(&path) else { panic!("two have it open") };
+        assert!(error.to_string().contains("another agent has it open"), "{error:#}");
+        drop(store);
+        let (store, record) = Store::open(&path).unwrap();
+        assert_eq!(record.claims.get(&claim), Some(&held));
+        store.save(&Changes { is_all: true, ..Changes::default() }).unwrap();
+        drop(store);
+        assert!(Store::open(&path).unwrap().1.claims.is_empty());
+    }
 }
