@@ -1,15 +1,20 @@
 //! A reload that reports success and reaches nobody, as `systemctl reload` does on a bad day.
 
+use std::time::Duration;
+
 use anyhow::ensure;
-use harness::{Agent, CHANGE_TIMEOUT, Haproxy, Host, Network, eventually};
+use harness::{Agent, Haproxy, Host, Network, eventually};
 use serde_json::json;
 
 use super::{Offers, answers, clean, command, configure, discovering, live};
 
+/// A lost reload is seen after 5 s, and the pauses between reloads that repair grow.
+const REPAIR: Duration = Duration::from_mins(2);
+
 /// Waits until the process that answers has this `maxconn`.
 #[track_caller]
 fn has_maxconn(host: &Host, maxconn: u32) {
-    eventually(CHANGE_TIMEOUT, &format!("HAProxy runs with maxconn {maxconn}"), || {
+    eventually(REPAIR, &format!("HAProxy runs with maxconn {maxconn}"), || {
         let info = command(host, "show info")?;
         ensure!(info.contains(&format!("Maxconn: {maxconn}\n")), "{info}");
         Ok(())
@@ -33,7 +38,7 @@ fn a_reload_that_reached_nobody_is_a_problem_and_is_tried_again() {
     };
     let mut agent = Agent::start(&host, "agent", &text(777));
     let path = host.dir().join("proxy/haproxy.cfg");
-    eventually(CHANGE_TIMEOUT, "there are files", || {
+    eventually(REPAIR, "there are files", || {
         ensure!(path.exists(), "there are none");
         Ok(())
     });
@@ -46,7 +51,7 @@ fn a_reload_that_reached_nobody_is_a_problem_and_is_tried_again() {
     agent.kill();
     configure(&host, &text(888));
     agent.start_again();
-    eventually(CHANGE_TIMEOUT, "the lost reload is a problem", || {
+    eventually(REPAIR, "the lost reload is a problem", || {
         let problems = agent.report()?["problems"].to_string();
         ensure!(problems.contains("the old process still answers"), "{problems}");
         Ok(())
