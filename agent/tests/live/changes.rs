@@ -75,6 +75,7 @@ async fn after_many_changes_and_losses_the_proxy_is_what_its_file_says() {
         // A stretch without losses ends what is under way; then both must be the same.
         counts.losses.store(0, Ordering::Relaxed);
         let mut fresh: Option<Fresh> = None;
+        let mut told = None;
         let same = || {
             let Some(running) = state(&site.path("haproxy.sock")) else { return false };
             if site.instances() != offers.len() || !has_settled(&site) {
@@ -84,7 +85,12 @@ async fn after_many_changes_and_losses_the_proxy_is_what_its_file_says() {
                 fresh = Some(Fresh::start(&site));
             }
             let state = fresh.as_ref().and_then(Fresh::state);
-            state.is_some_and(|state| state == running)
+            let is_same = state.as_ref() == Some(&running);
+            if !is_same && state != told {
+                println!("from its files: {state:?}\nrunning: {running:?}");
+                told = state;
+            }
+            is_same
         };
         site.until("the running proxy is what its file says", same).await;
         (live, reloads) = (live + site.output().live.unwrap_or_default(), reloads + site.output().reloads);
