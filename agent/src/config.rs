@@ -48,7 +48,7 @@ pub struct Config {
     pub output: Vec<Output>,
     /// Where all this is in the file.
     #[serde(skip)]
-    locations: read::Places,
+    locations: read::Locations,
 }
 
 /// The agent itself.

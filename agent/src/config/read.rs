@@ -34,15 +34,15 @@ impl ConfigError {
 
 /// Where each key of a file is.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Places {
+pub(super) struct Locations {
     path: PathBuf,
     /// Lines by key, such as `output[0].settings.balance`; tables and array items have theirs too.
     lines: BTreeMap<String, usize>,
 }
 
-impl Places {
+impl Locations {
     fn new(path: &Path, text: &str, table: &DeTable<'_>) -> Self {
-        let mut locations = Places { path: path.to_owned(), lines: BTreeMap::new() };
+        let mut locations = Locations { path: path.to_owned(), lines: BTreeMap::new() };
         for (name, value) in table {
             locations.add(name.to_string(), name.span().start, value, text);
         }
@@ -97,9 +97,9 @@ impl Places {
 }
 
 /// Reads `text`, which is at `path`.
-pub(super) fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<(T, Places), ConfigError> {
+pub(super) fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<(T, Locations), ConfigError> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let locations = Places::new(path, text, table.get_ref());
+    let locations = Locations::new(path, text, table.get_ref());
     if let Some(error) = errors.first() {
         return Err(locations.not_toml(text, error));
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use tracing::warn;
 
@@ -79,27 +80,10 @@ impl SavedState {
         if is_all {
             (self.services, self.claims) = (Accepted::new(), Holders::new());
         }
-        let known = |name, served: &Arc<Served>| Known { served: Arc::clone(served), departed: linger.departed(name) };
-        changes.services = self
-            .services
-            .diff(written)
-            .map(|change| match change {
-                DiffItem::Add(name, served) | DiffItem::Update { new: (name, served), .. } => {
-                    (Arc::clone(name), Some(known(name, served)))
-                }
-                DiffItem::Remove(name, _) => (Arc::clone(name), None),
-            })
-            .collect();
-        changes.claims = self
-            .claims
-            .diff(output.claims())
-            .map(|change| match change {
-                DiffItem::Add(claim, held) | DiffItem::Update { new: (claim, held), .. } => {
-                    (Arc::clone(claim), Some(held.clone()))
-                }
-                DiffItem::Remove(claim, _) => (Arc::clone(claim), None),
-            })
-            .collect();
+        let known =
+            |name: &str, served: &Arc<Served>| Known { served: Arc::clone(served), departed: linger.departed(name) };
+        changes.services = differing(&self.services, written, known);
+        changes.claims = differing(&self.claims, output.claims(), |_, held| held.clone());
         (self.services, self.claims) = (written.clone(), output.claims().clone());
         let is_something = is_all || !changes.services.is_empty() || !changes.claims.is_empty();
         if let Some(saver) = self.saver.as_ref().filter(|_| is_something) {
@@ -115,6 +99,19 @@ impl SavedState {
             drop(thread.join());
         }
     }
+}
+
+/// What differs between two maps: the new value of each key, or none where the key is gone.
+fn differing<T: PartialEq, U>(
+    old: &OrdMap<Arc<str>, T>,
+    new: &OrdMap<Arc<str>, T>,
+    value: impl Fn(&str, &T) -> U,
+) -> Vec<(Arc<str>, Option<U>)> {
+    let one = |change: DiffItem<'_, '_, Arc<str>, T>| match change {
+        DiffItem::Add(key, new) | DiffItem::Update { new: (key, new), .. } => (Arc::clone(key), Some(value(key, new))),
+        DiffItem::Remove(key, _) => (Arc::clone(key), None),
+    };
+    old.diff(new).map(one).collect()
 }
 
 impl Saver {

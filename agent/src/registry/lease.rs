@@ -163,8 +163,8 @@ impl Leases {
         }
     }
 
-    /// Sends one keep-alive; returns whether the lease is still there. After a long silence its answer is not enough: etcd before 3.4.38 also renews a lease
-    /// that it has revoked.
+    /// Sends one keep-alive; returns whether the lease is still there. After a long silence its answer is not enough: etcd
+    /// before 3.4.38 also renews a lease that it has revoked.
     async fn keep_alive_once(&self, id: i64, overdue: bool) -> Result<bool, Error> {
         Ok(self.client.keep_alive(id).await? && (!overdue || self.client.find_lease(id).await?.is_some()))
     }

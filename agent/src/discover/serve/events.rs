@@ -93,9 +93,9 @@ impl<D: Disk + 'static> Serving<D> {
                 self.shown.writes += u64::from(written.number != before);
                 self.output.written(&written.services);
                 self.status.resolved(&self.component, "files");
-                self.saved_state
-                    .iter_mut()
-                    .for_each(|saved_state| saved_state.save(&written.services, &self.output, &self.linger));
+                if let Some(saved_state) = &mut self.saved_state {
+                    saved_state.save(&written.services, &self.output, &self.linger);
+                }
             }
             Err(error) => self.status.problem(&self.component, "files", format!("the old files stay: {error:#}")),
         }
