@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use waypost_plugin_sdk::sample::{arbitrary, entries, node};
+use waypost_plugin_sdk::sample::{arbitrary, entries, instance_at, node};
 
 use super::*;
 
@@ -11,16 +11,9 @@ fn stored(key: &str, value: &str) -> Entry {
 
 fn announced(path: &str, attributes: &[(&str, &str)], id: &str, address: &str, port: u16) -> Instance {
     let names: Vec<&str> = path.trim_start_matches('/').split('/').rev().collect();
-    Instance {
-        service: names.join(".").to_ascii_lowercase(),
-        id: id.to_owned(),
-        address: address.to_owned(),
-        port,
-        transport: Transport::Tcp,
-        readiness: Readiness::Ready,
-        weight: None,
-        attributes: sorted(attributes.iter().copied().chain([("announce-path", path)])),
-    }
+    let attributes: Vec<_> = attributes.iter().copied().chain([("announce-path", path)]).collect();
+    let service = names.join(".").to_ascii_lowercase();
+    Instance { service, ..instance_at(id, address, port, &attributes) }
 }
 
 fn encoded(instance: &Instance) -> Vec<Entry> {
